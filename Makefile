@@ -1,0 +1,44 @@
+# Two commands for everybody: `make demo` and `make test`. Both set up what they need; running them again is quick.
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv || echo .tools/bin/uv)
+NODE_MODULES := node_modules/.installed
+
+.PHONY: setup demo test check conformance format clean
+
+setup: $(VENV)/.synced
+
+$(VENV)/.synced: pyproject.toml uv.lock | $(UV)
+	$(UV) sync --locked --all-extras --quiet
+	@touch $@
+
+.tools/bin/uv:
+	python3 -m pip install --quiet --disable-pip-version-check --target .tools 'uv>=0.9,<1'
+
+# Servers that nobody here wrote. Without npm the tests that need them are skipped, and say so.
+$(NODE_MODULES): package.json package-lock.json
+	@if command -v npm >/dev/null; then npm ci --no-audit --no-fund --loglevel=error && touch $@; \
+	else echo "npm is missing: the tests against Node servers will be skipped"; fi
+
+demo: setup
+	$(BIN)/mcp-clients demo
+
+test: setup $(NODE_MODULES)
+	$(BIN)/pytest --cov --cov-report=term
+
+check: setup
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/pyright
+	$(BIN)/pytest -q --no-cov tests/test_layers.py
+
+format: setup
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+conformance: setup $(NODE_MODULES)
+	$(BIN)/python tests/conformance/run.py
+
+clean:
+	rm -rf $(VENV) .tools node_modules .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -1,0 +1,107 @@
+"""MCP clients over stdio, HTTP+SSE and Streamable HTTP, in both eras of the protocol, and the factory of them."""
+
+from mcp_types import CallToolResult as ToolResult
+from mcp_types import Completion, GetPromptResult, Prompt, Resource, ResourceTemplate, Root, Tool
+from mcp_types import ReadResourceResult as ResourceContent
+
+from fastapi_server.mcp.client_factory import MCPClientFactory
+from fastapi_server.mcp.clients.auto_client import AutoMCPClient
+from fastapi_server.mcp.clients.base_client import MCPClient
+from fastapi_server.mcp.clients.channel import Channel, CorrelatingChannel, Request
+from fastapi_server.mcp.clients.handlers import HandlerContext, Handlers
+from fastapi_server.mcp.clients.handshake import ServerInfo
+from fastapi_server.mcp.clients.http_client import HTTPMCPClient
+from fastapi_server.mcp.clients.lifecycle import ConnectionState
+from fastapi_server.mcp.clients.sse_client import SSEMCPClient
+from fastapi_server.mcp.clients.stdio_client import StdioMCPClient
+from fastapi_server.mcp.clients.subscriptions import Change, Subscription
+from fastapi_server.mcp.config import (
+    ConfigFile,
+    HTTPConfig,
+    ServerConfig,
+    SSEConfig,
+    StdioConfig,
+    load_config,
+    parse_config,
+)
+from fastapi_server.mcp.errors import (
+    AuthenticationError,
+    CallTimeoutError,
+    ClientClosedError,
+    CommandNotFoundError,
+    ConfigError,
+    ConnectTimeoutError,
+    Delivery,
+    HandshakeError,
+    HTTPStatusError,
+    InputRequiredError,
+    InvalidResultError,
+    MCPClientError,
+    MCPConnectionError,
+    MessageTooLargeError,
+    ProcessExitedError,
+    ProtocolError,
+    RateLimitError,
+    RPCError,
+    SessionExpiredError,
+    StructuredOutputError,
+)
+from fastapi_server.mcp.metrics import CallEvent, ClientMetrics
+from fastapi_server.mcp.protocol.eras import EraName
+
+__all__ = [
+    "AuthenticationError",
+    "AutoMCPClient",
+    "CallEvent",
+    "CallTimeoutError",
+    "Change",
+    "Channel",
+    "ClientClosedError",
+    "ClientMetrics",
+    "CommandNotFoundError",
+    "Completion",
+    "ConfigError",
+    "ConfigFile",
+    "ConnectTimeoutError",
+    "ConnectionState",
+    "CorrelatingChannel",
+    "Delivery",
+    "EraName",
+    "GetPromptResult",
+    "HTTPConfig",
+    "HTTPMCPClient",
+    "HTTPStatusError",
+    "HandlerContext",
+    "Handlers",
+    "HandshakeError",
+    "InputRequiredError",
+    "InvalidResultError",
+    "MCPClient",
+    "MCPClientError",
+    "MCPClientFactory",
+    "MCPConnectionError",
+    "MessageTooLargeError",
+    "ProcessExitedError",
+    "Prompt",
+    "ProtocolError",
+    "RPCError",
+    "RateLimitError",
+    "Request",
+    "Resource",
+    "ResourceContent",
+    "ResourceTemplate",
+    "Root",
+    "SSEConfig",
+    "SSEMCPClient",
+    "ServerConfig",
+    "ServerInfo",
+    "SessionExpiredError",
+    "StdioConfig",
+    "StdioMCPClient",
+    "StructuredOutputError",
+    "Subscription",
+    "Tool",
+    "ToolResult",
+    "load_config",
+    "parse_config",
+]

@@ -1,0 +1,1 @@
+"""One module per transport, each with the client and its channel; what they share is in `base_client` and `channel`."""

@@ -1,0 +1,54 @@
+"""A URL whose transport is found out by asking the server: Streamable HTTP, then HTTP+SSE, then the REST dialect."""
+
+from typing import Any
+
+from fastapi_server.mcp.clients.channel import Channel
+from fastapi_server.mcp.clients.http_client import HTTPMCPClient, StreamableHTTPChannel
+from fastapi_server.mcp.clients.rest_dialect import RESTChannel
+from fastapi_server.mcp.clients.sse_client import SSEChannel
+from fastapi_server.mcp.detection import HTTP, REST, SSE, candidate_transports
+from fastapi_server.mcp.errors import (
+    AuthenticationError,
+    HandshakeError,
+    HTTPStatusError,
+    MCPConnectionError,
+    RateLimitError,
+)
+
+_KINDS = {HTTP: StreamableHTTPChannel, SSE: SSEChannel, REST: RESTChannel}
+
+
+class AutoMCPClient(HTTPMCPClient):
+    """A client of a server at a URL of unknown kind. What it finds out is kept for as long as it works."""
+
+    transport = "auto"
+
+    def __init__(self, name: str, config: Any, **options: Any) -> None:
+        super().__init__(name, config, **options)
+        self._candidates = candidate_transports(self.config.endpoint)
+        self._candidate = 0
+        self._refusals: list[str] = []
+
+    @property
+    def found(self) -> str | None:
+        """The transport in use, `http`, `sse` or `rest`; `None` before the first connection."""
+        return self._candidates[self._candidate] if self.metrics.connections else None
+
+    async def _establish_connection(self) -> Channel:
+        kind = _KINDS[self._candidates[self._candidate]]
+        channel = kind(self.config, self.metrics, self.cookies)
+        await channel.open()
+        return channel
+
+    def _next_transport(self, error: MCPConnectionError) -> MCPConnectionError | None:
+        """The next candidate, where the error means that the present one is not spoken at this URL."""
+        if not isinstance(error, (HandshakeError, HTTPStatusError)) or isinstance(
+            error, (AuthenticationError, RateLimitError)
+        ):
+            return error
+        self._refusals.append(f"{self._candidates[self._candidate]}: {error.message}")
+        self._candidate = (self._candidate + 1) % len(self._candidates)
+        if self._candidate:
+            return None
+        refusals, self._refusals = "; ".join(self._refusals), []
+        return HandshakeError(f"no MCP server was found at {self.config.endpoint} ({refusals})")

@@ -1,0 +1,423 @@
+"""`MCPClient`: the handle that a caller keeps, with a verb for everything a server can do."""
+
+import asyncio
+import dataclasses
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+from mcp_types import (
+    CallToolResult,
+    CompleteResult,
+    Completion,
+    EmptyResult,
+    GetPromptResult,
+    ListPromptsResult,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ListToolsResult,
+    LoggingLevel,
+    Prompt,
+    PromptReference,
+    ReadResourceResult,
+    Resource,
+    ResourceTemplate,
+    ResourceTemplateReference,
+    Tool,
+)
+
+from fastapi_server.mcp.clients.caller import Caller, CallOptions
+from fastapi_server.mcp.clients.channel import Channel
+from fastapi_server.mcp.clients.connector import Connector
+from fastapi_server.mcp.clients.handlers import Handlers
+from fastapi_server.mcp.clients.handshake import ServerInfo, server_info
+from fastapi_server.mcp.clients.inbox import Inbox, ProgressCallback
+from fastapi_server.mcp.clients.lifecycle import ConnectionState
+from fastapi_server.mcp.clients.listener import Listener
+from fastapi_server.mcp.clients.subscriptions import Interest, Subscription
+from fastapi_server.mcp.clients.tool_book import ToolBook
+from fastapi_server.mcp.config import CommonConfig, ServerConfig
+from fastapi_server.mcp.errors import MCPClientError, MCPConnectionError, RPCError
+from fastapi_server.mcp.metrics import ClientMetrics
+from fastapi_server.mcp.protocol import jsonrpc
+from fastapi_server.mcp.protocol.caching import ListCache
+from fastapi_server.mcp.protocol.eras import EraName, StatelessEra
+
+logger = logging.getLogger("fastapi_server.mcp")
+
+
+class MCPClient(ABC):
+    """A server, as its callers see it: connects when it is first needed, and again when the channel has died.
+
+    Any task may use it, at the same time as others; any task may close what another has opened. Arguments named
+    `timeout` are seconds for the whole verb; left out, `config.timeout` (milliseconds) applies. Every verb raises
+    `MCPClientError` or one of its subclasses; `RPCError` is the server's own no.
+
+    Args:
+        name: How you call the server.
+        config: The typed settings of the transport, or a mapping of them.
+        handlers: What to answer when the server asks or tells something.
+        principal: On whose behalf the client works; handed to the handlers.
+
+    Attributes:
+        transport: Its name in configurations.
+        metrics: What the client counts.
+    """
+
+    transport: ClassVar[str]
+
+    def __init__(
+        self, name: str, config: Any, *, handlers: Handlers | None = None, principal: str | None = None
+    ) -> None:
+        self.name = name
+        self.config: Any = ServerConfig(name, self.transport, config).config
+        self.principal = principal
+        self.metrics = ClientMetrics()
+        common = self.config if isinstance(self.config, CommonConfig) else CommonConfig()
+        handlers = handlers or Handlers()
+        self._timeout = common.timeout / 1000
+        self._output_validation = common.output_validation
+        self._cache = ListCache(time.monotonic)
+        self._tools = ToolBook(name)
+        self._inbox = Inbox(name, principal, handlers, self._cache, self._reply)
+        self._connector = Connector(
+            name,
+            common,
+            self._establish_connection,
+            self._close_connection,
+            self._next_transport,
+            self._inbox,
+            self.metrics,
+            handlers.capabilities(),
+        )
+        self._connector.when_up = self._when_up
+        self._caller = Caller(name, self.transport, self._connector, handlers, self._inbox, self.metrics)
+        self._listener = Listener(self._caller, self._connector, self._inbox)
+        self._log_level: LoggingLevel | None = "info" if handlers.logging else None
+        self._tells_changes = handlers.list_changed is not None
+
+    # What a transport provides.
+
+    @abstractmethod
+    async def _establish_connection(self) -> Channel:
+        """Return a channel that has been opened.
+
+        Raises:
+            MCPConnectionError: The server cannot be reached.
+        """
+
+    async def _close_connection(self) -> None:
+        """Close what `_establish_connection` has opened. Safe where nothing is open."""
+        if self._connector.channel is not None:
+            await self._connector.channel.close()
+
+    def _next_transport(self, error: MCPConnectionError) -> MCPConnectionError | None:
+        """What to raise; or `None` to try once more, because `_establish_connection` will try another transport."""
+        return error
+
+    # Its life.
+
+    @property
+    def state(self) -> ConnectionState:
+        """Where the client stands."""
+        return self._connector.state
+
+    @property
+    def last_error(self) -> MCPClientError | None:
+        """Why the last channel died or could not be opened; `None` after a success."""
+        return self._connector.last_error
+
+    @property
+    def server_info(self) -> ServerInfo | None:
+        """What was negotiated; `None` before that."""
+        return self._connector.info
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} {self.state}>"
+
+    async def connect(self, retry_count: int = 3) -> bool:
+        """Open the channel and agree on a revision.
+
+        Args:
+            retry_count: How often to try, at least once; between tries the client waits 1 s, 2 s, … up to 30 s, with
+                jitter. What cannot get better (no such command, 401, no common revision) is tried once.
+
+        Returns:
+            `True`, and the state is CONNECTED; or `False`, the state is ERROR and `last_error` says why.
+        """
+        try:
+            await self._connect(retry_count)
+        except MCPClientError:
+            return False
+        return True
+
+    async def disconnect(self) -> None:
+        """End the session and release everything; calls in flight fail at once. Safe in any state, and twice."""
+        await self._connector.disconnect()
+        self._tools.forget()
+        self._listener.forget()
+
+    async def __aenter__(self) -> Self:
+        await self._connect(3)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.disconnect()
+
+    async def _connect(self, attempts: int) -> None:
+        with self._caller.locating("connect"):
+            await self._connector.connect(attempts)
+
+    async def _when_up(self) -> None:
+        """On each new channel: what the host asked for once holds on this one too."""
+        self._listener.forget()
+        try:
+            if self._log_level is not None:
+                await self._apply_logging_level(self._log_level, self._deadline(None))
+            if self._tells_changes and self._stateless is not None:
+                await self._listener.listen(Interest(tools=True, prompts=True, resources=True), self._deadline(None))
+        except MCPClientError as error:
+            logger.debug("server %r: %s", self.name, error)
+
+    async def _reply(self, answer: bytes) -> None:
+        if self._connector.channel is not None:
+            await self._connector.channel.notify(answer, self._connector.era)
+
+    def _deadline(self, timeout: float | None) -> float:
+        """On the clock of the event loop."""
+        return asyncio.get_running_loop().time() + (self._timeout if timeout is None else timeout)
+
+    @property
+    def _stateless(self) -> StatelessEra | None:
+        era = self._connector.era
+        return era if isinstance(era, StatelessEra) else None
+
+    def get_metrics(self) -> ClientMetrics:
+        """The counters, live."""
+        return self.metrics
+
+    # Verbs: the server as a whole.
+
+    async def initialize(self, *, timeout: float | None = None) -> ServerInfo:
+        """What was negotiated and who the server says it is; connects first where needed."""
+        with self._caller.locating("connect"):
+            await self._connector.live_channel()
+        if self._connector.info is None:  # a pinned stateless revision: nobody has asked yet
+            result = await self._caller.call("server/discover", None, self._deadline(timeout))
+            self._connector.info = server_info(jsonrpc.as_object(jsonrpc.decode_value(result)), self._connector.era)
+        return self._connector.info
+
+    async def ping(self, *, timeout: float | None = None) -> float:
+        """One round trip that does nothing; returns its seconds.
+
+        `ping` in the handshake era, `server/discover` in the stateless one, which has no `ping`. A bare JSON-RPC peer
+        need not know the method: its error is a sign of life, too.
+        """
+        deadline = self._deadline(timeout)
+        with self._caller.locating("connect"):
+            await self._connector.live_channel()
+        started = time.monotonic()
+        try:
+            await self._caller.call("server/discover" if self._stateless else "ping", None, deadline)
+        except RPCError:
+            if self._connector.era.name is not EraName.BARE:
+                raise
+        return time.monotonic() - started
+
+    async def health_check(self, *, timeout: float | None = None) -> bool:
+        """Whether the server answers now. Opens nothing and raises nothing."""
+        if self.state is not ConnectionState.CONNECTED:
+            return False
+        try:
+            await self.ping(timeout=timeout)
+        except MCPClientError:
+            return False
+        return True
+
+    async def set_logging_level(self, level: LoggingLevel, *, timeout: float | None = None) -> None:
+        """Ask for log messages of `level` and above; holds for later channels, too."""
+        with self._caller.locating("connect"):
+            await self._connector.live_channel()
+        await self._apply_logging_level(level, self._deadline(timeout))
+        self._log_level = level
+
+    async def _apply_logging_level(self, level: LoggingLevel, deadline: float) -> None:
+        if self._stateless is not None:
+            self._stateless.log_level = level
+        else:
+            await self._caller.call_for(EmptyResult, "logging/setLevel", {"level": level}, deadline)
+
+    async def request(
+        self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
+    ) -> Any:
+        """Any request, with its result as plain values: for extensions, and for bare JSON-RPC peers."""
+        return jsonrpc.decode_value(await self._caller.call(method, params, self._deadline(timeout)))
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+        """Any notification, for instance `notifications/roots/list_changed`."""
+        with self._caller.locating():
+            channel = await self._connector.live_channel()
+            await channel.notify(jsonrpc.encode_notification(method, params), self._connector.era)
+
+    # Verbs: tools.
+
+    async def list_tools(self, *, timeout: float | None = None) -> list[Tool]:
+        """All tools, every page of them; from the cache while the server allows that (`ttlMs`)."""
+        return await self._list_tools(self._deadline(timeout))
+
+    async def call_tool(
+        self,
+        name: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        progress: ProgressCallback | None = None,
+        progress_timeout: float | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> CallToolResult:
+        """Call a tool. An error of the tool itself is a result with `is_error`, not an exception.
+
+        Args:
+            name: Of the tool.
+            args: Its arguments.
+            timeout: Seconds for the whole call.
+            progress: Told `(progress, total, message)` before this returns; a plain or a coroutine function.
+            progress_timeout: Seconds that may pass without progress; each progress renews it, up to `timeout`.
+            meta: More members for `_meta`.
+
+        Raises:
+            CallTimeoutError: One of the two times passed.
+            StructuredOutputError: With `output_validation="strict"`, the result breaks the tool's output schema.
+        """
+        deadline = self._deadline(timeout)
+        arguments = dict(args or {})
+        params = {"name": name, "arguments": arguments}
+        options = CallOptions(progress, progress_timeout, meta or {}, self._tools.headers(name, arguments))
+        try:
+            result = await self._caller.call_for(CallToolResult, "tools/call", params, deadline, options)
+        except RPCError as error:
+            if error.code != RPCError.HEADER_MISMATCH:
+                raise
+            self._cache.clear()  # the tool's annotations are not the ones that we know
+            await self._list_tools(deadline)
+            options = dataclasses.replace(options, headers=self._tools.headers(name, arguments))
+            result = await self._caller.call_for(CallToolResult, "tools/call", params, deadline, options)
+        if self._output_validation != "off":
+            await self._check_output(name, result, deadline)
+        return result
+
+    async def _list_tools(self, deadline: float) -> list[Tool]:
+        cached: list[Tool] | None = self._cache.get("tools/list")
+        if cached is not None:
+            return cached
+        ticket = self._cache.ticket()
+        pages = await self._caller.pages(ListToolsResult, "tools/list", deadline)
+        channel = self._connector.channel
+        mirrored = self._stateless is not None and channel is not None and not channel.shared_stream
+        tools = self._tools.learn([tool for page in pages for tool in page.tools], mirrored=mirrored)
+        self._cache.put("tools/list", tools, min(page.ttl_ms for page in pages), ticket)
+        return tools
+
+    async def _check_output(self, name: str, result: CallToolResult, deadline: float) -> None:
+        """Hold a structured result against the tool's schema, which is asked for where it is not known yet."""
+        strict = self._output_validation == "strict"
+        if name not in self._tools and result.structured_content is not None:
+            try:
+                await self._list_tools(deadline)
+            except MCPClientError as error:
+                if strict:
+                    raise
+                logger.warning("server %r: the output of %r goes unchecked: %s", self.name, name, error.message)
+        with self._caller.locating():
+            self._tools.check_output(name, result, strict=strict)
+
+    # Verbs: resources, prompts, completion.
+
+    async def list_resources(self, *, timeout: float | None = None) -> list[Resource]:
+        """All resources, every page of them; cached like tools."""
+        return await self._listing(ListResourcesResult, "resources/list", "resources", timeout)
+
+    async def list_resource_templates(self, *, timeout: float | None = None) -> list[ResourceTemplate]:
+        """All resource templates, every page of them; cached like tools."""
+        return await self._listing(
+            ListResourceTemplatesResult, "resources/templates/list", "resource_templates", timeout
+        )
+
+    async def list_prompts(self, *, timeout: float | None = None) -> list[Prompt]:
+        """All prompts, every page of them; cached like tools."""
+        return await self._listing(ListPromptsResult, "prompts/list", "prompts", timeout)
+
+    async def _listing(
+        self,
+        model: type[ListResourcesResult] | type[ListResourceTemplatesResult] | type[ListPromptsResult],
+        method: str,
+        member: str,
+        timeout: float | None,
+    ) -> list[Any]:
+        cached = self._cache.get(method)
+        if cached is not None:
+            return cached
+        ticket = self._cache.ticket()
+        pages = await self._caller.pages(model, method, self._deadline(timeout))
+        items = [item for page in pages for item in getattr(page, member)]
+        self._cache.put(method, items, min(page.ttl_ms for page in pages), ticket)
+        return items
+
+    async def read_resource(self, uri: str, *, timeout: float | None = None) -> ReadResourceResult:
+        """The contents of a resource."""
+        params = {"uri": str(uri)}
+        return await self._caller.call_for(ReadResourceResult, "resources/read", params, self._deadline(timeout))
+
+    async def get_prompt(
+        self, name: str, args: Mapping[str, str] | None = None, *, timeout: float | None = None
+    ) -> GetPromptResult:
+        """A prompt, with its arguments filled in."""
+        params = {"name": name, "arguments": dict(args or {})}
+        return await self._caller.call_for(GetPromptResult, "prompts/get", params, self._deadline(timeout))
+
+    async def complete(
+        self,
+        ref: PromptReference | ResourceTemplateReference,
+        argument: str,
+        value: str,
+        *,
+        context: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Completion:
+        """Suggestions for the value of an argument; `context` holds the arguments already chosen."""
+        params: dict[str, Any] = {"ref": ref, "argument": {"name": argument, "value": value}}
+        if context:
+            params["context"] = {"arguments": dict(context)}
+        deadline = self._deadline(timeout)
+        return (await self._caller.call_for(CompleteResult, "completion/complete", params, deadline)).completion
+
+    # Verbs: changes.
+
+    async def listen(
+        self,
+        *,
+        tools: bool = False,
+        prompts: bool = False,
+        resources: bool = False,
+        uris: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> Subscription:
+        """Ask to be told of changes: to the three lists, and to the resources at `uris`. The same in both eras.
+
+        ```python
+        async with await client.listen(tools=True) as changes:
+            async for change in changes: ...
+        ```
+        """
+        with self._caller.locating():
+            interest = Interest(tools, prompts, resources, frozenset(uris))
+            return await self._listener.listen(interest, self._deadline(timeout))
+
+    async def subscribe(self, uri: str, *, timeout: float | None = None) -> Subscription:
+        """Ask to be told when the resource at `uri` changes."""
+        return await self.listen(uris={uri}, timeout=timeout)

@@ -1,0 +1,287 @@
+"""The one path that every call takes: deadline, channel, era, exchange, input-required rounds, result, metric."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+from mcp_types import PaginatedResult
+from pydantic import BaseModel, ValidationError
+
+from fastapi_server.mcp.clients.channel import Channel, Request
+from fastapi_server.mcp.clients.connector import Connector
+from fastapi_server.mcp.clients.handlers import Handlers
+from fastapi_server.mcp.clients.inbox import Inbox, ProgressCallback
+from fastapi_server.mcp.errors import (
+    CallTimeoutError,
+    Delivery,
+    InputRequiredError,
+    InvalidResultError,
+    MCPClientError,
+    Phase,
+    ProtocolError,
+    RPCError,
+)
+from fastapi_server.mcp.metrics import CallEvent, ClientMetrics
+from fastapi_server.mcp.protocol import input_required
+from fastapi_server.mcp.protocol.eras import EraName
+from fastapi_server.mcp.protocol.input_required import InputRequired
+from fastapi_server.mcp.protocol.jsonrpc import ErrorObject, Message, as_object
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+PageT = TypeVar("PageT", bound=PaginatedResult)
+
+_MAX_PAGES = 1_000
+_STATE_ONLY_SECONDS = 0.1
+_PROBLEMS_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """What a call may have besides its parameters.
+
+    Attributes:
+        progress: Told of progress.
+        progress_timeout: Seconds that may pass without any.
+        meta: More members for `_meta`.
+        headers: More HTTP headers.
+    """
+
+    progress: ProgressCallback | None = None
+    progress_timeout: float | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+_NO_OPTIONS = CallOptions()
+
+
+class Caller:
+    """Makes calls for one client.
+
+    Args:
+        server: Name of the server, for errors.
+        transport: Of the client, likewise.
+        connector: Gives the channel.
+        handlers: Answer what the server wants to know before it can go on.
+        inbox: Receives progress.
+        metrics: Gets one record for each call that ends.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        transport: str,
+        connector: Connector,
+        handlers: Handlers,
+        inbox: Inbox,
+        metrics: ClientMetrics,
+    ) -> None:
+        self._server = server
+        self._transport = transport
+        self._connector = connector
+        self._handlers = handlers
+        self._inbox = inbox
+        self._metrics = metrics
+
+    @contextlib.contextmanager
+    def locating(self, phase: Phase = "call") -> Generator[None]:
+        """Have errors say which server they are of."""
+        try:
+            yield
+        except MCPClientError as error:
+            self._locate(error, phase)
+            raise
+
+    def _locate(self, error: MCPClientError, phase: Phase = "call") -> MCPClientError:
+        channel = self._connector.channel
+        return error.at(self._server, channel.transport if channel else self._transport, phase)
+
+    async def call_for(
+        self,
+        model: type[ModelT],
+        method: str,
+        params: Mapping[str, Any] | None,
+        deadline: float,
+        options: CallOptions = _NO_OPTIONS,
+    ) -> ModelT:
+        """Call, and validate the result.
+
+        Raises:
+            InvalidResultError: The result does not have the model's shape.
+        """
+        raw = await self.call(method, params, deadline, options)
+        try:
+            return model.model_validate_json(bytes(raw), by_alias=True, by_name=False)
+        except ValidationError as error:
+            problems = error.errors(include_input=False, include_url=False)
+            shown = "; ".join(
+                f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems[:_PROBLEMS_SHOWN]
+            )
+            failure = InvalidResultError(f"the result of {method} is malformed: {shown}")
+            raise self._locate(failure) from error
+
+    async def pages(self, model: type[PageT], method: str, deadline: float) -> list[PageT]:
+        """Every page of a list.
+
+        Raises:
+            ProtocolError: The pages go round in a circle, or there are more than a thousand.
+        """
+        pages: list[PageT] = []
+        cursors: set[str] = set()
+        params: dict[str, Any] | None = None
+        while True:
+            page = await self.call_for(model, method, params, deadline)
+            pages.append(page)
+            if page.next_cursor is None:
+                return pages
+            if page.next_cursor in cursors or len(pages) == _MAX_PAGES:
+                failure = ProtocolError(f"{method} never ends: after {len(pages)} pages it repeats itself or goes on")
+                raise self._locate(failure)
+            cursors.add(page.next_cursor)
+            params = {"cursor": page.next_cursor}
+
+    async def call(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None,
+        deadline: float,
+        options: CallOptions = _NO_OPTIONS,
+    ) -> msgspec.Raw:
+        """Call, and return the result as it came.
+
+        Args:
+            method: Of the protocol.
+            params: Without what the era adds.
+            deadline: On the clock of the event loop, for all of it: connecting where needed, and every round.
+            options: Progress and such.
+
+        Raises:
+            MCPClientError: It failed; one of its subclasses says how, and `delivery` what may have happened.
+        """
+        started = time.monotonic()
+        self._metrics.in_flight += 1
+        failure: str | None = None
+        delivery = Delivery.NOT_SENT
+        try:
+            async with asyncio.timeout_at(deadline) as scope:
+                channel = await self._connector.live_channel()
+                delivery = Delivery.UNKNOWN
+                return await self._rounds(channel, method, params, _Patience(scope, deadline, options))
+        except MCPClientError as error:
+            failure = type(error).__name__
+            self._locate(error)
+            raise
+        except TimeoutError:
+            failure = CallTimeoutError.__name__
+            seconds = time.monotonic() - started
+            error = CallTimeoutError(f"{method} was given up after {seconds:.3g} s", delivery=delivery)
+            raise self._locate(error) from None
+        except asyncio.CancelledError:
+            failure = asyncio.CancelledError.__name__
+            raise
+        finally:
+            self._metrics.in_flight -= 1
+            self._metrics.record(CallEvent(method, time.monotonic() - started, failure))
+
+    async def _rounds(
+        self, channel: Channel, method: str, params: Mapping[str, Any] | None, patience: "_Patience"
+    ) -> msgspec.Raw:
+        """One exchange; in the stateless era as many as the server asks questions in between."""
+        result = await self._exchange(channel, method, params, patience)
+        if self._connector.era.name is not EraName.STATELESS:
+            return result
+        asked = params
+        for _ in range(input_required.MAX_ROUNDS):
+            required = input_required.parse(result, method)
+            if required is None:
+                return result
+            asked = input_required.answered(params, required, await self._answers(method, required))
+            result = await self._exchange(channel, method, asked, patience)
+        if input_required.parse(result, method) is None:
+            return result
+        raise InputRequiredError(f"{method} still asks for input after {input_required.MAX_ROUNDS} rounds")
+
+    async def _answers(self, method: str, required: InputRequired) -> dict[str, Any]:
+        if not required.input_requests:
+            await asyncio.sleep(_STATE_ONLY_SECONDS)  # it only wants to be asked again
+            return {}
+        asked = [self._answer(method, request) for request in required.input_requests.values()]
+        return dict(zip(required.input_requests, await _all(asked), strict=True))
+
+    async def _answer(self, method: str, request: dict[str, Any]) -> BaseModel:
+        wanted = str(request.get("method"))
+        try:
+            return await self._handlers.answer(self._inbox.context(), wanted, as_object(request.get("params")))
+        except RPCError as error:
+            raise InputRequiredError(f"{method} needs {wanted}, but {error.message}") from error
+        except MCPClientError:
+            raise
+        except Exception as error:
+            raise InputRequiredError(f"{method} needs {wanted}, but its handler failed: {error}") from error
+
+    async def _exchange(
+        self, channel: Channel, method: str, params: Mapping[str, Any] | None, patience: "_Patience"
+    ) -> msgspec.Raw:
+        connector, options = self._connector, patience.options
+        request_id = next(connector.request_ids)
+        if not patience.wants_progress:
+            stamped = connector.era.stamp(params, options.meta)
+            request = Request(request_id, method, stamped, connector.era, options.headers)
+            return _result(await channel.exchange(request))
+        patience.renew()
+        mailbox = self._inbox.expect_progress(request_id, options.progress or _ignore_progress, patience.renew)
+        try:
+            stamped = connector.era.stamp(params, {**options.meta, "progressToken": request_id})
+            request = Request(request_id, method, stamped, connector.era, options.headers)
+            reply = await channel.exchange(request)
+            await mailbox.flush()
+        finally:
+            self._inbox.forget_progress(request_id)
+            await mailbox.close()
+        return _result(reply)
+
+
+@dataclass(slots=True)
+class _Patience:
+    """How long a call may still take."""
+
+    scope: asyncio.Timeout
+    deadline: float
+    options: CallOptions
+
+    @property
+    def wants_progress(self) -> bool:
+        return self.options.progress is not None or self.options.progress_timeout is not None
+
+    def renew(self) -> None:
+        """The server shows that it is at work."""
+        if self.options.progress_timeout is not None and not self.scope.expired():
+            now = asyncio.get_running_loop().time()
+            self.scope.reschedule(min(self.deadline, now + self.options.progress_timeout))
+
+
+def _result(reply: Message) -> msgspec.Raw:
+    if isinstance(reply.error, ErrorObject):
+        raise reply.error.to_exception()
+    if not isinstance(reply.result, msgspec.Raw):
+        raise ProtocolError("the reply has neither a result nor an error")
+    return reply.result
+
+
+async def _all(work: Sequence[Awaitable[BaseModel]]) -> list[BaseModel]:
+    """Wait for all at once; where one fails, the others are cancelled."""
+    tasks = [asyncio.ensure_future(item) for item in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _ignore_progress(_progress: float, _total: float | None, _message: str | None) -> None:
+    """The caller only wants the deadline renewed."""

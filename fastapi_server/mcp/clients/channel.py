@@ -1,0 +1,263 @@
+"""The life of one connection: four verbs, and the correlating kind that stdio and HTTP+SSE share."""
+
+import asyncio
+import copy
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from fastapi_server.mcp.errors import ClientClosedError, Delivery, MCPClientError, ProtocolError
+from fastapi_server.mcp.metrics import ClientMetrics
+from fastapi_server.mcp.protocol import jsonrpc
+from fastapi_server.mcp.protocol.correlation import CorrelationTable
+from fastapi_server.mcp.protocol.eras import Era
+from fastapi_server.mcp.protocol.jsonrpc import Message
+
+logger = logging.getLogger("fastapi_server.mcp")
+
+_CANCEL_NOTICE_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Request:
+    """One request on its way: what the client wants sent, and the era whose rules it follows.
+
+    Attributes:
+        id: Unique within the channel.
+        method: Of the protocol.
+        params: Already stamped by the era.
+        era: Whose headers and whose way to cancel apply.
+        headers: More HTTP headers for this request alone.
+    """
+
+    id: int
+    method: str
+    params: Mapping[str, Any] | None
+    era: Era
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def encode(self) -> bytes:
+        """The JSON-RPC message.
+
+        Raises:
+            ProtocolError: The parameters have no JSON form.
+        """
+        return jsonrpc.encode_request(self.id, self.method, self.params)
+
+    def encode_cancel(self, *, shared_stream: bool) -> bytes | None:
+        """The notice that tells the server to stop, where the era has one."""
+        notice = self.era.cancel_notice(self.id, self.method, shared_stream=shared_stream)
+        return None if notice is None else jsonrpc.encode_notification("notifications/cancelled", notice)
+
+
+class Channel(ABC):
+    """One connection: opened once, closed once, never used again after that.
+
+    Its tasks belong to it: `open` starts them and `close` ends them, whoever calls either. A failure is raised in the
+    frame of the call that it hits. Cancelling the task that waits in `exchange` cancels the request; the channel tells
+    the server in its era's way and goes on.
+
+    Attributes:
+        transport: Its name in configurations.
+        shared_stream: All replies come on one stream, so closing it is no way to cancel one request.
+        may_be_stateless: The transport can carry revision 2026-07-28.
+        is_dialect: Not MCP proper: nothing is negotiated.
+        on_message: Given each request and notification of the server, with the id of our request on whose stream it
+            came where that is known. Must return at once.
+        on_lost: Given the error once, when the channel dies of itself.
+    """
+
+    transport: ClassVar[str]
+    shared_stream: ClassVar[bool]
+    may_be_stateless: ClassVar[bool] = True
+    is_dialect: ClassVar[bool] = False
+
+    def __init__(self, metrics: ClientMetrics) -> None:
+        self.metrics = metrics
+        self.on_message: Callable[[Message, int | None], None] = _ignore_message
+        self.on_lost: Callable[[MCPClientError], None] = _ignore_loss
+        self._lost: MCPClientError | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            MCPConnectionError: The server cannot be reached; nothing is left behind.
+        """
+        try:
+            await self._open()
+        except BaseException:
+            await self.close()
+            raise
+
+    @abstractmethod
+    async def _open(self) -> None:
+        """Connect; whatever is left behind on failure, `_shut` releases."""
+
+    @abstractmethod
+    async def exchange(self, request: Request) -> Message:
+        """Send a request and wait for its reply, which may be a JSON-RPC error.
+
+        Raises:
+            MCPClientError: The request failed; `delivery` says whether the server may have acted.
+        """
+
+    @abstractmethod
+    async def notify(self, data: bytes, era: Era) -> None:
+        """Send a message that has no reply: a notification, or our reply to a request of the server's.
+
+        Raises:
+            MCPClientError: It could not be sent.
+        """
+
+    @abstractmethod
+    async def _shut(self) -> None:
+        """Release everything. Called once, never cancelled."""
+
+    def begin_session(self, era: Era) -> None:  # noqa: B027 - most channels have nothing to do
+        """The era is agreed on: start what the channel runs beside the calls."""
+
+    @property
+    def lost(self) -> MCPClientError | None:
+        """Why the channel can be used no more; `None` while it can."""
+        return self._lost
+
+    async def close(self) -> None:
+        """Fail the calls in flight and release everything. Safe in any state, from any task, any number of times."""
+        if self._closing is None:
+            self._lose(ClientClosedError("the client was closed"), notify=False)
+            self._closing = asyncio.get_running_loop().create_task(self._finish())
+        await asyncio.shield(self._closing)
+
+    async def _finish(self) -> None:
+        await self._shut()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` in a task that this channel owns."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _lose(self, error: MCPClientError, *, notify: bool = True) -> None:
+        """The channel is dead. The first reason stands."""
+        if self._lost is None:
+            self._lost = error
+            if notify:
+                self.on_lost(error)
+
+    def _raise_if_lost(self) -> None:
+        if self._lost is not None:
+            raise fresh(self._lost, Delivery.NOT_SENT)
+
+    def _tell_cancelled(self, request: Request) -> None:
+        notice = request.encode_cancel(shared_stream=self.shared_stream)
+        if notice is not None and self._lost is None:
+            self._spawn(self._send_notice(notice, request.era))
+
+    async def _send_notice(self, notice: bytes, era: Era) -> None:
+        try:
+            async with asyncio.timeout(_CANCEL_NOTICE_SECONDS):
+                await self.notify(notice, era)
+        except (MCPClientError, TimeoutError) as error:
+            logger.debug("a cancel notice could not be sent: %s", error)
+
+
+class CorrelatingChannel(Channel):
+    """A channel on which all replies come back on one stream, in any order."""
+
+    shared_stream = True
+
+    def __init__(self, metrics: ClientMetrics) -> None:
+        super().__init__(metrics)
+        self._table: CorrelationTable[asyncio.Future[Message]] = CorrelationTable()
+        self._skipped = False
+
+    @abstractmethod
+    async def _send(self, data: bytes) -> None:
+        """Hand one message to the transport."""
+
+    async def _ready(self) -> None:
+        """Wait until the peer takes data. Nothing has left before this returns."""
+
+    async def exchange(self, request: Request) -> Message:
+        data = request.encode()
+        self._raise_if_lost()
+        await self._ready()
+        self._raise_if_lost()
+        reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._table.add(request.id, reply)
+        try:
+            await self._send(data)
+            return await reply
+        except asyncio.CancelledError:
+            self._tell_cancelled(request)
+            raise
+        finally:
+            self._table.discard(request.id)
+            if reply.done() and not reply.cancelled():
+                reply.exception()  # seen: the call may have failed on its way out instead
+
+    async def notify(self, data: bytes, era: Era) -> None:
+        self._raise_if_lost()
+        await self._ready()
+        await self._send(data)
+
+    def _receive(self, data: bytes) -> None:
+        """Take one message, or a batch, off the stream."""
+        self.metrics.bytes_received += len(data)
+        try:
+            messages = jsonrpc.decode(data)
+        except ProtocolError as error:
+            self._skip(data, error)
+            return
+        for message in messages:
+            if message.is_reply:
+                self._settle(message)
+            else:
+                self.on_message(message, None)
+
+    def _settle(self, reply: Message) -> None:
+        coerced = self._table.counts.coerced
+        waiter = self._table.take(reply)
+        self.metrics.coerced_replies += self._table.counts.coerced - coerced
+        if waiter is None:
+            self.metrics.unmatched_replies += 1
+        elif not waiter.done():
+            waiter.set_result(reply)
+
+    def _skip(self, data: bytes, error: ProtocolError) -> None:
+        self.metrics.skipped_messages += 1
+        if not self._skipped:
+            self._skipped = True
+            logger.warning("%s sent what is no JSON-RPC message, skipped: %.200r (%s)", self.transport, data, error)
+
+    def _lose(self, error: MCPClientError, *, notify: bool = True) -> None:
+        super()._lose(error, notify=notify)
+        for waiter in self._table.drain():
+            if not waiter.done():
+                waiter.set_exception(fresh(error, Delivery.UNKNOWN))
+
+
+def fresh(error: MCPClientError, delivery: Delivery) -> MCPClientError:
+    """A copy of `error` to raise once more, with its own traceback and `delivery`."""
+    again = copy.copy(error)
+    again.delivery = delivery
+    again.__cause__ = error.__cause__
+    return again
+
+
+def _ignore_message(_message: Message, _call: int | None) -> None:
+    """Nobody listens yet."""
+
+
+def _ignore_loss(_error: MCPClientError) -> None:
+    """Nobody listens yet."""

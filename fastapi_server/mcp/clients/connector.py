@@ -1,0 +1,257 @@
+"""Keeps one channel for a client: opens it, agrees on an era, notices that it died, opens the next."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Awaitable, Callable
+
+from fastapi_server.mcp.clients.channel import Channel, fresh
+from fastapi_server.mcp.clients.handshake import Agreement, Handshake, ServerInfo
+from fastapi_server.mcp.clients.inbox import Inbox
+from fastapi_server.mcp.clients.lifecycle import ConnectionState, moved
+from fastapi_server.mcp.config import CommonConfig
+from fastapi_server.mcp.errors import (
+    AuthenticationError,
+    ClientClosedError,
+    CommandNotFoundError,
+    ConnectTimeoutError,
+    Delivery,
+    HandshakeError,
+    MCPClientError,
+    MCPConnectionError,
+)
+from fastapi_server.mcp.metrics import ClientMetrics
+from fastapi_server.mcp.protocol.eras import BareEra, Era
+from fastapi_server.mcp.protocol.negotiation import Answer, Try
+from fastapi_server.mcp.resilience import backoff_delays
+
+logger = logging.getLogger("fastapi_server.mcp")
+
+_PERMANENT = (CommandNotFoundError, AuthenticationError, HandshakeError)
+"""Trying again changes nothing about these."""
+
+
+class Connector:
+    """Holds at most one channel. However many callers wait for one, it is opened once.
+
+    Args:
+        name: Of the server, for the log.
+        config: Times and pinned revision.
+        establish: Gives an open channel.
+        release: Closes it.
+        next_transport: What to raise; or `None` where `establish` will now try another transport.
+        inbox: Receives what the server says unasked.
+        metrics: Of the client.
+        capabilities: Wire form of ours.
+
+    Attributes:
+        state: Where the client stands.
+        last_error: Why the last channel died or could not be opened; `None` after a success.
+        channel: The present one, dead or alive.
+        era: How to speak on it.
+        info: What was negotiated last.
+        report: Told each step of a negotiation and what came back.
+        when_up: Run in the background after each negotiation.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: CommonConfig,
+        establish: Callable[[], Awaitable[Channel]],
+        release: Callable[[], Awaitable[None]],
+        next_transport: Callable[[MCPConnectionError], MCPConnectionError | None],
+        inbox: Inbox,
+        metrics: ClientMetrics,
+        capabilities: dict[str, object],
+    ) -> None:
+        self.state = ConnectionState.DISCONNECTED
+        self.last_error: MCPClientError | None = None
+        self.channel: Channel | None = None
+        self.era: Era = BareEra()
+        self.info: ServerInfo | None = None
+        self.request_ids = itertools.count(1)
+        self.report: Callable[[Try, Answer], None] = lambda _step, _answer: None
+        self.when_up: Callable[[], Awaitable[None]] | None = None
+        self._name = name
+        self._config = config
+        self._establish = establish
+        self._release = release
+        self._next_transport = next_transport
+        self._inbox = inbox
+        self._metrics = metrics
+        self._capabilities = capabilities
+        self._known_version: str | None = None
+        self._closed = False
+        self._attempt: asyncio.Task[None] | None = None
+        self._retiring: asyncio.Task[None] | None = None
+        self._after: asyncio.Task[None] | None = None
+
+    async def live_channel(self) -> Channel:
+        """The channel to use now; brings one up where there is none, unless the client was closed.
+
+        Raises:
+            MCPConnectionError: There is none and none can be opened.
+        """
+        channel = self.channel
+        if channel is not None and self.state is ConnectionState.CONNECTED and channel.lost is None:
+            return channel
+        if self._closed:
+            raise ClientClosedError("the client was closed; call connect() to use it again", delivery=Delivery.NOT_SENT)
+        await self.connect(attempts=1)
+        if self.channel is None:
+            raise ClientClosedError("the client was closed meanwhile", delivery=Delivery.NOT_SENT)
+        return self.channel
+
+    async def connect(self, attempts: int) -> None:
+        """Have a live channel, trying up to `attempts` times with backoff.
+
+        Raises:
+            MCPConnectionError: What the last attempt failed with.
+        """
+        self._closed = False
+        if self._attempt is None:
+            if self.state is ConnectionState.CONNECTED:
+                return
+            self._attempt = asyncio.get_running_loop().create_task(self._bring_up(max(1, attempts)))
+            self._attempt.add_done_callback(self._attempt_over)
+        try:
+            await asyncio.shield(self._attempt)
+        except MCPClientError as error:
+            raise fresh(error, error.delivery) from error.__cause__
+
+    def _attempt_over(self, attempt: asyncio.Task[None]) -> None:
+        self._attempt = None
+        if not attempt.cancelled():
+            attempt.exception()  # seen, even where every caller has gone away
+
+    async def disconnect(self) -> None:
+        """Close the channel and stop trying to open one. Safe in any state, twice, and from any task."""
+        self._closed = True
+        for task in (self._attempt, self._after):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if self._retiring is not None:
+            await asyncio.shield(self._retiring)
+        await self._release()
+        await self._inbox.close()
+        self.channel = None
+        self._metrics.connected_at = None
+        if self.state is not ConnectionState.DISCONNECTED:
+            self._move(ConnectionState.DISCONNECTED)
+
+    # Bringing up.
+
+    async def _bring_up(self, attempts: int) -> None:
+        if self._retiring is not None:
+            await asyncio.shield(self._retiring)
+        self._move(ConnectionState.RECONNECTING if self._metrics.connections else ConnectionState.CONNECTING)
+        delays = backoff_delays(attempts - 1)
+        while True:
+            try:
+                await self._one_attempt()
+            except MCPConnectionError as error:
+                delay = None if isinstance(error, _PERMANENT) else next(delays, None)
+                if delay is None:
+                    self._fail(error)
+                    raise
+                logger.info("server %r: %s; trying again in %.1f s", self._name, error.message, delay)
+            except asyncio.CancelledError:
+                raise ClientClosedError("the client was closed while connecting") from None
+            else:
+                return
+            try:
+                await asyncio.sleep(delay)
+            except asyncio.CancelledError:
+                raise ClientClosedError("the client was closed while connecting") from None
+
+    def _fail(self, error: MCPClientError) -> None:
+        self.last_error = error
+        self._metrics.errors_by_type[type(error).__name__] += 1
+        self._move(ConnectionState.ERROR)
+
+    async def _one_attempt(self) -> None:
+        seconds = self._config.timeout / 1000
+        try:
+            async with asyncio.timeout(seconds):
+                await self._open_and_agree()
+        except TimeoutError as error:
+            await self._release()
+            if isinstance(error, MCPClientError):
+                raise
+            raise ConnectTimeoutError(f"no connection within {seconds:g} s (config: timeout)") from None
+        except BaseException:
+            await self._release()
+            raise
+
+    async def _open_and_agree(self) -> None:
+        while True:
+            try:
+                agreement = await self._agree()
+                break
+            except MCPConnectionError as error:
+                self._known_version = None
+                final = self._next_transport(error)
+                if final is not None:
+                    raise final from error.__cause__
+                await self._release()
+        if agreement.channel.lost is not None:
+            raise fresh(agreement.channel.lost, Delivery.NOT_SENT)
+        self.era = agreement.era
+        self.info = agreement.info or self.info
+        self._known_version = agreement.era.version or None
+        self._up(agreement.channel)
+
+    async def _agree(self) -> Agreement:
+        try:
+            self.channel = await self._open()
+            handshake = Handshake(self._config, self._capabilities, self.request_ids, self.report)
+            return await handshake.run(self.channel, self._reopen, self._known_version)
+        except MCPConnectionError:
+            raise
+        except MCPClientError as error:
+            raise HandshakeError(error.message) from error
+
+    async def _open(self) -> Channel:
+        channel = await self._establish()
+        channel.on_message = self._inbox.receive
+        channel.on_lost = lambda error: self._down(channel, error)
+        return channel
+
+    async def _reopen(self) -> Channel:
+        await self._release()
+        self.channel = await self._open()
+        return self.channel
+
+    def _up(self, channel: Channel) -> None:
+        self._metrics.reconnects += self._metrics.connections > 0
+        self._metrics.connections += 1
+        self._metrics.connected_at = self._metrics.clock()
+        self.last_error = None
+        self._move(ConnectionState.CONNECTED)
+        channel.begin_session(self.era)
+        if self.when_up is not None:
+            self._after = asyncio.ensure_future(self.when_up())
+
+    def _down(self, channel: Channel, error: MCPClientError) -> None:
+        """The channel died of itself: say so, and clear up what it leaves."""
+        if channel is not self.channel or self.state is not ConnectionState.CONNECTED:
+            return
+        self.last_error = error
+        self._metrics.connected_at = None
+        self._move(ConnectionState.ERROR)
+        logger.warning("server %r: the connection is lost: %s", self._name, error.message)
+        self._retiring = asyncio.get_running_loop().create_task(self._retire(error))
+
+    async def _retire(self, error: MCPClientError) -> None:
+        try:
+            if self._after is not None:
+                self._after.cancel()
+            await self._inbox.drop_channel(error)
+            await self._release()
+        finally:
+            self._retiring = None
+
+    def _move(self, to: ConnectionState) -> None:
+        self.state = moved(self.state, to)

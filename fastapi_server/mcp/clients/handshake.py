@@ -1,0 +1,241 @@
+"""Performing the negotiation that `protocol/negotiation.py` decides."""
+
+import asyncio
+import importlib.metadata
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+from mcp_types import SERVER_INFO_META_KEY, ServerCapabilities
+
+from fastapi_server.mcp.clients.channel import Channel, Request
+from fastapi_server.mcp.config import CommonConfig
+from fastapi_server.mcp.errors import (
+    AuthenticationError,
+    HandshakeError,
+    HTTPStatusError,
+    MCPClientError,
+    MCPConnectionError,
+    ProtocolError,
+    RateLimitError,
+)
+from fastapi_server.mcp.protocol import jsonrpc
+from fastapi_server.mcp.protocol.eras import (
+    STATELESS_VERSIONS,
+    BareEra,
+    Era,
+    EraName,
+    HandshakeEra,
+    StatelessEra,
+)
+from fastapi_server.mcp.protocol.jsonrpc import ErrorObject, as_object
+from fastapi_server.mcp.protocol.negotiation import (
+    Agreed,
+    Answer,
+    Discover,
+    Initialize,
+    Outcome,
+    Refused,
+    Step,
+    Try,
+    first_step,
+    next_step,
+)
+
+CLIENT_INFO = {"name": "mcp-client-factory", "version": importlib.metadata.version("mcp-client-factory")}
+
+_UNAVAILABLE = frozenset({502, 503, 504})
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """What was negotiated, and what the server says of itself.
+
+    Attributes:
+        name: As the server calls itself; empty where it does not say.
+        version: Of its software.
+        protocol_version: The revision of MCP in use; empty for a bare JSON-RPC peer.
+        era: The family of revisions it belongs to.
+        capabilities: What the server offers; `None` where it has not said.
+        instructions: How it wants to be used, for a model to read.
+        title: A name for people.
+    """
+
+    name: str = ""
+    version: str = ""
+    protocol_version: str = ""
+    era: EraName = EraName.BARE
+    capabilities: ServerCapabilities | None = None
+    instructions: str | None = None
+    title: str | None = None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The end of a negotiation: a channel, the era to speak on it, and who is there.
+
+    Attributes:
+        info: `None` where the configuration pins a stateless revision, so that nothing had to be asked.
+    """
+
+    channel: Channel
+    era: Era
+    info: ServerInfo | None
+
+
+class Handshake:
+    """Negotiates on a freshly opened channel.
+
+    Args:
+        config: Times and pinned revision.
+        capabilities: Wire form of ours.
+        next_id: Gives ids for requests.
+        report: Told each step tried and what came back, for `mcp-clients detect`.
+    """
+
+    def __init__(
+        self,
+        config: CommonConfig,
+        capabilities: Mapping[str, Any],
+        next_id: Iterator[int],
+        report: Callable[[Try, Answer], None],
+    ) -> None:
+        self._config = config
+        self._capabilities = capabilities
+        self._next_id = next_id
+        self._report = report
+
+    async def run(self, channel: Channel, reopen: Callable[[], Awaitable[Channel]], known: str | None) -> Agreement:
+        """Find the revision to speak.
+
+        Args:
+            channel: Open, and not spoken on yet.
+            reopen: Gives another one, where a server dies of the probe.
+            known: The revision agreed on before, which saves the probe.
+
+        Raises:
+            HandshakeError: There is none in common.
+            MCPConnectionError: The connection failed in a way that says nothing about revisions.
+        """
+        if not self._config.handshake:
+            return Agreement(channel, BareEra(), ServerInfo())
+        if channel.is_dialect:
+            return await self._introduce(channel)
+        step: Step = first_step(self._config.protocol_version, known, probe=channel.may_be_stateless)
+        result: dict[str, Any] | None = None
+        probes = 0
+        while isinstance(step, (Discover, Initialize)):
+            if isinstance(step, Initialize) and step.reopen:
+                channel = await reopen()
+            probes += isinstance(step, Discover)
+            answer, result = await self._try(channel, step)
+            self._report(step, answer)
+            step = next_step(step, answer, probes=probes)
+        if isinstance(step, Refused):
+            raise HandshakeError(step.reason)
+        return await self._agree(channel, step, result)
+
+    async def _agree(self, channel: Channel, step: Agreed, result: dict[str, Any] | None) -> Agreement:
+        if step.version in STATELESS_VERSIONS:
+            era: Era = self._stateless(step.version)
+        else:
+            era = HandshakeEra(step.version)
+            await channel.notify(jsonrpc.encode_notification("notifications/initialized"), era)
+        info = None if result is None else server_info(result, era)
+        return Agreement(channel, era, info)
+
+    async def _introduce(self, channel: Channel) -> Agreement:
+        """The dialects know `initialize` by name only: whatever they say to it, they are spoken to as they are."""
+        request = self._initialize(HandshakeEra(""), self._config.protocol_version or "2024-11-05")
+        try:
+            async with asyncio.timeout(self._config.probe_timeout / 1000):
+                reply = await channel.exchange(request)
+        except (TimeoutError, HTTPStatusError, ProtocolError) as error:
+            if isinstance(error, (AuthenticationError, RateLimitError)):
+                raise
+            return Agreement(channel, BareEra(), ServerInfo())
+        result = jsonrpc.decode_value(reply.result) if isinstance(reply.result, msgspec.Raw) else None
+        return Agreement(channel, BareEra(), server_info(as_object(result), BareEra()))
+
+    def _stateless(self, version: str) -> StatelessEra:
+        return StatelessEra(version, CLIENT_INFO, self._capabilities)
+
+    def _initialize(self, era: Era, version: str) -> Request:
+        params = {"protocolVersion": version, "capabilities": self._capabilities, "clientInfo": CLIENT_INFO}
+        return Request(next(self._next_id), "initialize", params, era)
+
+    async def _try(self, channel: Channel, step: Try) -> tuple[Answer, dict[str, Any] | None]:
+        """Perform a step and describe what came back."""
+        if isinstance(step, Discover):
+            era = self._stateless(step.version)
+            request = Request(next(self._next_id), "server/discover", era.stamp(None, {}), era)
+            seconds: float | None = self._config.probe_timeout / 1000
+        else:
+            request = self._initialize(HandshakeEra(step.version), step.version)
+            seconds = None  # the deadline for connecting applies
+        try:
+            async with asyncio.timeout(seconds):
+                reply = await channel.exchange(request)
+        except TimeoutError:
+            return Answer(Outcome.SILENT), None
+        except MCPClientError as error:
+            return _failure(error, channel), None
+        if isinstance(reply.error, ErrorObject):
+            return _error(reply.error), None
+        return _result(step, reply.result)
+
+
+def _failure(error: MCPClientError, channel: Channel) -> Answer:
+    """What a failed exchange says of the era; a failure that says nothing of it is raised."""
+    match error:
+        case AuthenticationError() | RateLimitError():
+            raise error
+        case HTTPStatusError(status=status) if status in _UNAVAILABLE:
+            raise error
+        case HTTPStatusError() | ProtocolError():
+            return Answer(Outcome.REFUSED, text=error.message)
+        case MCPConnectionError() if channel.lost is not None:
+            return Answer(Outcome.DIED, text=error.message)
+        case _:
+            raise error
+
+
+def _error(error: ErrorObject) -> Answer:
+    return Answer(Outcome.ERROR, _strings(as_object(error.data).get("supported")), error.code, error.message)
+
+
+def _result(step: Try, raw: msgspec.Raw | msgspec.UnsetType) -> tuple[Answer, dict[str, Any] | None]:
+    result = {} if isinstance(raw, msgspec.UnsetType) else as_object(jsonrpc.decode_value(raw))
+    if isinstance(step, Discover) and isinstance(result.get("supportedVersions"), list):
+        return Answer(Outcome.RESULT, _strings(result["supportedVersions"])), result
+    if isinstance(step, Initialize) and isinstance(result.get("protocolVersion"), str):
+        return Answer(Outcome.RESULT, (result["protocolVersion"],)), result
+    return Answer(Outcome.REFUSED, text="a result of another shape"), None
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    return tuple(item for item in cast("list[Any]", value) if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def server_info(result: Mapping[str, Any], era: Era) -> ServerInfo:
+    """Read an `InitializeResult` or a `DiscoverResult`, forgiving what is only for show."""
+    said = as_object(result.get("_meta")).get(SERVER_INFO_META_KEY) or result.get("serverInfo")
+    implementation = as_object(said)
+    instructions = result.get("instructions")
+    return ServerInfo(
+        name=str(implementation.get("name") or ""),
+        version=str(implementation.get("version") or ""),
+        protocol_version=era.version,
+        era=era.name,
+        capabilities=_capabilities(as_object(result.get("capabilities"))),
+        instructions=instructions if isinstance(instructions, str) else None,
+        title=str(implementation["title"]) if implementation.get("title") else None,
+    )
+
+
+def _capabilities(said: dict[str, Any]) -> ServerCapabilities:
+    try:
+        return ServerCapabilities.model_validate(said)
+    except ValueError as error:
+        raise HandshakeError(f"the server's capabilities are malformed: {error}") from error

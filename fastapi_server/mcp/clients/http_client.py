@@ -1,0 +1,332 @@
+"""Streamable HTTP, in both eras: each message is a POST, and the POST is the correlation."""
+
+import asyncio
+import logging
+
+import aiohttp
+
+from fastapi_server.mcp.clients.channel import Channel, Request, fresh
+from fastapi_server.mcp.clients.http_origin import HTTPOrigin
+from fastapi_server.mcp.clients.remote_client import RemoteMCPClient
+from fastapi_server.mcp.clients.rest_dialect import RESTChannel
+from fastapi_server.mcp.config import HTTPConfig
+from fastapi_server.mcp.errors import (
+    Delivery,
+    HTTPStatusError,
+    MCPClientError,
+    MCPConnectionError,
+    ProtocolError,
+    RPCError,
+    SessionExpiredError,
+)
+from fastapi_server.mcp.metrics import ClientMetrics
+from fastapi_server.mcp.protocol import jsonrpc
+from fastapi_server.mcp.protocol.eras import Era, EraName
+from fastapi_server.mcp.protocol.jsonrpc import Message
+from fastapi_server.mcp.protocol.sse import EventParser
+from fastapi_server.mcp.resilience import backoff_delays
+
+logger = logging.getLogger("fastapi_server.mcp")
+
+_POST = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+_GET = {"Accept": "text/event-stream"}
+_SESSION = "Mcp-Session-Id"
+_EVENT_STREAM = "text/event-stream"
+
+_STREAM_ATTEMPTS = 5
+_RETRY_SECONDS = 1.0
+_DELETE_SECONDS = 2.0
+_LINGER_SECONDS = 0.1
+
+
+class StreamableHTTPChannel(Channel):
+    """One HTTP session: the id the server gave us for it in the handshake era, nothing at all in the stateless one."""
+
+    transport = "http"
+    shared_stream = False
+
+    def __init__(self, config: HTTPConfig, metrics: ClientMetrics, cookies: aiohttp.CookieJar) -> None:
+        super().__init__(metrics)
+        self._origin = HTTPOrigin(config, cookies)
+        self._limit = config.max_message_bytes
+        self._session: dict[str, str] = {}
+        self._version: dict[str, str] = {}
+        self._in_flight: set[asyncio.Timeout] = set()
+        self._streams_linger = False
+        self._skipped = False
+
+    @property
+    def session_id(self) -> str | None:
+        """What the server calls our session, in the handshake era."""
+        return self._session.get(_SESSION)
+
+    async def _open(self) -> None:
+        """Nothing to do: the first request connects."""
+
+    def begin_session(self, era: Era) -> None:
+        if era.name is EraName.HANDSHAKE:
+            self._version = era.headers("", None)
+            self._spawn(self._listen())
+
+    async def exchange(self, request: Request) -> Message:
+        body = request.encode()
+        self._raise_if_lost()
+        try:
+            async with asyncio.timeout(None) as interruption:
+                self._in_flight.add(interruption)
+                try:
+                    return await self._post(request, body)
+                finally:
+                    self._in_flight.discard(interruption)
+        except asyncio.CancelledError:
+            self._tell_cancelled(request)
+            raise
+        except TimeoutError:
+            if self._lost is None:
+                raise
+            raise fresh(self._lost, Delivery.UNKNOWN) from None
+
+    async def notify(self, data: bytes, era: Era) -> None:
+        self._raise_if_lost()
+        self.metrics.bytes_sent += len(data)
+        headers = {**_POST, **self._session, **era.headers("", None)}
+        response = await self._origin.send("POST", self._origin.url, headers, data)
+        async with response:
+            if response.status >= 300:
+                raise await self._origin.refusal(response)
+            await self._origin.read(response)
+
+    # One request.
+
+    async def _post(self, request: Request, body: bytes) -> Message:
+        self.metrics.bytes_sent += len(body)
+        headers = {
+            **_POST,
+            **self._session,
+            **request.era.headers(request.method, request.params),
+            **request.headers,
+        }
+        response = await self._origin.send("POST", self._origin.url, headers, body)
+        async with response:  # left early, it disconnects: in the stateless era that cancels the request
+            if response.status >= 300:
+                return await self._error_reply(response)
+            if request.method == "initialize" and _SESSION in response.headers:
+                self._session = {_SESSION: response.headers[_SESSION]}
+            match response.content_type:
+                case "application/json":
+                    return self._only_reply(request, await self._origin.read(response))
+                case "text/event-stream":
+                    parser = EventParser(self._limit)
+                    reply = await self._reply_from(response, request, parser)
+                case other:
+                    raise await self._not_mcp(response, other)
+        return reply or await self._resume(request, parser)
+
+    def _only_reply(self, request: Request, body: bytes) -> Message:
+        self.metrics.bytes_received += len(body)
+        reply = self._take(jsonrpc.decode(body), request)
+        if reply is None:
+            raise ProtocolError(f"the body of the response to {request.method} holds no reply to it")
+        return reply
+
+    def _take(self, messages: list[Message], request: Request) -> Message | None:
+        """Hand on what is not the reply to our request, and return what is."""
+        reply = None
+        for message in messages:
+            if not message.is_reply:
+                self.on_message(message, request.id)
+            elif message.id == request.id:
+                reply = message
+            elif message.id == str(request.id) or not isinstance(message.id, (int, float, str)):
+                self.metrics.coerced_replies += 1
+                reply = message
+            else:
+                self.metrics.unmatched_replies += 1
+        return reply
+
+    async def _reply_from(
+        self, response: aiohttp.ClientResponse, request: Request, parser: EventParser
+    ) -> Message | None:
+        """Follow an event stream up to the reply; `None` where the stream ends or breaks without it."""
+        try:
+            while chunk := await response.content.readany():
+                for event in parser.feed(chunk):
+                    if event.event != "message" or not event.data:
+                        continue
+                    reply = self._take(self._decoded(event.data), request)
+                    if reply is not None:
+                        await self._read_to_end(response)
+                        return reply
+        except (aiohttp.ClientError, OSError) as error:
+            if not parser.last_event_id or request.era.name is not EraName.HANDSHAKE:
+                raise self._origin.failure(error) from error
+        return None
+
+    def _decoded(self, data: bytes) -> list[Message]:
+        self.metrics.bytes_received += len(data)
+        try:
+            return jsonrpc.decode(data)
+        except ProtocolError as error:
+            self.metrics.skipped_messages += 1
+            if not self._skipped:
+                self._skipped = True
+                logger.warning("http sent an event that is no JSON-RPC message, skipped: %.200r (%s)", data, error)
+            return []
+
+    async def _read_to_end(self, response: aiohttp.ClientResponse) -> None:
+        """Read what follows the reply, which should be nothing but the end: only then is the connection used again.
+
+        A server that leaves its streams open is given a moment once, and none after that.
+        """
+        if response.content.at_eof() or self._streams_linger:
+            return
+        try:
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while await response.content.readany():
+                    pass
+        except TimeoutError:
+            self._streams_linger = True
+        except (aiohttp.ClientError, OSError):
+            pass  # the reply is here; the connection is not needed
+
+    async def _resume(self, request: Request, parser: EventParser) -> Message:
+        """Ask for the rest of a stream that ended early (2025-11-25, "Resumability and Redelivery")."""
+        if not parser.last_event_id or request.era.name is not EraName.HANDSHAKE:
+            raise MCPConnectionError(f"the event stream ended before the result of {request.method}")
+        for _ in range(_STREAM_ATTEMPTS):
+            await asyncio.sleep(_RETRY_SECONDS if parser.retry is None else parser.retry)
+            headers = {
+                **_GET,
+                **self._session,
+                **request.era.headers("", None),
+                "Last-Event-ID": parser.last_event_id,
+            }
+            parser = parser.successor()
+            response = await self._origin.send("GET", self._origin.url, headers)
+            async with response:
+                if response.status >= 300 or response.content_type != _EVENT_STREAM:
+                    refusal = await self._origin.refusal(response)
+                    raise MCPConnectionError(
+                        f"the event stream ended before the result, and could not be resumed: {refusal.message}"
+                    )
+                reply = await self._reply_from(response, request, parser)
+            if reply is not None:
+                return reply
+        raise MCPConnectionError(
+            f"the event stream of {request.method} broke {_STREAM_ATTEMPTS} times without a result"
+        )
+
+    # Refusals.
+
+    async def _error_reply(self, response: aiohttp.ClientResponse) -> Message:
+        """A JSON-RPC error in the body of an HTTP error is the reply; everything else is raised."""
+        body = await self._origin.start_of_body(response)
+        refusal, reply = self._origin.judge(response, body), _rpc_error(body)
+        if self._session_is_gone(refusal, reply):
+            raise fresh(self._lost, Delivery.REJECTED) if self._lost else refusal
+        if reply is None or type(refusal) is not HTTPStatusError:
+            raise refusal
+        return reply
+
+    def _session_is_gone(self, refusal: HTTPStatusError, reply: Message | None) -> bool:
+        """HTTP 404 to a session id means that (2025-11-25, "Session Management"), unless only the method is unknown."""
+        code = reply.error.code if reply and isinstance(reply.error, jsonrpc.ErrorObject) else None
+        if refusal.status != 404 or not self._session or code == RPCError.METHOD_NOT_FOUND:
+            return False
+        self._lose(
+            SessionExpiredError(
+                f"the server does not know our session any more ({refusal.message})",
+                status=404,
+                body=refusal.body,
+            )
+        )
+        return True
+
+    async def _not_mcp(self, response: aiohttp.ClientResponse, content_type: str) -> MCPClientError:
+        if response.status == 202:
+            return ProtocolError("the server accepted a request (HTTP 202) without answering it")
+        refusal = await self._origin.refusal(response)
+        return ProtocolError(f"expected JSON or an event stream, the server sent {content_type}: {refusal.body}")
+
+    # The stream beside the calls, in the handshake era.
+
+    async def _listen(self) -> None:
+        """Hold the GET stream open, on which the server says what belongs to no call; many servers have none (405)."""
+        parser = EventParser(self._limit)
+        delays = backoff_delays(_STREAM_ATTEMPTS)
+        while self._lost is None:
+            heard = False
+            try:
+                headers = {**_GET, **self._session, **self._version}
+                if parser.last_event_id:
+                    headers["Last-Event-ID"] = parser.last_event_id
+                response = await self._origin.send("GET", self._origin.url, headers)
+                async with response:
+                    if response.status != 200 or response.content_type != _EVENT_STREAM:
+                        return
+                    heard = await self._hear(response, parser)
+            except (MCPClientError, aiohttp.ClientError, OSError) as error:
+                logger.debug("the GET stream broke: %s", error)
+            if heard:
+                delays = backoff_delays(_STREAM_ATTEMPTS)
+            delay = next(delays, None)
+            if delay is None:
+                logger.info("the GET stream broke %d times in a row; going on without it", _STREAM_ATTEMPTS)
+                return
+            await asyncio.sleep(delay if parser.retry is None else parser.retry)
+            parser = parser.successor()
+
+    async def _hear(self, response: aiohttp.ClientResponse, parser: EventParser) -> bool:
+        heard = False
+        while chunk := await response.content.readany():
+            for event in parser.feed(chunk):
+                if event.event != "message" or not event.data:
+                    continue
+                heard = True
+                for message in self._decoded(event.data):
+                    if message.is_reply:
+                        self.metrics.unmatched_replies += 1
+                    else:
+                        self.on_message(message, None)
+        return heard
+
+    # The end.
+
+    def _lose(self, error: MCPClientError, *, notify: bool = True) -> None:
+        super()._lose(error, notify=notify)
+        now = asyncio.get_running_loop().time()
+        for interruption in self._in_flight:
+            interruption.reschedule(now)
+        self._in_flight.clear()
+
+    async def _shut(self) -> None:
+        if self._session and not isinstance(self._lost, SessionExpiredError):
+            try:
+                async with asyncio.timeout(_DELETE_SECONDS):
+                    headers = {**self._session, **self._version}
+                    (await self._origin.send("DELETE", self._origin.url, headers)).release()
+            except (MCPClientError, TimeoutError) as error:
+                logger.debug("the session could not be ended: %s", error)
+        await self._origin.close()
+
+
+def _rpc_error(body: bytes) -> Message | None:
+    """The JSON-RPC error that a body holds, if it does."""
+    try:
+        (message,) = jsonrpc.decode(body)
+    except (ProtocolError, ValueError):
+        return None
+    return message if message.is_reply and isinstance(message.error, jsonrpc.ErrorObject) else None
+
+
+class HTTPMCPClient(RemoteMCPClient):
+    """A client of a server reached over Streamable HTTP. `config` is an `HTTPConfig` or a mapping of its fields."""
+
+    transport = "http"
+    config: HTTPConfig
+
+    async def _establish_connection(self) -> Channel:
+        kind = RESTChannel if self.config.dialect == "rest" else StreamableHTTPChannel
+        channel = kind(self.config, self.metrics, self.cookies)
+        await channel.open()
+        return channel

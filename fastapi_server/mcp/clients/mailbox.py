@@ -1,0 +1,71 @@
+"""Calling the callbacks of a host in order, without ever making the reader of a channel wait for them."""
+
+import asyncio
+import collections
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+logger = logging.getLogger("fastapi_server.mcp")
+
+
+class Mailbox:
+    """Plain functions are called at once; coroutines one after the other, in a task that lives while there are any.
+
+    What a callback raises is logged and harmless.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: collections.deque[tuple[Callable[..., Any], tuple[Any, ...]]] = collections.deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def post(self, callback: Callable[..., Awaitable[None] | None], *args: Any) -> None:
+        """Have `callback(*args)` run after everything posted before."""
+        if self._task is not None:
+            self._waiting.append((callback, args))
+            return
+        outcome = _called(callback, args)
+        if outcome is not None:
+            self._task = asyncio.get_running_loop().create_task(self._work(outcome))
+
+    async def _work(self, outcome: Awaitable[None] | None) -> None:
+        try:
+            while True:
+                if outcome is not None:
+                    await _finished(outcome)
+                if not self._waiting:
+                    return
+                callback, args = self._waiting.popleft()
+                outcome = _called(callback, args)
+        finally:
+            self._task = None
+
+    async def flush(self) -> None:
+        """Wait until everything posted so far has run."""
+        while self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def close(self) -> None:
+        """Drop what is still waiting."""
+        self._waiting.clear()
+        task = self._task
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def _called(callback: Callable[..., Any], args: tuple[Any, ...]) -> Awaitable[None] | None:
+    try:
+        outcome = callback(*args)
+    except Exception:
+        logger.exception("a callback failed; the connection goes on")
+        return None
+    return outcome if inspect.isawaitable(outcome) else None
+
+
+async def _finished(outcome: Awaitable[None]) -> None:
+    try:
+        await outcome
+    except Exception:
+        logger.exception("a callback failed; the connection goes on")

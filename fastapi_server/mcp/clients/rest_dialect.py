@@ -1,0 +1,129 @@
+"""The `rest` dialect of HTTP: plain REST calls instead of JSON-RPC."""
+
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from fastapi_server.mcp.clients.channel import Channel, Request
+from fastapi_server.mcp.clients.http_origin import HTTPOrigin
+from fastapi_server.mcp.config import HTTPConfig
+from fastapi_server.mcp.errors import ProtocolError, RPCError
+from fastapi_server.mcp.metrics import ClientMetrics
+from fastapi_server.mcp.protocol.eras import Era
+from fastapi_server.mcp.protocol.jsonrpc import ErrorObject, Message, as_object, decode_value
+
+_JSON = {"Content-Type": "application/json", "Accept": "application/json"}
+
+
+class RESTChannel(Channel):
+    """`GET /health`, `POST /initialize`, `GET /tools/list`, `POST /tools/{name}/call` and the same for resources.
+
+    A `sessionId` in the answer to `/initialize` goes with every later request, as `session_id`: in the query of a GET,
+    in the body of a POST.
+    """
+
+    transport = "http"
+    shared_stream = False
+    is_dialect = True
+
+    def __init__(self, config: HTTPConfig, metrics: ClientMetrics, cookies: aiohttp.CookieJar) -> None:
+        super().__init__(metrics)
+        self._origin = HTTPOrigin(config, cookies)
+        self._base = str(self._origin.url).rstrip("/")
+        self._session: dict[str, str] = {}
+
+    async def _open(self) -> None:
+        response = await self._origin.send("GET", URL(f"{self._base}/health"), _JSON)
+        async with response:
+            if response.status != 200:
+                raise await self._origin.refusal(response)
+            await self._origin.read(response)
+
+    async def exchange(self, request: Request) -> Message:
+        self._raise_if_lost()
+        params = dict(request.params or {})
+        match request.method:
+            case "initialize":
+                return await self._initialize(request, params)
+            case "ping":
+                return await self._call(request, "GET", "health", {})
+            case "tools/list" | "resources/list":
+                return await self._call(request, "GET", request.method, {})
+            case "tools/call":
+                path = f"tools/{quote(str(params['name']), safe='')}/call"
+                return await self._call(request, "POST", path, {"arguments": params.get("arguments", {})})
+            case "resources/read":
+                return await self._call(request, "POST", "resources/read", {"uri": params["uri"]})
+            case method:
+                return Message(
+                    id=request.id,
+                    error=ErrorObject(RPCError.METHOD_NOT_FOUND, f"the rest dialect has no {method}"),
+                )
+
+    async def _initialize(self, request: Request, params: dict[str, Any]) -> Message:
+        reply = await self._call(request, "POST", "initialize", params)
+        if isinstance(reply.result, msgspec.Raw):
+            session_id = as_object(decode_value(reply.result)).get("sessionId")
+            if isinstance(session_id, str):
+                self._session = {"session_id": session_id}
+        return reply
+
+    async def _call(self, request: Request, method: str, path: str, body: dict[str, Any]) -> Message:
+        url = URL(f"{self._base}/{path}", encoded=True)
+        if method == "GET":
+            data, url = None, url.update_query(self._session)
+        else:
+            data = msgspec.json.encode({**body, **self._session})
+            self.metrics.bytes_sent += len(data)
+        response = await self._origin.send(method, url, {**_JSON, **request.headers}, data)
+        async with response:
+            if response.status >= 300:
+                raise await self._origin.refusal(response)
+            answer = await self._origin.read(response)
+        self.metrics.bytes_received += len(answer)
+        return Message(id=request.id, result=_shaped(request, _unwrapped(answer)))
+
+    async def notify(self, data: bytes, era: Era) -> None:
+        """The dialect has no notifications: there is nobody to tell."""
+
+    async def _shut(self) -> None:
+        await self._origin.close()
+
+
+class _Wrapped(msgspec.Struct):
+    result: msgspec.Raw
+
+
+def _unwrapped(body: bytes) -> msgspec.Raw:
+    """The `result` member of the body; a body without one is the result itself."""
+    try:
+        return msgspec.json.decode(body, type=_Wrapped).result
+    except msgspec.ValidationError:
+        return msgspec.Raw(body)
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"expected JSON, the server sent: {body[:200]!r}") from error
+
+
+_LISTS = {"tools/list": "tools", "resources/list": "resources"}
+
+
+def _shaped(request: Request, raw: msgspec.Raw) -> msgspec.Raw:
+    """The result as MCP has it: the dialect lets servers answer with a bare list, or with any value at all."""
+    value = decode_value(raw)
+    text = value if isinstance(value, str) else bytes(raw).decode()
+    match request.method:
+        case "tools/list" | "resources/list" if isinstance(value, list):
+            shaped: dict[str, Any] = {_LISTS[request.method]: value}
+        case "tools/call" if not isinstance(value, dict) or "content" not in value:
+            shaped = {"content": [{"type": "text", "text": text}]}
+            if isinstance(value, dict):
+                shaped["structuredContent"] = value
+        case "resources/read" if not isinstance(value, dict) or "contents" not in value:
+            uri = (request.params or {}).get("uri")
+            shaped = {"contents": [{"uri": uri, "text": text}]}
+        case _:
+            return raw
+    return msgspec.Raw(msgspec.json.encode(shaped))

@@ -1,0 +1,167 @@
+"""HTTP+SSE, the transport of revision 2024-11-05: one event stream brings everything, POSTs carry what we say."""
+
+import asyncio
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from fastapi_server.mcp.clients.channel import CorrelatingChannel
+from fastapi_server.mcp.clients.http_origin import HTTPOrigin
+from fastapi_server.mcp.clients.remote_client import RemoteMCPClient
+from fastapi_server.mcp.config import HTTPConfig, SSEConfig
+from fastapi_server.mcp.errors import Delivery, MCPClientError, MCPConnectionError, ProtocolError, RPCError
+from fastapi_server.mcp.metrics import ClientMetrics
+from fastapi_server.mcp.protocol.jsonrpc import ErrorObject, Message
+from fastapi_server.mcp.protocol.sse import Event, EventParser
+
+_GET = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+_POST = {"Content-Type": "application/json"}
+
+
+class SSEChannel(CorrelatingChannel):
+    """One event stream. When it ends, so does the session that the server kept for it."""
+
+    transport = "sse"
+    may_be_stateless = False
+
+    def __init__(self, config: SSEConfig | HTTPConfig, metrics: ClientMetrics, cookies: aiohttp.CookieJar) -> None:
+        super().__init__(metrics)
+        self._origin = HTTPOrigin(config, cookies)
+        self._limit = config.max_message_bytes
+        self._stream_url = self._origin.url
+        self._post_url: asyncio.Future[URL] = asyncio.get_running_loop().create_future()
+
+    async def _open(self) -> None:
+        self._spawn(self._read())
+        await asyncio.shield(self._post_url)
+
+    async def _read(self) -> None:
+        """Take events off the stream until it ends."""
+        try:
+            response = await self._origin.send("GET", self._stream_url, _GET)
+            async with response:
+                if response.status != 200:
+                    raise await self._origin.refusal(response)
+                if response.content_type != "text/event-stream":
+                    raise ProtocolError(f"expected an event stream, the server sent {response.content_type}")
+                self._stream_opened()
+                await self._take_events(response)
+            self._lose(MCPConnectionError("the server ended the event stream"))
+        except MCPClientError as error:
+            self._lose(error)
+        except (aiohttp.ClientError, OSError) as error:
+            self._lose(self._origin.failure(error))
+
+    def _stream_opened(self) -> None:
+        """The stream is there; in MCP proper its first event says where to POST."""
+
+    async def _take_events(self, response: aiohttp.ClientResponse) -> None:
+        parser = EventParser(self._limit)
+        while chunk := await response.content.readany():
+            for event in parser.feed(chunk):
+                self._event(event)
+
+    def _event(self, event: Event) -> None:
+        if event.event == "endpoint":
+            self._endpoint(event.data.decode("utf-8", "replace").strip())
+        elif event.event == "message" and event.data:
+            self._receive(event.data)
+
+    def _endpoint(self, location: str) -> None:
+        """Learn where to POST. It must stay on the origin, or our credentials would leave it."""
+        if self._post_url.done():
+            return
+        try:
+            url = self._origin.url.join(URL(location))
+        except ValueError as error:
+            raise ProtocolError(f"the server named an endpoint that is no URL: {location!r}") from error
+        if url.origin() != self._origin.url.origin():
+            raise ProtocolError(f"the server named an endpoint on another origin, {url.origin()}; it is not used")
+        self._post_url.set_result(url)
+
+    async def _send(self, data: bytes) -> None:
+        self.metrics.bytes_sent += len(data)
+        response = await self._origin.send("POST", await self._post_url, _POST, data)
+        async with response:
+            if response.status >= 300:
+                raise await self._origin.refusal(response)
+            await self._origin.read(response)
+
+    def _lose(self, error: MCPClientError, *, notify: bool = True) -> None:
+        if not self._post_url.done():
+            error.delivery = Delivery.NOT_SENT
+            self._post_url.set_exception(error)
+            self._post_url.exception()  # seen: nobody may be waiting for it any more
+        super()._lose(error, notify=notify)
+
+    async def _shut(self) -> None:
+        await self._origin.close()
+
+
+class _RPCReply(msgspec.Struct):
+    request_id: int | float | str | None | msgspec.UnsetType = msgspec.UNSET
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: ErrorObject | str | None | msgspec.UnsetType = msgspec.UNSET
+    type: str | None = None
+
+
+class RPCDialectChannel(SSEChannel):
+    """The `rpc` dialect: `POST …/connect`, events from `…/events`, requests to `…/rpc`.
+
+    A reply is an event whose data is `{"request_id": …, "result": …}`; data with a `type` is an event of the server's,
+    handed on as a notification of that name.
+    """
+
+    is_dialect = True
+
+    def __init__(
+        self, config: SSEConfig | HTTPConfig, metrics: ClientMetrics, cookies: aiohttp.CookieJar, name: str
+    ) -> None:
+        super().__init__(config, metrics, cookies)
+        base = str(self._origin.url).rstrip("/")
+        self._name = name
+        self._connect_url = URL(f"{base}/connect")
+        self._stream_url = URL(f"{base}/events")
+        self._rpc_url = URL(f"{base}/rpc")
+
+    async def _open(self) -> None:
+        body = msgspec.json.encode({"client": self._name})
+        response = await self._origin.send("POST", self._connect_url, _POST, body)
+        async with response:
+            if response.status != 200:
+                raise await self._origin.refusal(response)
+        await super()._open()
+
+    def _stream_opened(self) -> None:
+        self._post_url.set_result(self._rpc_url)
+
+    def _event(self, event: Event) -> None:
+        if not event.data:
+            return
+        self.metrics.bytes_received += len(event.data)
+        try:
+            reply = msgspec.json.decode(event.data, type=_RPCReply)
+        except msgspec.DecodeError as error:
+            self._skip(event.data, ProtocolError(str(error)))
+            return
+        if reply.type is not None:
+            self.on_message(Message(method=reply.type, params=msgspec.Raw(event.data)), None)
+            return
+        error = ErrorObject(RPCError.INTERNAL_ERROR, reply.error) if isinstance(reply.error, str) else reply.error
+        self._settle(Message(id=reply.request_id, result=reply.result, error=error))
+
+
+class SSEMCPClient(RemoteMCPClient):
+    """A client of a server reached over HTTP+SSE. `config` is an `SSEConfig` or a mapping of its fields."""
+
+    transport = "sse"
+    config: SSEConfig
+
+    async def _establish_connection(self) -> SSEChannel:
+        if self.config.dialect == "rpc":
+            channel = RPCDialectChannel(self.config, self.metrics, self.cookies, self.name)
+        else:
+            channel = SSEChannel(self.config, self.metrics, self.cookies)
+        await channel.open()
+        return channel

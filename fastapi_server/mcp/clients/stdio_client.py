@@ -1,0 +1,228 @@
+"""A server as a process of our own: newline-delimited JSON-RPC on its standard input and output."""
+
+import asyncio
+import collections
+import contextlib
+import logging
+import signal
+from typing import IO, Any, cast
+
+from fastapi_server.mcp.clients.base_client import MCPClient
+from fastapi_server.mcp.clients.channel import CorrelatingChannel
+from fastapi_server.mcp.clients.process import GROUP_OPTIONS, ProcessGroup, command_line, process_environment
+from fastapi_server.mcp.config import StdioConfig
+from fastapi_server.mcp.errors import (
+    CommandNotFoundError,
+    Delivery,
+    MCPClientError,
+    MCPConnectionError,
+    MessageTooLargeError,
+    ProcessExitedError,
+)
+from fastapi_server.mcp.metrics import ClientMetrics
+from fastapi_server.mcp.protocol.framing import LineFramer
+
+_STDERR_KEPT = 8 * 1024
+_STDERR_SHOWN = 2_000
+_END_SECONDS = 0.5
+
+_GROUP: dict[str, Any] = GROUP_OPTIONS
+
+_stderr_logger = logging.getLogger("fastapi_server.mcp.stderr")
+
+
+class StderrTail:
+    """Drains standard error into a bounded ring, and further where the configuration says so."""
+
+    def __init__(self, config: StdioConfig) -> None:
+        self._chunks: collections.deque[bytes] = collections.deque()
+        self._size = 0
+        self._log = config.stderr_log
+        self._rest = b""
+        self._file: IO[bytes] | None = None
+        if config.stderr_file is not None:
+            try:
+                self._file = config.stderr_file.open("ab", buffering=0)
+            except OSError as error:
+                raise MCPConnectionError(
+                    f"stderr_file cannot be written: {config.stderr_file}: {error.strerror}",
+                    delivery=Delivery.NOT_SENT,
+                ) from error
+
+    def feed(self, data: bytes) -> None:
+        self._chunks.append(data[-_STDERR_KEPT:])
+        self._size += len(self._chunks[-1])
+        while self._size - len(self._chunks[0]) >= _STDERR_KEPT:
+            self._size -= len(self._chunks.popleft())
+        if self._file is not None:
+            self._file.write(data)
+        if self._log:
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                _stderr_logger.info("%s", line.decode("utf-8", "replace").rstrip("\r"))
+            self._rest = self._rest[-_STDERR_KEPT:]
+
+    def text(self) -> str:
+        """The end of what was written."""
+        return b"".join(self._chunks)[-_STDERR_SHOWN:].decode("utf-8", "replace").strip()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
+    """One process, from start to reaped. asyncio feeds its output straight in: there is no reader task and no queue."""
+
+    transport = "stdio"
+
+    def __init__(self, config: StdioConfig, metrics: ClientMetrics) -> None:
+        super().__init__(metrics)
+        self._config = config
+        self._framer = LineFramer(config.max_message_bytes)
+        self._stderr = StderrTail(config)
+        self._ending = False
+        self._exited = asyncio.Event()
+        self._output_ended = asyncio.Event()
+        self._pipes_closed = asyncio.Event()
+        self._writable: asyncio.Future[None] | None = None
+        self._process: asyncio.SubprocessTransport | None = None
+        self._stdin: asyncio.WriteTransport | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while there is one."""
+        return self._process.get_pid() if self._process else None
+
+    async def _open(self) -> None:
+        env = process_environment(self._config)
+        try:
+            command = command_line(self._config, env)
+            self._process, _ = await asyncio.get_running_loop().subprocess_exec(
+                lambda: self, *command, env=env, cwd=self._config.cwd, **_GROUP
+            )
+        except CommandNotFoundError:
+            raise
+        except (OSError, ValueError) as error:
+            raise MCPConnectionError(
+                f"cannot start {self._config.command}: {error}", delivery=Delivery.NOT_SENT
+            ) from error
+        self._stdin = cast("asyncio.WriteTransport", self._process.get_pipe_transport(0))
+
+    # What asyncio tells us of the process.
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 2:
+            self._stderr.feed(data)
+            return
+        if self._lost is not None:
+            return  # drained, so that a server that is flushing can get to its exit
+        try:
+            lines = self._framer.feed(data)
+        except MessageTooLargeError as error:
+            self._lose(error)
+            return
+        for line in lines:
+            self._receive(line)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if fd == 1:
+            self._output_ended.set()
+        if fd != 2:
+            self._end()
+
+    def process_exited(self) -> None:
+        self._exited.set()
+        self._end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pipes_closed.set()
+
+    def pause_writing(self) -> None:
+        self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    def _end(self) -> None:
+        if self._lost is None and not self._ending:
+            self._ending = True
+            self._spawn(self._report_end())
+
+    async def _report_end(self) -> None:
+        """Wait a moment, so that what was written last is read and the exit code known; then fail the calls."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_SECONDS):
+                await self._exited.wait()
+                await self._output_ended.wait()
+        self._lose(self._end_error(Delivery.UNKNOWN))
+
+    def _end_error(self, delivery: Delivery) -> ProcessExitedError:
+        code = self._process.get_returncode() if self._process else None
+        if code is None:
+            what = "the process closed its standard input or output, but lives on"
+        elif code < 0:
+            what = f"the process was killed by {_signal_name(-code)}"
+        else:
+            what = f"the process exited with code {code}"
+        stderr = self._stderr.text()
+        shown = f"; its stderr ends:\n{stderr}" if stderr else "; it wrote nothing to stderr"
+        return ProcessExitedError(f"{what}{shown}", exit_code=code, stderr=stderr, delivery=delivery)
+
+    # The channel.
+
+    async def _ready(self) -> None:
+        while self._writable is not None:
+            await asyncio.shield(self._writable)
+
+    async def _send(self, data: bytes) -> None:
+        self._raise_if_lost()
+        if self._stdin is None or self._stdin.is_closing():
+            raise self._end_error(Delivery.NOT_SENT)
+        self.metrics.bytes_sent += len(data)
+        self._stdin.write(data + b"\n")
+
+    def _lose(self, error: MCPClientError, *, notify: bool = True) -> None:
+        super()._lose(error, notify=notify)
+        self._resume()
+
+    async def _shut(self) -> None:
+        if self._process is not None:
+            if self._stdin is not None:
+                self._stdin.close()
+            step = self._config.shutdown_timeout / 1000
+            await ProcessGroup(self._process, self._exited).end(step)
+            self._process.close()
+            with contextlib.suppress(TimeoutError):  # a process that not even SIGKILL ends keeps its pipes
+                async with asyncio.timeout(step):
+                    await self._pipes_closed.wait()
+        self._stderr.close()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+class StdioMCPClient(MCPClient):
+    """A client of a server that it starts itself. `config` is a `StdioConfig` or a mapping of its fields."""
+
+    transport = "stdio"
+    config: StdioConfig
+
+    @property
+    def pid(self) -> int | None:
+        """Of the server's process, while there is one."""
+        return self._connector.channel.pid if isinstance(self._connector.channel, StdioChannel) else None
+
+    async def _establish_connection(self) -> StdioChannel:
+        channel = StdioChannel(self.config, self.metrics)
+        await channel.open()
+        return channel

@@ -1,0 +1,104 @@
+"""What is known of a server's tools: the headers that their arguments are mirrored into, and their output schemas."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jsonschema_rs
+from mcp_types import CallToolResult, Tool
+
+from fastapi_server.mcp.errors import ProtocolError, StructuredOutputError
+from fastapi_server.mcp.protocol.headers import ParamHeaders, mirror_arguments, param_headers
+
+logger = logging.getLogger("fastapi_server.mcp")
+
+
+@dataclass
+class KnownTool:
+    """One tool, with its schema compiled when a result first asks for it."""
+
+    tool: Tool
+    headers: ParamHeaders
+
+    @cached_property
+    def validator(self) -> Any:
+        """Raises `ValueError` where the schema itself is wrong, or refers to the network."""
+        return jsonschema_rs.validator_for(self.tool.output_schema or True, retriever=_refuse)
+
+
+class ToolBook:
+    """The tools of one server, as last listed."""
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+        self._tools: dict[str, KnownTool] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tools
+
+    def learn(self, tools: list[Tool], *, mirrored: bool) -> list[Tool]:
+        """Remember a complete list, and return the tools that may be used.
+
+        Args:
+            tools: As the server lists them.
+            mirrored: Arguments are mirrored into HTTP headers, so a tool with an invalid `x-mcp-header` is left out
+                (2026-07-28, Streamable HTTP, "Schema Extension").
+        """
+        known: dict[str, KnownTool] = {}
+        for tool in tools:
+            try:
+                headers = param_headers(tool.input_schema) if mirrored else {}
+            except ProtocolError as error:
+                logger.warning("server %r: tool %r is left out: %s", self._server, tool.name, error.message)
+                continue
+            previous = self._tools.get(tool.name)
+            unchanged = previous is not None and previous.tool == tool
+            known[tool.name] = previous if previous is not None and unchanged else KnownTool(tool, headers)
+        usable = [tool for tool in tools if tool.name in known]
+        self._tools = known
+        return usable
+
+    def forget(self) -> None:
+        """The tools may have changed."""
+        self._tools = {}
+
+    def headers(self, name: str, arguments: Mapping[str, Any]) -> dict[str, str]:
+        """The `Mcp-Param-*` headers for a call; none for a tool not listed yet."""
+        known = self._tools.get(name)
+        return mirror_arguments(known.headers, arguments) if known is not None and known.headers else {}
+
+    def check_output(self, name: str, result: CallToolResult, *, strict: bool) -> None:
+        """Hold a result against the tool's output schema.
+
+        Raises:
+            StructuredOutputError: It breaks it, and `strict` is set; otherwise that is logged.
+        """
+        known = self._tools.get(name)
+        if known is None or known.tool.output_schema is None or result.is_error:
+            return
+        problem = _problem(known, result)
+        if problem is None:
+            return
+        if strict:
+            raise StructuredOutputError(f"the result of tool {name!r} breaks its output schema: {problem}")
+        logger.warning("server %r: the result of tool %r breaks its output schema: %s", self._server, name, problem)
+
+
+def _problem(known: KnownTool, result: CallToolResult) -> str | None:
+    if result.structured_content is None:
+        return "it has no structuredContent"
+    try:
+        validator = known.validator
+    except ValueError as error:
+        return f"the schema cannot be used: {error}"
+    error = next(validator.iter_errors(result.structured_content), None)
+    if error is None:
+        return None
+    path = "/".join(str(step) for step in error.instance_path) or "(root)"
+    return f"{path}: {error.message}"
+
+
+def _refuse(uri: str) -> Any:
+    raise ValueError(f"it refers to {uri}; references outside the schema are never fetched")

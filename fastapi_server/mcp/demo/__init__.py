@@ -1,0 +1,1 @@
+"""Demo servers, built with the official SDK, and the configuration that reaches them all."""

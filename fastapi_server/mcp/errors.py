@@ -1,0 +1,247 @@
+"""Every error this package raises, on one page.
+
+Each says *where* (the server's name and transport), *when* (the phase) and, above all, *what may have happened*
+(`delivery`): whether the server can have acted on the request. Retry policies read that one field.
+
+```
+MCPClientError
+├── ConfigError                    ValueError       refused before any client exists
+├── MCPConnectionError             ConnectionError  no channel to the server, or it was lost
+│   ├── CommandNotFoundError                        stdio: there is no such program
+│   ├── ProcessExitedError                          stdio: the process ended; exit code and end of stderr
+│   ├── ConnectTimeoutError        TimeoutError     connecting or the handshake took too long
+│   ├── HandshakeError                              the two sides agree on no revision
+│   ├── ClientClosedError                           closed by us: used after, or with calls in flight
+│   └── HTTPStatusError                             the server answered with an HTTP status that is no success
+│       ├── AuthenticationError                     401, 403
+│       ├── RateLimitError                          429, with `retry_after`
+│       └── SessionExpiredError                     the server does not know our session any more
+├── CallTimeoutError               TimeoutError     the deadline passed before the reply
+├── RPCError                                        the server answered with a JSON-RPC error
+└── ProtocolError                  ValueError       the server broke the protocol
+    ├── MessageTooLargeError                        over `max_message_bytes`
+    ├── InvalidResultError                          the result is not what the method returns
+    ├── StructuredOutputError                       it is, but breaks the tool's own output schema
+    └── InputRequiredError                          it asks for input that we cannot or may no longer give
+```
+"""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+Phase = Literal["config", "connect", "handshake", "call", "close"]
+
+
+class Delivery(StrEnum):
+    """What can have become of a request whose call failed."""
+
+    NOT_SENT = "not_sent"
+    """It never left this process: safe to send again."""
+    REJECTED = "rejected"
+    """The server said no without acting: safe to send again once the cause is gone."""
+    UNKNOWN = "unknown"
+    """The server may have acted: repeat it only if that does no harm."""
+
+
+class MCPClientError(Exception):
+    """The root: catch this to catch everything.
+
+    Attributes:
+        server: Name of the server, as configured; `None` until a client has touched the error.
+        transport: `stdio`, `sse` or `http`, like `server`.
+        phase: What the client was doing.
+        delivery: Whether the server may have acted.
+    """
+
+    default_delivery = Delivery.UNKNOWN
+
+    def __init__(self, message: str = "", *, delivery: Delivery | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.delivery = delivery or self.default_delivery
+        self.server: str | None = None
+        self.transport: str | None = None
+        self.phase: Phase | None = None
+
+    def at(self, server: str, transport: str, phase: Phase) -> "MCPClientError":
+        """Note where the error happened, unless a deeper layer already has. Returns itself."""
+        self.server = self.server or server
+        self.transport = self.transport or transport
+        self.phase = self.phase or phase
+        return self
+
+    def __str__(self) -> str:
+        if self.server is None:
+            return self.message
+        return f"server {self.server!r} ({self.transport}): {self.message}"
+
+
+class ConfigError(MCPClientError, ValueError):
+    """A configuration was refused; the message starts with the path of the offending field."""
+
+    default_delivery = Delivery.NOT_SENT
+
+
+class MCPConnectionError(MCPClientError, ConnectionError):
+    """There is no channel to the server, or it broke."""
+
+
+class CommandNotFoundError(MCPConnectionError):
+    """The configured command names no program that can be run."""
+
+    default_delivery = Delivery.NOT_SENT
+
+
+class ProcessExitedError(MCPConnectionError):
+    """The server's process ended, or closed its output.
+
+    Attributes:
+        exit_code: As `subprocess` reports it: negative for a signal, `None` while the process still lives.
+        stderr: The end of what it wrote to its standard error.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        exit_code: int | None = None,
+        stderr: str = "",
+        delivery: Delivery | None = None,
+    ) -> None:
+        super().__init__(message, delivery=delivery)
+        self.exit_code = exit_code
+        self.stderr = stderr
+
+
+class ConnectTimeoutError(MCPConnectionError, TimeoutError):
+    """Connecting, or the handshake, took longer than the configured `timeout`."""
+
+    default_delivery = Delivery.NOT_SENT
+
+
+class HandshakeError(MCPConnectionError):
+    """The server answered, but client and server agree on no protocol revision."""
+
+    default_delivery = Delivery.NOT_SENT
+
+
+class ClientClosedError(MCPConnectionError):
+    """The client was closed by this program: while the call was in flight, or before it began."""
+
+
+class HTTPStatusError(MCPConnectionError):
+    """The server answered with an HTTP status that is not a success, and no JSON-RPC error.
+
+    Attributes:
+        status: The HTTP status code.
+        body: The start of the response's body.
+    """
+
+    def __init__(self, message: str = "", *, status: int = 0, body: str = "", delivery: Delivery | None = None) -> None:
+        super().__init__(message, delivery=delivery)
+        self.status = status
+        self.body = body
+
+
+class AuthenticationError(HTTPStatusError):
+    """HTTP 401 or 403: the credentials are missing, wrong or not enough."""
+
+    default_delivery = Delivery.REJECTED
+
+
+class RateLimitError(HTTPStatusError):
+    """HTTP 429.
+
+    Attributes:
+        retry_after: Seconds the server asks us to wait (RFC 9110, 10.2.3), where it says so.
+    """
+
+    default_delivery = Delivery.REJECTED
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int = 429,
+        body: str = "",
+        retry_after: float | None = None,
+        delivery: Delivery | None = None,
+    ) -> None:
+        super().__init__(message, status=status, body=body, delivery=delivery)
+        self.retry_after = retry_after
+
+
+class SessionExpiredError(HTTPStatusError):
+    """The server no longer knows the session (HTTP 404 to a request that carried `Mcp-Session-Id`)."""
+
+    default_delivery = Delivery.REJECTED
+
+
+class CallTimeoutError(MCPClientError, TimeoutError):
+    """The call's deadline passed before its reply; the server was told, in its era's way."""
+
+
+class RPCError(MCPClientError):
+    """The server answered with a JSON-RPC error (JSON-RPC 2.0, section 5.1).
+
+    Attributes:
+        code: The error's code, for instance -32601 for a method that the server does not have.
+        data: Whatever the server attached, as plain values.
+    """
+
+    PARSE_ERROR = -32700
+    INVALID_REQUEST = -32600
+    METHOD_NOT_FOUND = -32601
+    INVALID_PARAMS = -32602
+    INTERNAL_ERROR = -32603
+    HEADER_MISMATCH = -32020
+    MISSING_CLIENT_CAPABILITY = -32021
+    UNSUPPORTED_PROTOCOL_VERSION = -32022
+
+    UNTOUCHED = frozenset(
+        {
+            PARSE_ERROR,
+            INVALID_REQUEST,
+            METHOD_NOT_FOUND,
+            HEADER_MISMATCH,
+            MISSING_CLIENT_CAPABILITY,
+            UNSUPPORTED_PROTOCOL_VERSION,
+        }
+    )
+    """Codes that a server gives before any of its tools ran."""
+
+    def __init__(self, message: str = "", *, code: int = INTERNAL_ERROR, data: Any = None) -> None:
+        super().__init__(message, delivery=Delivery.REJECTED if code in self.UNTOUCHED else Delivery.UNKNOWN)
+        self.code = code
+        self.data = data
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} (code {self.code})"
+
+
+class ProtocolError(MCPClientError, ValueError):
+    """The server sent something that the protocol does not allow."""
+
+
+class MessageTooLargeError(ProtocolError):
+    """A message is larger than the configured `max_message_bytes`.
+
+    Attributes:
+        limit: That limit, in bytes.
+    """
+
+    def __init__(self, message: str = "", *, limit: int = 0) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+class InvalidResultError(ProtocolError):
+    """The result does not have the shape that the protocol gives the method's result."""
+
+
+class StructuredOutputError(ProtocolError):
+    """`structuredContent` breaks the tool's `outputSchema`; raised with `output_validation="strict"` only."""
+
+
+class InputRequiredError(ProtocolError):
+    """The server asks for input that no handler gives, or for more than ten rounds of it (2026-07-28, MRTR)."""

@@ -1,0 +1,141 @@
+"""JSON-RPC 2.0 envelopes (https://www.jsonrpc.org/specification), decoded once, with the payload left raw."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, cast
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+from pydantic import BaseModel
+
+from fastapi_server.mcp.errors import Delivery, ProtocolError, RPCError
+
+RequestId: TypeAlias = int | str
+
+
+class ErrorObject(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The `error` member of a reply."""
+
+    code: int
+    message: str = ""
+    data: Any = UNSET
+
+    def to_exception(self) -> RPCError:
+        """The typed error that the caller gets."""
+        return RPCError(self.message, code=self.code, data=None if self.data is UNSET else self.data)
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Any JSON-RPC message: a request, a notification or a reply, told apart by the members that are set.
+
+    `params` and `result` stay raw until somebody knows which model they are to become.
+    """
+
+    jsonrpc: Literal["2.0"] | UnsetType = UNSET
+    id: int | float | str | None | UnsetType = UNSET
+    method: str | UnsetType = UNSET
+    params: Raw | UnsetType = UNSET
+    result: Raw | UnsetType = UNSET
+    error: ErrorObject | None | UnsetType = UNSET
+
+    @property
+    def is_reply(self) -> bool:
+        """A result or an error, with the id of the request that it answers."""
+        return self.method is UNSET
+
+    @property
+    def is_request(self) -> bool:
+        """It wants a reply."""
+        return self.method is not UNSET and self.id is not UNSET and self.id is not None
+
+    def params_as(self) -> dict[str, Any]:
+        """The parameters as plain values; empty where there are none or they are no object."""
+        try:
+            return {} if isinstance(self.params, UnsetType) else as_object(decode_value(self.params))
+        except ProtocolError:
+            return {}
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """A decoded JSON value where it is an object; an empty one where it is anything else."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def decode_value(raw: Raw) -> Any:
+    """A raw payload as plain values.
+
+    Raises:
+        ProtocolError: It is not JSON after all: the envelope's decoder does not look inside.
+    """
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"the payload of a message is not JSON: {error}") from error
+
+
+_MESSAGE = msgspec.json.Decoder(Message)
+_BATCH = msgspec.json.Decoder(list[Message])
+
+
+def decode(data: bytes | bytearray | memoryview) -> list[Message]:
+    """Decode one message, or a batch of them (revision 2025-03-26 has batches).
+
+    Raises:
+        ProtocolError: It is not JSON, or not JSON-RPC.
+    """
+    try:
+        messages = _BATCH.decode(data) if data[:1] == b"[" else [_MESSAGE.decode(data)]
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"not a JSON-RPC message: {error}") from error
+    for message in messages:
+        if message.is_reply and message.result is UNSET and not isinstance(message.error, ErrorObject):
+            raise ProtocolError("not a JSON-RPC message: it has no method, no result and no error")
+    return messages
+
+
+class _Outgoing(msgspec.Struct, omit_defaults=True):
+    jsonrpc: str
+    id: RequestId | UnsetType = UNSET
+    method: str | UnsetType = UNSET
+    params: Any = UNSET
+    result: Any = UNSET
+    error: ErrorObject | UnsetType = UNSET
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_plain)
+
+
+def _encode(message: _Outgoing, what: str) -> bytes:
+    try:
+        return _ENCODER.encode(message)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise ProtocolError(f"{what} cannot be sent as JSON: {error}", delivery=Delivery.NOT_SENT) from error
+
+
+def encode_request(request_id: RequestId, method: str, params: Mapping[str, Any] | None) -> bytes:
+    """Encode a request; pydantic models inside `params` become their wire form.
+
+    Raises:
+        ProtocolError: `params` has no JSON form (`delivery` is `not_sent`).
+    """
+    return _encode(_Outgoing("2.0", request_id, method, UNSET if params is None else params), method)
+
+
+def encode_notification(method: str, params: Mapping[str, Any] | None = None) -> bytes:
+    """Encode a notification."""
+    return _encode(_Outgoing("2.0", method=method, params=UNSET if params is None else params), method)
+
+
+def encode_result(request_id: RequestId, result: Any) -> bytes:
+    """Encode the reply to a request that the server made."""
+    return _encode(_Outgoing("2.0", request_id, result=result), "the reply")
+
+
+def encode_error(request_id: RequestId, code: int, message: str) -> bytes:
+    """Encode the refusal of a request that the server made."""
+    return _encode(_Outgoing("2.0", request_id, error=ErrorObject(code, message)), "the reply")

@@ -1,0 +1,132 @@
+"""Event streams: the whole grammar of https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2."""
+
+import re
+from dataclasses import dataclass
+
+from fastapi_server.mcp.errors import MessageTooLargeError
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One dispatched event.
+
+    Attributes:
+        data: UTF-8 bytes, lines joined by a newline. Empty for an event that only carries an id or a retry time.
+        event: The type, `message` where the stream names none.
+        id: The last event id *seen so far on the stream*, which a new connection sends as `Last-Event-ID`.
+    """
+
+    data: bytes
+    event: str
+    id: str
+
+
+class EventParser:
+    """Bytes of an event stream in any chunks, events out.
+
+    Events without data are dispatched too where they set an id (revision 2025-11-25 primes a stream so), although a
+    browser would drop them.
+
+    Args:
+        limit: Largest event accepted, in bytes.
+
+    Attributes:
+        last_event_id: What to send as `Last-Event-ID` when the stream has to be opened again; empty for nothing.
+        retry: Seconds to wait before that, where the server has said so.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rest = bytearray()
+        self._scanned = 0
+        self._started = False
+        self._after_cr = False
+        self._data: list[bytes] = []
+        self._size = 0
+        self._event = ""
+        self._id_seen = False
+        self.last_event_id = ""
+        self.retry: float | None = None
+
+    def successor(self) -> "EventParser":
+        """A parser for the connection that continues this stream: it knows the last id and the time to wait."""
+        successor = EventParser(self._limit)
+        successor.last_event_id, successor.retry = self.last_event_id, self.retry
+        return successor
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that `chunk` completes.
+
+        Raises:
+            MessageTooLargeError: An event is larger than the limit.
+        """
+        if not chunk:
+            return []
+        if self._after_cr and chunk.startswith(b"\n"):  # the second half of a \r\n
+            chunk = chunk[1:]
+        self._after_cr = chunk.endswith(b"\r")
+        self._rest += chunk
+        if not self._started and not self._skip_bom():
+            return []
+        events: list[Event] = []
+        start = 0
+        for match in _LINE_END.finditer(self._rest, self._scanned):
+            event = self._line(bytes(self._rest[start : match.start()]))
+            start = match.end()
+            if event is not None:
+                events.append(event)
+        del self._rest[:start]
+        self._scanned = len(self._rest)
+        self._check(self._size + len(self._rest))
+        return events
+
+    def _skip_bom(self) -> bool:
+        """True once it is known whether the stream starts with a byte order mark."""
+        if len(self._rest) < len(_BOM) and _BOM.startswith(self._rest):
+            return False
+        if self._rest.startswith(_BOM):
+            del self._rest[: len(_BOM)]
+        self._started = True
+        return True
+
+    def _line(self, line: bytes) -> Event | None:
+        if not line:
+            return self._dispatch()
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        match name:
+            case b"data":
+                self._data.append(value)
+                self._size += len(value) + 1
+                self._check(self._size)
+            case b"event":
+                self._event = value.decode("utf-8", "replace")
+            case b"id" if b"\0" not in value:
+                self.last_event_id = value.decode("utf-8", "replace")
+                self._id_seen = True
+            case b"retry" if value.isdigit():
+                self.retry = int(value) / 1000
+            case _:
+                pass  # a comment (its name is empty), or a field of the future
+        return None
+
+    def _dispatch(self) -> Event | None:
+        event = None
+        if self._data or self._id_seen:
+            event = Event(b"\n".join(self._data), self._event or "message", self.last_event_id)
+        self._data = []
+        self._size = 0
+        self._event = ""
+        self._id_seen = False
+        return event
+
+    def _check(self, size: int) -> None:
+        if size > self._limit:
+            raise MessageTooLargeError(
+                f"an event is larger than max_message_bytes = {self._limit:,}; raise it for this server "
+                "if it is meant to send so much",
+                limit=self._limit,
+            )
