@@ -12,6 +12,7 @@ from fastapi_server.mcp.clients.handlers import HandlerContext, Handlers
 from fastapi_server.mcp.clients.handshake import ServerInfo
 from fastapi_server.mcp.clients.http_client import HTTPMCPClient
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
+from fastapi_server.mcp.clients.memory_client import MemoryMCPClient
 from fastapi_server.mcp.clients.sse_client import SSEMCPClient
 from fastapi_server.mcp.clients.stdio_client import StdioMCPClient
 from fastapi_server.mcp.clients.subscriptions import Change, Subscription
@@ -80,6 +81,7 @@ __all__ = [
     "MCPClientError",
     "MCPClientFactory",
     "MCPConnectionError",
+    "MemoryMCPClient",
     "MessageTooLargeError",
     "ProcessExitedError",
     "Prompt",

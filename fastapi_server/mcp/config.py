@@ -80,7 +80,11 @@ class StdioConfig(CommonConfig):
 
 
 def _checked_endpoint(endpoint: str) -> str:
-    parts = urlsplit(endpoint)
+    try:
+        parts = urlsplit(endpoint)
+        _ = parts.port
+    except ValueError:  # its message quotes the URL, and credentials with it
+        raise ValueError("is not a URL") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be a URL that starts with http:// or https:// and names a host")
     if parts.username or parts.password:
@@ -136,7 +140,7 @@ _KINDS = ((StdioConfig, STDIO), (SSEConfig, SSE))
 _ALIASES = {"url": "endpoint", "server_url": "endpoint"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ServerConfig:
     """What is needed to reach one MCP server.
 
@@ -155,7 +159,7 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         if not self.name:
-            raise ConfigError("name: must not be empty")
+            raise ConfigError("a server's name must not be empty")
         transport = canonical_transport(self.transport)
         config = self.config
         if isinstance(config, Mapping):
@@ -173,6 +177,12 @@ class ServerConfig:
             )
         object.__setattr__(self, "transport", transport)
         object.__setattr__(self, "config", config)
+
+    def __repr__(self) -> str:
+        # What is secret in the settings of a transport of the user's own, only its client knows: names, no values.
+        config = self.config
+        shown = list(as_object(config)) if isinstance(config, dict) else config
+        return f"ServerConfig(name={self.name!r}, transport={self.transport!r}, config={shown!r})"
 
 
 def _located(name: str, decide: Callable[[], str]) -> str:
@@ -200,8 +210,12 @@ def _parse(name: str, transport: str, settings: dict[str, Any]) -> Any:
         raise ConfigError(f"server {name!r}: {problems}") from None
 
 
+_UNION_TAGS = frozenset({"dict[str,str]", "callable"})
+"""Which member of `headers` was tried: pydantic puts it into the path."""
+
+
 def _path(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(step) for step in location if not str(step).startswith(("dict[", "callable")))
+    return ".".join(str(step) for step in location if step not in _UNION_TAGS)
 
 
 def _plainly(kind: str, message: str) -> str:
@@ -244,10 +258,10 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
         ConfigError: The file cannot be read, is no JSON, or has neither `mcpServers` nor `servers`.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not JSON: {error}") from None
     return parse_config(document, env, source=str(path))
 
@@ -272,9 +286,16 @@ def parse_config(document: Any, env: Mapping[str, str] | None = None, *, source:
                 continue
             servers[name] = _server(name, entry, variables)
         except ConfigError as error:
-            detail = error.message.removeprefix(f"server {name!r}: ").replace("config.", "", 1)
-            problems.append(ConfigError(f"{source}: {key}.{name}.{detail}"))
+            problems.append(ConfigError(f"{source}: {_in_file(error, key, name)}"))
     return ConfigFile(servers, problems)
+
+
+def _in_file(error: ConfigError, key: str, name: str) -> str:
+    """The message, its paths as they are in the file: `config.command` is `mcpServers.NAME.command` there."""
+    detail = error.message.removeprefix(f"server {name!r}: ")
+    if not detail.startswith("config"):
+        return f"{key}: {detail}"
+    return re.sub(r"(^|; )config\b", lambda match: f"{match[1]}{key}.{name}", detail)
 
 
 def _section(document: Any, source: str) -> tuple[str, dict[str, Any]]:

@@ -18,6 +18,7 @@ def backoff_delays(
         cap: No delay is longer.
         dice: Gives a number in [0, 1).
     """
-    for attempt in range(attempts):
-        ceiling = min(cap, base * 2**attempt)
+    ceiling = min(cap, base)
+    for _ in range(attempts):
         yield ceiling * (0.5 + dice() / 2)
+        ceiling = min(cap, ceiling * 2)

@@ -32,10 +32,14 @@ class AutoMCPClient(HTTPMCPClient):
     @property
     def found(self) -> str | None:
         """The transport in use, `http`, `sse` or `rest`; `None` before the first connection."""
-        return self._candidates[self._candidate] if self.metrics.connections else None
+        return self._tried if self.metrics.connections else None
+
+    @property
+    def _tried(self) -> str:
+        return self._candidates[self._candidate]
 
     async def _establish_connection(self) -> Channel:
-        kind = _KINDS[self._candidates[self._candidate]]
+        kind = _KINDS[self._tried]
         channel = kind(self.config, self.metrics, self.cookies)
         await channel.open()
         return channel
@@ -46,7 +50,7 @@ class AutoMCPClient(HTTPMCPClient):
             error, (AuthenticationError, RateLimitError)
         ):
             return error
-        self._refusals.append(f"{self._candidates[self._candidate]}: {error.message}")
+        self._refusals.append(f"{self._tried}: {error.message}")
         self._candidate = (self._candidate + 1) % len(self._candidates)
         if self._candidate:
             return None

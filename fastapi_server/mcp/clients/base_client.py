@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -33,11 +33,11 @@ from fastapi_server.mcp.clients.caller import Caller, CallOptions
 from fastapi_server.mcp.clients.channel import Channel
 from fastapi_server.mcp.clients.connector import Connector
 from fastapi_server.mcp.clients.handlers import Handlers
-from fastapi_server.mcp.clients.handshake import ServerInfo, server_info
+from fastapi_server.mcp.clients.handshake import Probe, ServerInfo, server_info
 from fastapi_server.mcp.clients.inbox import Inbox, ProgressCallback
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.clients.listener import Listener
-from fastapi_server.mcp.clients.subscriptions import Interest, Subscription
+from fastapi_server.mcp.clients.subscriptions import Interest, Subscription, list_changes
 from fastapi_server.mcp.clients.tool_book import ToolBook
 from fastapi_server.mcp.config import CommonConfig, ServerConfig
 from fastapi_server.mcp.errors import MCPClientError, MCPConnectionError, RPCError
@@ -67,7 +67,7 @@ class MCPClient(ABC):
         metrics: What the client counts.
     """
 
-    transport: ClassVar[str]
+    transport: ClassVar[str] = "custom"
 
     def __init__(
         self, name: str, config: Any, *, handlers: Handlers | None = None, principal: str | None = None
@@ -85,6 +85,7 @@ class MCPClient(ABC):
         self._inbox = Inbox(name, principal, handlers, self._cache, self._reply)
         self._connector = Connector(
             name,
+            self.transport,
             common,
             self._establish_connection,
             self._close_connection,
@@ -94,7 +95,7 @@ class MCPClient(ABC):
             handlers.capabilities(),
         )
         self._connector.when_up = self._when_up
-        self._caller = Caller(name, self.transport, self._connector, handlers, self._inbox, self.metrics)
+        self._caller = Caller(self._connector, handlers, self._inbox, self.metrics)
         self._listener = Listener(self._caller, self._connector, self._inbox)
         self._log_level: LoggingLevel | None = "info" if handlers.logging else None
         self._tells_changes = handlers.list_changed is not None
@@ -169,6 +170,15 @@ class MCPClient(ABC):
     ) -> None:
         await self.disconnect()
 
+    def watch_negotiation(self, told: Callable[[Probe], None]) -> None:
+        """From now on have `told` hear each probe of a negotiation as it is answered; it must return at once."""
+        self._connector.report = lambda step, answer: told(Probe(self._tried, step, answer))
+
+    @property
+    def _tried(self) -> str:
+        """The transport that is being tried, for a `Probe`."""
+        return self.transport
+
     async def _connect(self, attempts: int) -> None:
         with self._caller.locating("connect"):
             await self._connector.connect(attempts)
@@ -176,11 +186,14 @@ class MCPClient(ABC):
     async def _when_up(self) -> None:
         """On each new channel: what the host asked for once holds on this one too."""
         self._listener.forget()
+        info = self._connector.info
+        offers = info.capabilities if info is not None else None
         try:
-            if self._log_level is not None:
+            if self._log_level is not None and (offers is None or offers.logging is not None):
                 await self._apply_logging_level(self._log_level, self._deadline(None))
-            if self._tells_changes and self._stateless is not None:
-                await self._listener.listen(Interest(tools=True, prompts=True, resources=True), self._deadline(None))
+            lists = list_changes(offers)
+            if self._tells_changes and self._stateless is not None and lists.to_filter():
+                await self._listener.listen(lists, self._deadline(None))
         except MCPClientError as error:
             logger.debug("server %r: %s", self.name, error)
 

@@ -63,8 +63,6 @@ class Caller:
     """Makes calls for one client.
 
     Args:
-        server: Name of the server, for errors.
-        transport: Of the client, likewise.
         connector: Gives the channel.
         handlers: Answer what the server wants to know before it can go on.
         inbox: Receives progress.
@@ -73,15 +71,11 @@ class Caller:
 
     def __init__(
         self,
-        server: str,
-        transport: str,
         connector: Connector,
         handlers: Handlers,
         inbox: Inbox,
         metrics: ClientMetrics,
     ) -> None:
-        self._server = server
-        self._transport = transport
         self._connector = connector
         self._handlers = handlers
         self._inbox = inbox
@@ -93,12 +87,8 @@ class Caller:
         try:
             yield
         except MCPClientError as error:
-            self._locate(error, phase)
+            self._connector.locate(error, phase)
             raise
-
-    def _locate(self, error: MCPClientError, phase: Phase = "call") -> MCPClientError:
-        channel = self._connector.channel
-        return error.at(self._server, channel.transport if channel else self._transport, phase)
 
     async def call_for(
         self,
@@ -122,7 +112,7 @@ class Caller:
                 f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems[:_PROBLEMS_SHOWN]
             )
             failure = InvalidResultError(f"the result of {method} is malformed: {shown}")
-            raise self._locate(failure) from error
+            raise self._connector.locate(failure, "call") from error
 
     async def pages(self, model: type[PageT], method: str, deadline: float) -> list[PageT]:
         """Every page of a list.
@@ -140,7 +130,7 @@ class Caller:
                 return pages
             if page.next_cursor in cursors or len(pages) == _MAX_PAGES:
                 failure = ProtocolError(f"{method} never ends: after {len(pages)} pages it repeats itself or goes on")
-                raise self._locate(failure)
+                raise self._connector.locate(failure, "call")
             cursors.add(page.next_cursor)
             params = {"cursor": page.next_cursor}
 
@@ -173,13 +163,13 @@ class Caller:
                 return await self._rounds(channel, method, params, _Patience(scope, deadline, options))
         except MCPClientError as error:
             failure = type(error).__name__
-            self._locate(error)
+            self._connector.locate(error, "call")
             raise
         except TimeoutError:
             failure = CallTimeoutError.__name__
             seconds = time.monotonic() - started
             error = CallTimeoutError(f"{method} was given up after {seconds:.3g} s", delivery=delivery)
-            raise self._locate(error) from None
+            raise self._connector.locate(error, "call") from None
         except asyncio.CancelledError:
             failure = asyncio.CancelledError.__name__
             raise
@@ -199,23 +189,24 @@ class Caller:
             required = input_required.parse(result, method)
             if required is None:
                 return result
-            asked = input_required.answered(params, required, await self._answers(method, required))
+            answers = await self._answers(method, required, patience.request_id)
+            asked = input_required.answered(params, required, answers)
             result = await self._exchange(channel, method, asked, patience)
         if input_required.parse(result, method) is None:
             return result
         raise InputRequiredError(f"{method} still asks for input after {input_required.MAX_ROUNDS} rounds")
 
-    async def _answers(self, method: str, required: InputRequired) -> dict[str, Any]:
+    async def _answers(self, method: str, required: InputRequired, call: int) -> dict[str, Any]:
         if not required.input_requests:
             await asyncio.sleep(_STATE_ONLY_SECONDS)  # it only wants to be asked again
             return {}
-        asked = [self._answer(method, request) for request in required.input_requests.values()]
+        asked = [self._answer(method, request, call) for request in required.input_requests.values()]
         return dict(zip(required.input_requests, await _all(asked), strict=True))
 
-    async def _answer(self, method: str, request: dict[str, Any]) -> BaseModel:
+    async def _answer(self, method: str, request: dict[str, Any], call: int) -> BaseModel:
         wanted = str(request.get("method"))
         try:
-            return await self._handlers.answer(self._inbox.context(), wanted, as_object(request.get("params")))
+            return await self._handlers.answer(self._inbox.context(call), wanted, as_object(request.get("params")))
         except RPCError as error:
             raise InputRequiredError(f"{method} needs {wanted}, but {error.message}") from error
         except MCPClientError:
@@ -227,7 +218,7 @@ class Caller:
         self, channel: Channel, method: str, params: Mapping[str, Any] | None, patience: "_Patience"
     ) -> msgspec.Raw:
         connector, options = self._connector, patience.options
-        request_id = next(connector.request_ids)
+        request_id = patience.request_id = next(connector.request_ids)
         if not patience.wants_progress:
             stamped = connector.era.stamp(params, options.meta)
             request = Request(request_id, method, stamped, connector.era, options.headers)
@@ -247,11 +238,12 @@ class Caller:
 
 @dataclass(slots=True)
 class _Patience:
-    """How long a call may still take."""
+    """How long a call may still take, and the id of its latest request."""
 
     scope: asyncio.Timeout
     deadline: float
     options: CallOptions
+    request_id: int = 0
 
     @property
     def wants_progress(self) -> bool:

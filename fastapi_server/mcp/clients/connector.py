@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from fastapi_server.mcp.clients.channel import Channel, fresh
-from fastapi_server.mcp.clients.handshake import Agreement, Handshake, ServerInfo
+from fastapi_server.mcp.clients.handshake import Agreement, Handshake, Report, ServerInfo
 from fastapi_server.mcp.clients.inbox import Inbox
 from fastapi_server.mcp.clients.lifecycle import ConnectionState, moved
 from fastapi_server.mcp.config import CommonConfig
@@ -19,10 +19,11 @@ from fastapi_server.mcp.errors import (
     HandshakeError,
     MCPClientError,
     MCPConnectionError,
+    Phase,
 )
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol.eras import BareEra, Era
-from fastapi_server.mcp.protocol.negotiation import Answer, Try
+from fastapi_server.mcp.protocol.negotiation import Answer, Outcome
 from fastapi_server.mcp.resilience import backoff_delays
 
 logger = logging.getLogger("fastapi_server.mcp")
@@ -35,7 +36,8 @@ class Connector:
     """Holds at most one channel. However many callers wait for one, it is opened once.
 
     Args:
-        name: Of the server, for the log.
+        name: Of the server, for the log and for errors.
+        transport: Of the client, likewise.
         config: Times and pinned revision.
         establish: Gives an open channel.
         release: Closes it.
@@ -57,6 +59,7 @@ class Connector:
     def __init__(
         self,
         name: str,
+        transport: str,
         config: CommonConfig,
         establish: Callable[[], Awaitable[Channel]],
         release: Callable[[], Awaitable[None]],
@@ -71,9 +74,10 @@ class Connector:
         self.era: Era = BareEra()
         self.info: ServerInfo | None = None
         self.request_ids = itertools.count(1)
-        self.report: Callable[[Try, Answer], None] = lambda _step, _answer: None
+        self.report: Report = lambda _step, _answer: None
         self.when_up: Callable[[], Awaitable[None]] | None = None
         self._name = name
+        self._transport = transport
         self._config = config
         self._establish = establish
         self._release = release
@@ -86,6 +90,10 @@ class Connector:
         self._attempt: asyncio.Task[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
         self._after: asyncio.Task[None] | None = None
+
+    def locate(self, error: MCPClientError, phase: Phase) -> MCPClientError:
+        """Have an error say which server it is of. Returns it."""
+        return error.at(self._name, self.channel.transport if self.channel else self._transport, phase)
 
     async def live_channel(self) -> Channel:
         """The channel to use now; brings one up where there is none, unless the client was closed.
@@ -146,7 +154,8 @@ class Connector:
     async def _bring_up(self, attempts: int) -> None:
         if self._retiring is not None:
             await asyncio.shield(self._retiring)
-        self._move(ConnectionState.RECONNECTING if self._metrics.connections else ConnectionState.CONNECTING)
+        had_one = self.state is ConnectionState.ERROR and self._metrics.connections > 0
+        self._move(ConnectionState.RECONNECTING if had_one else ConnectionState.CONNECTING)
         delays = backoff_delays(attempts - 1)
         while True:
             try:
@@ -167,7 +176,7 @@ class Connector:
                 raise ClientClosedError("the client was closed while connecting") from None
 
     def _fail(self, error: MCPClientError) -> None:
-        self.last_error = error
+        self.last_error = self.locate(error, "connect")
         self._metrics.errors_by_type[type(error).__name__] += 1
         self._move(ConnectionState.ERROR)
 
@@ -214,7 +223,12 @@ class Connector:
             raise HandshakeError(error.message) from error
 
     async def _open(self) -> Channel:
-        channel = await self._establish()
+        try:
+            channel = await self._establish()
+        except MCPClientError as error:
+            self.report(None, error)
+            raise
+        self.report(None, Answer(Outcome.RESULT))
         channel.on_message = self._inbox.receive
         channel.on_lost = lambda error: self._down(channel, error)
         return channel
@@ -225,7 +239,7 @@ class Connector:
         return self.channel
 
     def _up(self, channel: Channel) -> None:
-        self._metrics.reconnects += self._metrics.connections > 0
+        self._metrics.reconnects += self.state is ConnectionState.RECONNECTING
         self._metrics.connections += 1
         self._metrics.connected_at = self._metrics.clock()
         self.last_error = None
@@ -238,7 +252,7 @@ class Connector:
         """The channel died of itself: say so, and clear up what it leaves."""
         if channel is not self.channel or self.state is not ConnectionState.CONNECTED:
             return
-        self.last_error = error
+        self.last_error = self.locate(fresh(error, error.delivery), "call")
         self._metrics.connected_at = None
         self._move(ConnectionState.ERROR)
         logger.warning("server %r: the connection is lost: %s", self._name, error.message)

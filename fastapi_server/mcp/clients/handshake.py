@@ -4,7 +4,7 @@ import asyncio
 import importlib.metadata
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import msgspec
 from mcp_types import SERVER_INFO_META_KEY, ServerCapabilities
@@ -72,6 +72,25 @@ class ServerInfo:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """One thing tried to find out how a server wants to be spoken to, and what came of it.
+
+    Attributes:
+        transport: `stdio`, `sse`, `http` or `rest`.
+        step: What was sent; `None` for opening the channel.
+        answer: What came back, or why nothing did.
+    """
+
+    transport: str
+    step: Try | None
+    answer: Answer | MCPClientError
+
+
+Report: TypeAlias = Callable[[Try | None, Answer | MCPClientError], None]
+"""Told each step tried, or `None` for opening the channel, and what came of it."""
+
+
+@dataclass(frozen=True)
 class Agreement:
     """The end of a negotiation: a channel, the era to speak on it, and who is there.
 
@@ -91,7 +110,7 @@ class Handshake:
         config: Times and pinned revision.
         capabilities: Wire form of ours.
         next_id: Gives ids for requests.
-        report: Told each step tried and what came back, for `mcp-clients detect`.
+        report: Told each step.
     """
 
     def __init__(
@@ -99,7 +118,7 @@ class Handshake:
         config: CommonConfig,
         capabilities: Mapping[str, Any],
         next_id: Iterator[int],
-        report: Callable[[Try, Answer], None],
+        report: Report,
     ) -> None:
         self._config = config
         self._capabilities = capabilities
@@ -129,7 +148,11 @@ class Handshake:
             if isinstance(step, Initialize) and step.reopen:
                 channel = await reopen()
             probes += isinstance(step, Discover)
-            answer, result = await self._try(channel, step)
+            try:
+                answer, result = await self._try(channel, step)
+            except MCPClientError as error:
+                self._report(step, error)
+                raise
             self._report(step, answer)
             step = next_step(step, answer, probes=probes)
         if isinstance(step, Refused):
@@ -147,14 +170,17 @@ class Handshake:
 
     async def _introduce(self, channel: Channel) -> Agreement:
         """The dialects know `initialize` by name only: whatever they say to it, they are spoken to as they are."""
-        request = self._initialize(HandshakeEra(""), self._config.protocol_version or "2024-11-05")
+        step = Initialize(self._config.protocol_version or "2024-11-05")
+        request = self._initialize(HandshakeEra(""), step.version)
         try:
             async with asyncio.timeout(self._config.probe_timeout / 1000):
                 reply = await channel.exchange(request)
         except (TimeoutError, HTTPStatusError, ProtocolError) as error:
+            self._report(step, error if isinstance(error, MCPClientError) else Answer(Outcome.SILENT))
             if isinstance(error, (AuthenticationError, RateLimitError)):
                 raise
             return Agreement(channel, BareEra(), ServerInfo())
+        self._report(step, Answer(Outcome.RESULT))
         result = jsonrpc.decode_value(reply.result) if isinstance(reply.result, msgspec.Raw) else None
         return Agreement(channel, BareEra(), server_info(as_object(result), BareEra()))
 
@@ -180,13 +206,13 @@ class Handshake:
         except TimeoutError:
             return Answer(Outcome.SILENT), None
         except MCPClientError as error:
-            return _failure(error, channel), None
+            return _failure(error, step, channel), None
         if isinstance(reply.error, ErrorObject):
             return _error(reply.error), None
         return _result(step, reply.result)
 
 
-def _failure(error: MCPClientError, channel: Channel) -> Answer:
+def _failure(error: MCPClientError, step: Try, channel: Channel) -> Answer:
     """What a failed exchange says of the era; a failure that says nothing of it is raised."""
     match error:
         case AuthenticationError() | RateLimitError():
@@ -195,7 +221,7 @@ def _failure(error: MCPClientError, channel: Channel) -> Answer:
             raise error
         case HTTPStatusError() | ProtocolError():
             return Answer(Outcome.REFUSED, text=error.message)
-        case MCPConnectionError() if channel.lost is not None:
+        case MCPConnectionError() if isinstance(step, Discover) and channel.lost is not None:
             return Answer(Outcome.DIED, text=error.message)
         case _:
             raise error

@@ -35,6 +35,7 @@ _EVENT_STREAM = "text/event-stream"
 
 _STREAM_ATTEMPTS = 5
 _RETRY_SECONDS = 1.0
+_LEAST_RETRY_SECONDS = 0.1
 _DELETE_SECONDS = 2.0
 _LINGER_SECONDS = 0.1
 
@@ -273,7 +274,7 @@ class StreamableHTTPChannel(Channel):
             if delay is None:
                 logger.info("the GET stream broke %d times in a row; going on without it", _STREAM_ATTEMPTS)
                 return
-            await asyncio.sleep(delay if parser.retry is None else parser.retry)
+            await asyncio.sleep(delay if parser.retry is None else max(parser.retry, _LEAST_RETRY_SECONDS))
             parser = parser.successor()
 
     async def _hear(self, response: aiohttp.ClientResponse, parser: EventParser) -> bool:

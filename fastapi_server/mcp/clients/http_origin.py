@@ -169,7 +169,7 @@ class HTTPOrigin:
 
     def redacted(self, text: str) -> str:
         """`text` without any credential of ours that the server may have echoed."""
-        for secret in self._secrets:
+        for secret in sorted(self._secrets, key=len, reverse=True):
             if len(secret) >= _SHORTEST_SECRET:
                 text = text.replace(secret, "***").replace(secret.removeprefix("Bearer "), "***")
         return text

@@ -51,6 +51,7 @@ class Mailbox:
         self._waiting.clear()
         task = self._task
         if task is not None and task is not asyncio.current_task():
+            await asyncio.sleep(0)  # it has at least begun: a coroutine that is never awaited is a warning
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 

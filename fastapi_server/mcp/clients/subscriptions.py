@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from mcp_types import ServerCapabilities
+
 from fastapi_server.mcp.errors import MCPClientError
 
 
@@ -66,6 +68,17 @@ class Interest:
             "resourceSubscriptions": sorted(self.uris),
         }
         return {key: value for key, value in wanted.items() if value}
+
+
+def list_changes(offers: ServerCapabilities | None) -> Interest:
+    """Every list whose changes a server tells; all three where it has not said what it offers."""
+    if offers is None:
+        return Interest(tools=True, prompts=True, resources=True)
+    return Interest(
+        tools=bool(offers.tools and offers.tools.list_changed),
+        prompts=bool(offers.prompts and offers.prompts.list_changed),
+        resources=bool(offers.resources and offers.resources.list_changed),
+    )
 
 
 class Subscription:

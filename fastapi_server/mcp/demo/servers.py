@@ -8,6 +8,7 @@ from typing import Any
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -36,7 +37,7 @@ def weather_server(name: str) -> MCPServer:
     def forecast(city: str) -> Forecast:
         """The weather in a city."""
         if city not in _FORECASTS:
-            raise ValueError(f"no forecast for {city}; try {', '.join(_FORECASTS)}")
+            raise ToolError(f"no forecast for {city}; try {', '.join(_FORECASTS)}")
         return _FORECASTS[city]
 
     @server.tool()
@@ -99,6 +100,7 @@ def main() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", arguments.port))
+        listener.listen()  # before anybody hears of the port
         print(listener.getsockname()[1], flush=True)
         server = uvicorn.Server(uvicorn.Config(app_for(arguments.transport), log_level="warning", lifespan="on"))
         asyncio.run(server.serve(sockets=[listener]))

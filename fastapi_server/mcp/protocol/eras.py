@@ -13,6 +13,7 @@ from mcp_types import (
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from fastapi_server.mcp.protocol.headers import encode_header_value
+from fastapi_server.mcp.protocol.jsonrpc import as_object
 
 HANDSHAKE_VERSIONS = HANDSHAKE_PROTOCOL_VERSIONS
 """Revisions that open with `initialize`, oldest first."""
@@ -58,6 +59,16 @@ class Era(Protocol):
         ...
 
 
+def _with_meta(
+    params: Mapping[str, Any] | None, meta: Mapping[str, Any], ours: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """`params` with `meta` added to the `_meta` that they may have, and `ours` over both."""
+    if not meta and not ours:
+        return None if params is None else dict(params)
+    given = params or {}
+    return {**given, "_meta": {**as_object(given.get("_meta")), **meta, **(ours or {})}}
+
+
 class HandshakeEra:
     """Revisions 2024-11-05 to 2025-11-25: the session knows who we are, requests carry nothing extra."""
 
@@ -69,9 +80,7 @@ class HandshakeEra:
         self._sends_version = known and HANDSHAKE_VERSIONS.index(version) >= _SINCE_VERSION_HEADER
 
     def stamp(self, params: Mapping[str, Any] | None, meta: Mapping[str, Any]) -> dict[str, Any] | None:
-        if params is None and not meta:
-            return None
-        return {**(params or {}), "_meta": dict(meta)} if meta else dict(params or {})
+        return _with_meta(params, meta)
 
     def headers(self, method: str, params: Mapping[str, Any] | None) -> dict[str, str]:
         if method == "initialize" or not self._sends_version:
@@ -105,14 +114,13 @@ class StatelessEra:
         }
 
     def stamp(self, params: Mapping[str, Any] | None, meta: Mapping[str, Any]) -> dict[str, Any] | None:
-        stamped = {**self._meta, **meta}
-        if self.log_level is not None:
-            stamped[LOG_LEVEL_META_KEY] = self.log_level
-        return {**(params or {}), "_meta": stamped}
+        level = {} if self.log_level is None else {LOG_LEVEL_META_KEY: self.log_level}
+        return _with_meta(params, {**level, **meta}, self._meta)
 
     def headers(self, method: str, params: Mapping[str, Any] | None) -> dict[str, str]:
         headers = {"MCP-Protocol-Version": self.version, "Mcp-Method": method}
-        name = (params or {}).get(_NAMED_BY.get(method, ""))
+        named_by = _NAMED_BY.get(method)
+        name = (params or {}).get(named_by) if named_by else None
         if isinstance(name, str):
             headers["Mcp-Name"] = encode_header_value(name)
         return headers
@@ -130,9 +138,7 @@ class BareEra:
     version = ""
 
     def stamp(self, params: Mapping[str, Any] | None, meta: Mapping[str, Any]) -> dict[str, Any] | None:
-        if params is None and not meta:
-            return None
-        return {**(params or {}), "_meta": dict(meta)} if meta else dict(params or {})
+        return _with_meta(params, meta)
 
     def headers(self, method: str, params: Mapping[str, Any] | None) -> dict[str, str]:
         return {}

@@ -23,7 +23,7 @@ class LineFramer:
         end = data.rfind(b"\n")
         if end < 0:
             self._rest += data
-            self._check(len(self._rest))
+            self._check_rest()
             return []
         head = data[:end]
         if self._rest:
@@ -31,16 +31,19 @@ class LineFramer:
             head = bytes(self._rest)
             self._rest.clear()
         self._rest += data[end + 1 :]
-        lines = [line.rstrip(b"\r") for line in head.split(b"\n")]
+        lines = [line.removesuffix(b"\r") for line in head.split(b"\n")]
         for line in lines:
             self._check(len(line))
-        self._check(len(self._rest))
+        self._check_rest()
         return [line for line in lines if line]
 
     @property
     def pending(self) -> bytes:
         """The line begun and not ended yet."""
         return bytes(self._rest)
+
+    def _check_rest(self) -> None:
+        self._check(len(self._rest) - self._rest.endswith(b"\r"))  # half of a `\r\n`, perhaps
 
     def _check(self, size: int) -> None:
         if size > self._limit:

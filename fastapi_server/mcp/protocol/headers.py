@@ -78,9 +78,10 @@ def _check_annotation(path: tuple[str, ...], name: Any, schema: Mapping[str, Any
     where = ".".join(path)
     if not isinstance(name, str) or not _TOKEN.match(name):
         raise ProtocolError(f"{_ANNOTATION} {name!r} at {where!r} is no HTTP field name (RFC 9110, 5.1)")
-    if schema.get("type") not in _MIRRORED_TYPES:
+    kind = schema.get("type")
+    if not isinstance(kind, str) or kind not in _MIRRORED_TYPES:
         raise ProtocolError(
-            f"{_ANNOTATION} {name!r} at {where!r} is on type {schema.get('type')!r}; only string, integer and boolean"
+            f"{_ANNOTATION} {name!r} at {where!r} is on type {kind!r}; only string, integer and boolean"
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from fastapi_server.mcp.errors import InputRequiredError, ProtocolError
+from fastapi_server.mcp.protocol.jsonrpc import MALFORMED
 
 MAX_ROUNDS = 10
 """How often a server may ask for more input before the call is given up."""
@@ -38,7 +39,7 @@ def parse(result: msgspec.Raw, method: str) -> InputRequired | None:
         if kind != "input_required" or method not in METHODS:
             raise ProtocolError(f"the result of {method} has a resultType that it must not have: {kind!r}")
         required = msgspec.json.decode(result, type=InputRequired)
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         raise ProtocolError(f"the result of {method} is malformed: {error}") from error
     if not required.input_requests and required.request_state is None:
         raise InputRequiredError(f"{method} wants input, but says neither which nor for what state")

@@ -11,6 +11,9 @@ from fastapi_server.mcp.errors import Delivery, ProtocolError, RPCError
 
 RequestId: TypeAlias = int | str
 
+MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are no JSON, no UTF-8, nested too deep, or of another shape than wanted."""
+
 
 class ErrorObject(msgspec.Struct, frozen=True, omit_defaults=True):
     """The `error` member of a reply."""
@@ -68,12 +71,11 @@ def decode_value(raw: Raw) -> Any:
     """
     try:
         return msgspec.json.decode(raw)
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         raise ProtocolError(f"the payload of a message is not JSON: {error}") from error
 
 
-_MESSAGE = msgspec.json.Decoder(Message)
-_BATCH = msgspec.json.Decoder(list[Message])
+_DECODER: msgspec.json.Decoder[Message | list[Message]] = msgspec.json.Decoder(Message | list[Message])
 
 
 def decode(data: bytes | bytearray | memoryview) -> list[Message]:
@@ -83,9 +85,10 @@ def decode(data: bytes | bytearray | memoryview) -> list[Message]:
         ProtocolError: It is not JSON, or not JSON-RPC.
     """
     try:
-        messages = _BATCH.decode(data) if data[:1] == b"[" else [_MESSAGE.decode(data)]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        decoded = _DECODER.decode(data)
+    except MALFORMED as error:
         raise ProtocolError(f"not a JSON-RPC message: {error}") from error
+    messages = decoded if isinstance(decoded, list) else [decoded]
     for message in messages:
         if message.is_reply and message.result is UNSET and not isinstance(message.error, ErrorObject):
             raise ProtocolError("not a JSON-RPC message: it has no method, no result and no error")

@@ -70,7 +70,7 @@ class Outcome(Enum):
     SILENT = auto()
     """Nothing within the time for a probe."""
     DIED = auto()
-    """The channel ended: some servers exit on a message before `initialize`."""
+    """The channel ended on the probe: some servers exit on a message before `initialize`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +152,9 @@ def _after_initialize(tried: Initialize, answer: Answer, probes: int) -> Step:
             return Agreed(version)
         case Answer(Outcome.RESULT):
             return Refused(_nothing_in_common(answer))
+        case Answer(Outcome.ERROR, code=RPCError.UNSUPPORTED_PROTOCOL_VERSION) if tried.exactly:
+            theirs = ", ".join(answer.versions) or "no other"
+            return Refused(f"the configuration pins revision {tried.version}; the server speaks {theirs}")
         case Answer(Outcome.ERROR, code=RPCError.UNSUPPORTED_PROTOCOL_VERSION):
             # A server that was too slow for the probe, and has meanwhile settled on the stateless era.
             stateless = _newest(answer.versions, STATELESS_VERSIONS)
@@ -160,10 +163,6 @@ def _after_initialize(tried: Initialize, answer: Answer, probes: int) -> Step:
             return Refused(_nothing_in_common(answer))
         case Answer(Outcome.ERROR):
             return Refused(f"the server rejected initialize: {answer.text} (code {answer.code})")
-        case Answer(Outcome.SILENT):
-            return Refused("the server did not answer initialize in time")
-        case Answer(Outcome.DIED):
-            return Refused(answer.text or "the connection ended during initialize")
         case _:
             return Refused(f"the server did not answer initialize with a result of MCP: {answer.text}")
 

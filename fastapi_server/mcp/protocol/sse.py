@@ -7,6 +7,7 @@ from fastapi_server.mcp.errors import MessageTooLargeError
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
+_LONGEST_RETRY = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,11 @@ class EventParser:
     browser would drop them.
 
     Args:
-        limit: Largest event accepted, in bytes.
+        limit: Largest event accepted, in bytes: its lines of data, or one line of another kind, line ends not counted.
 
     Attributes:
-        last_event_id: What to send as `Last-Event-ID` when the stream has to be opened again; empty for nothing.
+        last_event_id: What to send as `Last-Event-ID` when the stream has to be opened again; empty for nothing. It is
+            the id of an event that has come whole: one that broke off is to be sent again.
         retry: Seconds to wait before that, where the server has said so.
     """
 
@@ -47,6 +49,7 @@ class EventParser:
         self._data: list[bytes] = []
         self._size = 0
         self._event = ""
+        self._id = ""
         self._id_seen = False
         self.last_event_id = ""
         self.retry: float | None = None
@@ -54,7 +57,8 @@ class EventParser:
     def successor(self) -> "EventParser":
         """A parser for the connection that continues this stream: it knows the last id and the time to wait."""
         successor = EventParser(self._limit)
-        successor.last_event_id, successor.retry = self.last_event_id, self.retry
+        successor._id = successor.last_event_id = self.last_event_id
+        successor.retry = self.retry
         return successor
 
     def feed(self, chunk: bytes) -> list[Event]:
@@ -95,19 +99,19 @@ class EventParser:
     def _line(self, line: bytes) -> Event | None:
         if not line:
             return self._dispatch()
+        self._check(self._size + len(line))
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         match name:
             case b"data":
                 self._data.append(value)
-                self._size += len(value) + 1
-                self._check(self._size)
+                self._size += len(line)
             case b"event":
                 self._event = value.decode("utf-8", "replace")
             case b"id" if b"\0" not in value:
-                self.last_event_id = value.decode("utf-8", "replace")
+                self._id = value.decode("utf-8", "replace")
                 self._id_seen = True
-            case b"retry" if value.isdigit():
+            case b"retry" if value.isdigit() and len(value) <= _LONGEST_RETRY:
                 self.retry = int(value) / 1000
             case _:
                 pass  # a comment (its name is empty), or a field of the future
@@ -115,6 +119,7 @@ class EventParser:
 
     def _dispatch(self) -> Event | None:
         event = None
+        self.last_event_id = self._id
         if self._data or self._id_seen:
             event = Event(b"\n".join(self._data), self._event or "message", self.last_event_id)
         self._data = []
