@@ -197,6 +197,8 @@ class RPCError(MCPClientError):
     HEADER_MISMATCH = -32020
     MISSING_CLIENT_CAPABILITY = -32021
     UNSUPPORTED_PROTOCOL_VERSION = -32022
+    URL_ELICITATION_REQUIRED = -32042
+    """Revision 2025-11-25 only: `data["elicitations"]` says which URLs the user has to visit before the next try."""
 
     UNTOUCHED = frozenset(
         {
@@ -206,6 +208,7 @@ class RPCError(MCPClientError):
             HEADER_MISMATCH,
             MISSING_CLIENT_CAPABILITY,
             UNSUPPORTED_PROTOCOL_VERSION,
+            URL_ELICITATION_REQUIRED,
         }
     )
     """Codes that a server gives before any of its tools ran."""

@@ -870,3 +870,164 @@ async def test_rest_dialect_lives_without_initialize_and_maps_statuses(rest: HTT
             await client.list_tools()
         with pytest.raises(ProtocolError, match="expected JSON"):
             await client.list_resources()
+
+
+# Rare turns.
+
+
+async def test_a_stream_that_breaks_is_unknown_or_resumed(peer: HTTPPeer) -> None:
+    broken: list[Any] = []
+
+    @peer.on("tools/call")
+    async def call(seen: Seen) -> web.StreamResponse:
+        broken.append(seen.id)
+        response = await seen.stream()
+        if seen.body["params"]["name"] == "resumable":
+            await response.write(event(None, id="e-1", retry=1))
+        else:
+            await response.write(b": begun\n\n")
+        assert seen.http.transport is not None
+        seen.http.transport.abort()
+        return response
+
+    @peer.on("GET")
+    async def resume(seen: Seen) -> web.StreamResponse:
+        if "Last-Event-ID" not in seen.http.headers:
+            return web.Response(status=405)
+        response = await seen.stream()
+        await response.write(event({"jsonrpc": "2.0", "id": broken[-1], "result": CONTENT}))
+        return response
+
+    async with client_of(peer) as client:
+        assert text_of(await client.call_tool("resumable")) == "done"
+        with pytest.raises(MCPConnectionError, match="broke") as caught:
+            await client.call_tool("not resumable")
+        assert caught.value.delivery is Delivery.UNKNOWN
+
+
+async def test_a_body_that_breaks_is_unknown(peer: HTTPPeer) -> None:
+    @peer.on("tools/call")
+    async def call(seen: Seen) -> web.StreamResponse:
+        headers = {"Content-Type": "application/json", "Content-Length": "1000"}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(seen.http)
+        await response.write(b'{"jsonrpc"')
+        assert seen.http.transport is not None
+        seen.http.transport.abort()
+        return response
+
+    async with client_of(peer) as client:
+        with pytest.raises(MCPConnectionError) as caught:
+            await client.call_tool("x")
+        assert caught.value.delivery is Delivery.UNKNOWN
+
+
+async def test_a_connection_that_breaks_after_the_reply_does_no_harm(peer: HTTPPeer) -> None:
+    @peer.on("tools/call")
+    async def call(seen: Seen) -> web.StreamResponse:
+        response = await seen.stream()
+        await response.write(event({"jsonrpc": "2.0", "id": seen.id, "result": CONTENT}))
+        await asyncio.sleep(0.01)
+        assert seen.http.transport is not None
+        seen.http.transport.abort()
+        return response
+
+    async with client_of(peer) as client:
+        assert text_of(await client.call_tool("x")) == "done"
+        assert text_of(await client.call_tool("x")) == "done"
+
+
+async def test_a_header_that_cannot_be_sent_was_not_sent(peer: HTTPPeer) -> None:
+    client = client_of(peer, headers={"X-Bad": "a\r\nInjected: 1"})
+    assert await client.connect(retry_count=1) is False
+    assert client.last_error is not None
+    assert client.last_error.delivery is Delivery.NOT_SENT
+    assert "cannot send the request" in str(client.last_error)
+
+
+async def test_an_unknown_certificate_is_not_trusted() -> None:
+    async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")  # no TLS at all
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = HTTPMCPClient("tls", HTTPConfig(f"https://127.0.0.1:{port}/mcp"))
+    assert await client.connect(retry_count=1) is False
+    assert "cannot trust https://127.0.0.1" in str(client.last_error)
+    server.close()
+    await server.wait_closed()
+
+
+async def test_replies_and_questions_on_the_get_stream(peer: HTTPPeer) -> None:
+    answered = asyncio.Event()
+
+    @peer.on("GET")
+    async def stream(seen: Seen) -> web.StreamResponse:
+        response = await seen.stream()
+        await response.write(b"data:\n\n" + event({"jsonrpc": "2.0", "id": 999, "result": {}}))
+        await response.write(event({"jsonrpc": "2.0", "id": "q", "method": "ping"}))
+        await asyncio.sleep(60)
+        return response
+
+    @peer.on("POST")
+    async def answer(_seen: Seen) -> web.StreamResponse:
+        answered.set()
+        return web.Response(status=202)
+
+    async with client_of(peer) as client:
+        async with asyncio.timeout(5):
+            await answered.wait()
+        assert client.metrics.unmatched_replies == 1
+
+
+async def test_a_session_that_cannot_be_ended_is_dropped(peer: HTTPPeer) -> None:
+    @peer.on("DELETE")
+    async def break_off(seen: Seen) -> web.StreamResponse:
+        assert seen.http.transport is not None
+        seen.http.transport.abort()
+        return web.Response()
+
+    async with client_of(peer):
+        pass
+    assert peer.methods()[-1] == "DELETE"
+
+
+@pytest.mark.parametrize("result", [{}, [], {"supportedVersions": "all"}, {"supportedVersions": [1]}])
+async def test_a_discover_result_of_another_shape(peer: HTTPPeer, result: Any) -> None:
+    @peer.on("server/discover")
+    async def discover(seen: Seen) -> web.StreamResponse:
+        return seen.json(result)
+
+    client = client_of(peer)
+    connected = await client.connect(retry_count=1)
+    assert connected is (result != {"supportedVersions": [1]})
+    await client.disconnect()
+
+
+async def test_malformed_capabilities_are_named(peer: HTTPPeer) -> None:
+    @peer.on("initialize")
+    async def initialize(seen: Seen) -> web.StreamResponse:
+        return seen.json({"protocolVersion": "2025-11-25", "capabilities": {"tools": 7}})
+
+    client = client_of(peer)
+    assert await client.connect() is False
+    assert "capabilities are malformed" in str(client.last_error)
+
+
+async def test_rest_dialect_with_wrong_credentials_and_plain_answers(rest: HTTPPeer) -> None:
+    async def text(_seen: Seen) -> web.StreamResponse:
+        return web.json_response({"result": "plain"})
+
+    async def refuse(_seen: Seen) -> web.StreamResponse:
+        return web.Response(status=401)
+
+    rest.handlers["/mcp/tools/a b/call"] = rest.handlers["/mcp/resources/read"] = text
+    async with client_of(rest, dialect="rest") as client:
+        assert text_of(await client.call_tool("a b")) == "plain"
+        contents = (await client.read_resource("x://1")).contents[0]
+        assert getattr(contents, "text", "") == "plain"
+    rest.handlers["/mcp/initialize"] = refuse
+    client = client_of(rest, dialect="rest")
+    assert await client.connect() is False
+    assert isinstance(client.last_error, AuthenticationError)

@@ -34,9 +34,7 @@ def process_environment(config: StdioConfig, parent: Mapping[str, str] = os.envi
 def command_line(config: StdioConfig, env: Mapping[str, str]) -> list[str]:
     """The program and its arguments, found in the `PATH` that the process will have.
 
-    On Linux the program is started through `setpriv --pdeathsig KILL` (util-linux) where that exists: then the kernel
-    kills it when this process dies, however it dies. A hook between fork and exec would do the same, but forking a
-    threaded program is what we want to avoid.
+    On Linux the program is started through `setpriv --pdeathsig KILL` (util-linux), where that exists.
 
     Raises:
         CommandNotFoundError: There is no such program, or it may not be executed, or `cwd` is no directory.
@@ -50,9 +48,18 @@ def command_line(config: StdioConfig, env: Mapping[str, str]) -> list[str]:
     if program is None:
         exists = Path(name).is_file()
         raise CommandNotFoundError(f"{'may not be executed' if exists else 'command not found'}: {config.command}")
-    if sys.platform == "linux" and (setpriv := shutil.which("setpriv")):
-        return [setpriv, "--pdeathsig", "KILL", "--", os.path.abspath(program), *config.args]
-    return [os.path.abspath(program), *config.args]
+    return [*_dying_with_us(), os.path.abspath(program), *config.args]
+
+
+def _dying_with_us() -> list[str]:
+    """What to put before a command so that the kernel kills it when this process dies, however it dies.
+
+    A hook between fork and exec would do the same, but forking a threaded program is what we want to avoid.
+    """
+    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+    if setpriv is None or os.path.basename(os.path.realpath(setpriv)) != "setpriv":  # busybox's cannot do it
+        return []
+    return [setpriv, "--pdeathsig", "KILL", "--"]
 
 
 class ProcessGroup:

@@ -1,0 +1,108 @@
+"""The client under test of the official conformance suite: for each scenario, what a host would write.
+
+The suite starts a mock server, runs this file with the server's URL as last argument, and judges what arrived there.
+Nothing here knows the protocol, and nothing pins a revision: the library finds out which era each mock speaks.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from mcp_types import (
+    CreateMessageRequestParams,
+    CreateMessageResult,
+    ElicitRequestFormParams,
+    ElicitResult,
+    TextContent,
+)
+
+from fastapi_server.mcp import HandlerContext, Handlers, HTTPConfig, HTTPMCPClient, MCPClient
+
+Scenario: TypeAlias = Callable[[MCPClient], Awaitable[object]]
+
+
+async def sample(_context: HandlerContext, _params: CreateMessageRequestParams) -> CreateMessageResult:
+    return CreateMessageResult(role="assistant", content=TextContent(text="sampled"), model="none")
+
+
+async def accept(_context: HandlerContext, _form: ElicitRequestFormParams) -> ElicitResult:
+    """The user accepts the form as it is; filling in its defaults is the library's work."""
+    return ElicitResult(action="accept", content={})
+
+
+async def list_tools(client: MCPClient) -> None:
+    await client.list_tools()
+
+
+def call(*names: str, **arguments: Any) -> Scenario:
+    """List the tools, then call each of `names`."""
+
+    async def scenario(client: MCPClient) -> None:
+        await client.list_tools()
+        for name in names:
+            await client.call_tool(name, arguments)
+
+    return scenario
+
+
+async def read_everything(client: MCPClient) -> None:
+    """Every tool, resource and prompt, so that every method's headers are seen."""
+    for tool in await client.list_tools():
+        await client.call_tool(tool.name)
+    for resource in await client.list_resources():
+        await client.read_resource(resource.uri)
+    for prompt in await client.list_prompts():
+        await client.get_prompt(prompt.name)
+
+
+async def call_as_told(client: MCPClient) -> None:
+    """The calls that the scenario asks for, in its words."""
+    await client.list_tools()
+    for wanted in json.loads(os.environ["MCP_CONFORMANCE_CONTEXT"])["toolCalls"]:
+        await client.call_tool(wanted["name"], wanted["arguments"])
+
+
+async def call_what_is_listed(client: MCPClient) -> None:
+    """Tools whose annotations are invalid must have been left out of the list."""
+    for tool in await client.list_tools():
+        await client.call_tool(tool.name, dict.fromkeys(tool.input_schema.get("required", ()), "value"))
+
+
+async def send_schema_back(client: MCPClient) -> None:
+    schemas = {tool.name: tool.input_schema for tool in await client.list_tools()}
+    await client.call_tool("json_schema_echo", {"schema": schemas["json_schema_2020_12_tool"]})
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "initialize": list_tools,
+    "tools_call": call("add_numbers", a=5, b=3),
+    "elicitation-sep1034-client-defaults": call("test_client_elicitation_defaults"),
+    "sse-retry": call("test_reconnection"),
+    "request-metadata": call("add_numbers", a=5, b=3),
+    "sep-2322-client-request-state": call(
+        "test_mrtr_echo_state", "test_mrtr_unrelated", "test_mrtr_no_state", "test_mrtr_no_result_type"
+    ),
+    "http-standard-headers": read_everything,
+    "http-custom-headers": call_as_told,
+    "http-invalid-tool-headers": call_what_is_listed,
+    "json-schema-ref-no-deref": list_tools,
+    "json-schema-2020-12-preservation": send_schema_back,
+}
+
+
+async def main() -> None:
+    """Play the scenario that the environment names against the URL in the last argument."""
+    name = os.environ["MCP_CONFORMANCE_SCENARIO"]
+    scenario = SCENARIOS.get(name)
+    if scenario is None:
+        sys.exit(f"no way is known to play the scenario {name!r}; add it to SCENARIOS")
+    handlers = Handlers(sampling=sample, elicitation=accept, roots=[])
+    async with HTTPMCPClient(name, HTTPConfig(endpoint=sys.argv[-1]), handlers=handlers) as client:
+        await scenario(client)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
