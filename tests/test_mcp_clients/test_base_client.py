@@ -40,7 +40,6 @@ from fastapi_server.mcp import (
     MCPConnectionError,
     ProtocolError,
     RPCError,
-    ServerInfo,
     SSEConfig,
     SSEMCPClient,
     StdioConfig,
@@ -978,12 +977,13 @@ async def test_a_mailbox_keeps_order_across_kinds_of_callbacks() -> None:
 
 
 class HalfAClient(MCPClient):
-    """A transport whose author forgot to open its channel."""
+    """A transport that does not get far."""
 
     transport = "half"
+    failure: Exception = ProtocolError("half a client")
 
     async def _establish_connection(self) -> Channel:
-        raise ProtocolError("half a client")
+        raise self.failure
 
 
 async def test_whatever_a_transport_raises_connecting_fails_with_a_connection_error(
@@ -994,4 +994,10 @@ async def test_whatever_a_transport_raises_connecting_fails_with_a_connection_er
     assert await client.connect() is False
     assert isinstance(client.last_error, ConnectionError)
     assert str(client.last_error) == "server 'half' (half): half a client"
-    assert isinstance(ServerInfo().era, EraName)
+    client.failure = KeyError("a bug of its author")
+    assert await client.connect(retry_count=1) is False
+    assert "connecting failed: KeyError: 'a bug of its author'" in str(client.last_error)
+    assert client.last_error is not None
+    with pytest.raises(MCPConnectionError) as caught:
+        await client.list_tools()
+    assert caught.value.delivery is Delivery.NOT_SENT

@@ -474,6 +474,16 @@ async def test_headers_may_come_from_a_coroutine_asked_per_request(peer: HTTPPee
     assert first != second
 
 
+async def test_a_callable_for_headers_that_fails_was_not_sent(peer: HTTPPeer) -> None:
+    async def headers() -> dict[str, str]:
+        raise KeyError("vault")
+
+    client = client_of(peer, headers=headers)
+    assert await client.connect(retry_count=1) is False
+    assert "the callable that provides the headers failed: KeyError: 'vault'" in str(client.last_error)
+    assert peer.seen == []
+
+
 async def test_a_secret_that_the_server_echoes_is_not_in_the_error(peer: HTTPPeer) -> None:
     @peer.on("tools/call")
     async def call(seen: Seen) -> web.StreamResponse:

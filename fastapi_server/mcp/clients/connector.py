@@ -126,7 +126,8 @@ class Connector:
         try:
             await asyncio.shield(self._attempt)
         except MCPClientError as error:
-            raise fresh(error, error.delivery) from error.__cause__
+            rejected = error.delivery is Delivery.REJECTED
+            raise fresh(error, Delivery.REJECTED if rejected else Delivery.NOT_SENT) from error.__cause__
 
     def _attempt_over(self, attempt: asyncio.Task[None]) -> None:
         self._attempt = None
@@ -221,6 +222,8 @@ class Connector:
             raise
         except MCPClientError as error:
             raise HandshakeError(error.message) from error
+        except Exception as error:  # of a transport that somebody else wrote
+            raise MCPConnectionError(f"connecting failed: {type(error).__name__}: {error}") from error
 
     async def _open(self) -> Channel:
         try:

@@ -83,7 +83,13 @@ class HTTPOrigin:
     async def _with_credentials(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
         merged = self._headers.copy()
         if self._provider is not None:
-            provided = await self._provider()
+            try:
+                provided = await self._provider()
+            except Exception as error:
+                raise MCPConnectionError(
+                    f"the callable that provides the headers failed: {type(error).__name__}: {error}",
+                    delivery=Delivery.NOT_SENT,
+                ) from error
             self._secrets = set(provided.values())
             merged.update(provided)
         merged.update(headers)
