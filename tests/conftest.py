@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,11 @@ def _descriptors() -> dict[str, str]:
 
 
 def _children() -> set[str]:
-    return {pid for task in (_PROC / "task").iterdir() for pid in (task / "children").read_text().split()}
+    children: set[str] = set()
+    for task in (_PROC / "task").iterdir():
+        with suppress(OSError):  # a thread that has just ended
+            children.update((task / "children").read_text().split())
+    return children
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from fastapi_server.mcp.clients.auto_client import AutoMCPClient
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.channel import Channel, CorrelatingChannel, Request
 from fastapi_server.mcp.clients.handlers import HandlerContext, Handlers
-from fastapi_server.mcp.clients.handshake import ServerInfo
+from fastapi_server.mcp.clients.handshake import Probe, ServerInfo
 from fastapi_server.mcp.clients.http_client import HTTPMCPClient
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.clients.memory_client import MemoryMCPClient
@@ -17,6 +17,7 @@ from fastapi_server.mcp.clients.sse_client import SSEMCPClient
 from fastapi_server.mcp.clients.stdio_client import StdioMCPClient
 from fastapi_server.mcp.clients.subscriptions import Change, Subscription
 from fastapi_server.mcp.config import (
+    CommonConfig,
     ConfigFile,
     HTTPConfig,
     ServerConfig,
@@ -60,6 +61,7 @@ __all__ = [
     "ClientClosedError",
     "ClientMetrics",
     "CommandNotFoundError",
+    "CommonConfig",
     "Completion",
     "ConfigError",
     "ConfigFile",
@@ -83,6 +85,7 @@ __all__ = [
     "MCPConnectionError",
     "MemoryMCPClient",
     "MessageTooLargeError",
+    "Probe",
     "ProcessExitedError",
     "Prompt",
     "ProtocolError",

@@ -326,6 +326,8 @@ def _snake(key: str) -> str:
 
 def _expand(value: Any, variables: Mapping[str, str], path: str) -> Any:
     if isinstance(value, str):
+        if "${input:" in value:
+            raise ConfigError(f"{path}: ${{input:…}} asks a person; write ${{env:NAME}} and set that")
         return _VARIABLE.sub(lambda match: _variable(match, variables, path), value)
     if isinstance(value, dict):
         return {key: _expand(member, variables, f"{path}.{key}") for key, member in as_object(value).items()}

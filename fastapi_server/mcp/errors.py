@@ -54,6 +54,7 @@ class MCPClientError(Exception):
     """
 
     default_delivery = Delivery.UNKNOWN
+    default_phase: Phase | None = None
 
     def __init__(self, message: str = "", *, delivery: Delivery | None = None) -> None:
         super().__init__(message)
@@ -61,7 +62,7 @@ class MCPClientError(Exception):
         self.delivery = delivery or self.default_delivery
         self.server: str | None = None
         self.transport: str | None = None
-        self.phase: Phase | None = None
+        self.phase: Phase | None = self.default_phase
 
     def at(self, server: str, transport: str, phase: Phase) -> "MCPClientError":
         """Note where the error happened, unless a deeper layer already has. Returns itself."""
@@ -80,6 +81,7 @@ class ConfigError(MCPClientError, ValueError):
     """A configuration was refused; the message starts with the path of the offending field."""
 
     default_delivery = Delivery.NOT_SENT
+    default_phase = "config"
 
 
 class MCPConnectionError(MCPClientError, ConnectionError):
@@ -127,6 +129,8 @@ class HandshakeError(MCPConnectionError):
 
 class ClientClosedError(MCPConnectionError):
     """The client was closed by this program: while the call was in flight, or before it began."""
+
+    default_phase = "close"
 
 
 class HTTPStatusError(MCPConnectionError):

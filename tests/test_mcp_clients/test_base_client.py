@@ -35,9 +35,11 @@ from fastapi_server.mcp import (
     HandshakeError,
     HTTPConfig,
     HTTPMCPClient,
+    HTTPStatusError,
     InputRequiredError,
     MCPClient,
     MCPConnectionError,
+    MemoryMCPClient,
     ProtocolError,
     RPCError,
     SSEConfig,
@@ -1001,3 +1003,97 @@ async def test_whatever_a_transport_raises_connecting_fails_with_a_connection_er
     with pytest.raises(MCPConnectionError) as caught:
         await client.list_tools()
     assert caught.value.delivery is Delivery.NOT_SENT
+
+
+# Found by using it.
+
+
+async def test_disconnect_in_the_same_moment_as_connect_is_no_cancellation() -> None:
+    client = stdio_peer()
+    connected, _ = await asyncio.gather(client.connect(), client.disconnect())
+    assert connected is False
+    assert client.state is ConnectionState.DISCONNECTED
+
+
+async def test_the_timeout_of_every_verb_covers_connecting() -> None:
+    silent = ("--discover", "silent", "--initialize", "silent")
+    client = stdio_peer(*silent, timeout=5000, probe_timeout=4000)
+    started = asyncio.get_running_loop().time()
+    for verb in (client.ping, client.initialize, client.list_tools, client.listen):
+        with pytest.raises(CallTimeoutError) as caught:
+            await verb(timeout=0.05)
+        assert caught.value.delivery is Delivery.NOT_SENT
+        assert str(caught.value).startswith("server 'peer' (stdio): ")
+    with pytest.raises(CallTimeoutError):
+        await client.set_logging_level("info", timeout=0.05)
+    with pytest.raises(CallTimeoutError):
+        await client.notify("notifications/x", timeout=0.05)
+    assert asyncio.get_running_loop().time() - started < 3
+    await client.disconnect()
+
+
+async def test_auto_does_not_take_any_web_site_for_a_server(nothing_left: None) -> None:
+    async with http_peer() as peer:
+
+        async def page(seen: Seen) -> web.StreamResponse:
+            status = 200 if seen.http.method == "GET" else 404
+            return web.Response(text="<html>", content_type="text/html", status=status)
+
+        peer.handlers |= dict.fromkeys(["server/discover", "initialize", "GET", "POST"], page)
+        client = AutoMCPClient("site", HTTPConfig(f"{peer.url}/"))
+        assert await client.connect(retry_count=1) is False
+        assert "like that of any web site" in str(client.last_error)
+
+
+async def test_auto_does_not_hide_a_server_in_trouble(nothing_left: None) -> None:
+    async with http_peer() as peer:
+
+        @peer.on("server/discover")
+        async def trouble(_seen: Seen) -> web.StreamResponse:
+            return web.Response(status=503)
+
+        client = AutoMCPClient("peer", HTTPConfig(f"{peer.url}/mcp"))
+        assert await client.connect(retry_count=1) is False
+        assert isinstance(client.last_error, HTTPStatusError)
+        assert peer.methods() == ["server/discover"]
+
+
+async def test_a_handler_hears_of_a_change_once_however_many_listen(noticing: HTTPPeer) -> None:
+    told: list[str] = []
+
+    def changed(_context: HandlerContext, kind: str) -> None:
+        told.append(kind)
+
+    config = HTTPConfig(f"{noticing.url}/mcp")
+    async with HTTPMCPClient("peer", config, handlers=Handlers(list_changed=changed)) as client:
+        async with asyncio.timeout(5):
+            while not told:
+                await asyncio.sleep(0.01)
+        async with await client.listen(tools=True) as changes:
+            assert (await anext(changes)).kind == "tools"
+    assert told == ["tools"]
+
+
+def test_a_client_belongs_to_one_event_loop_at_a_time() -> None:
+    client = stdio_peer()
+
+    async def use() -> str:
+        return text_of(await client.call_tool("echo"))
+
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        assert first.run(use()) == "{}"
+        with pytest.raises(MCPConnectionError, match="in use by another event loop"):
+            second.run(use())
+        first.run(client.disconnect())
+        assert second.run(client.connect()) is True
+        assert second.run(use()) == "{}"
+        second.run(client.disconnect())
+
+
+def test_a_client_whose_event_loop_is_gone_starts_anew() -> None:
+    client = MemoryMCPClient("fake", {})
+    assert asyncio.run(client.connect()) is True
+    assert client.state is ConnectionState.CONNECTED
+    assert asyncio.run(client.connect()) is True
+    asyncio.run(client.disconnect())
+    assert client.state is ConnectionState.DISCONNECTED

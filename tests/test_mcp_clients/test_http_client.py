@@ -1041,3 +1041,47 @@ async def test_rest_dialect_with_wrong_credentials_and_plain_answers(rest: HTTPP
     client = client_of(rest, dialect="rest")
     assert await client.connect() is False
     assert isinstance(client.last_error, AuthenticationError)
+
+
+async def test_a_session_that_expired_in_the_form_of_http_400(peer: HTTPPeer) -> None:
+    @peer.on("tools/call")
+    async def call(seen: Seen) -> web.StreamResponse:
+        if len(posts(peer, "initialize")) == 1:
+            return seen.error(-32000, "Bad Request: No valid session ID provided", status=400)
+        return seen.json(CONTENT)
+
+    async with client_of(peer) as client:
+        with pytest.raises(SessionExpiredError) as caught:
+            await client.call_tool("x")
+        assert caught.value.status == 400
+        assert text_of(await client.call_tool("x")) == "done"
+
+
+@pytest.mark.parametrize("status", [404, 500])
+async def test_a_status_on_initialize_keeps_its_type(peer: HTTPPeer, status: int) -> None:
+    @peer.on("initialize")
+    async def refuse(_seen: Seen) -> web.StreamResponse:
+        return web.Response(status=status)
+
+    client = client_of(peer)
+    assert await client.connect(retry_count=1) is False
+    assert isinstance(client.last_error, HTTPStatusError)
+    assert (client.last_error.status, client.last_error.delivery) == (
+        status,
+        Delivery.REJECTED if status == 404 else Delivery.NOT_SENT,
+    )
+
+
+async def test_connecting_waits_as_long_as_a_rate_limit_says(peer: HTTPPeer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastapi_server.mcp.clients.connector.backoff_delays", lambda attempts: iter([0.0] * attempts))
+    limited = iter([True])
+
+    @peer.on("server/discover")
+    async def limit(seen: Seen) -> web.StreamResponse:
+        if next(limited, False):
+            return web.Response(status=429, headers={"Retry-After": "1"})
+        return peer.default(seen)
+
+    started = asyncio.get_running_loop().time()
+    async with client_of(peer):
+        assert asyncio.get_running_loop().time() - started >= 1

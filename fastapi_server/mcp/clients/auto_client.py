@@ -15,7 +15,7 @@ from fastapi_server.mcp.errors import (
     RateLimitError,
 )
 
-_KINDS = {HTTP: StreamableHTTPChannel, SSE: SSEChannel, REST: RESTChannel}
+_KINDS = {HTTP: StreamableHTTPChannel, SSE: SSEChannel}
 
 
 class AutoMCPClient(HTTPMCPClient):
@@ -39,16 +39,16 @@ class AutoMCPClient(HTTPMCPClient):
         return self._candidates[self._candidate]
 
     async def _establish_connection(self) -> Channel:
-        kind = _KINDS[self._tried]
-        channel = kind(self.config, self.metrics, self.cookies)
+        if self._tried == REST:
+            channel: Channel = RESTChannel(self.config, self.metrics, self.cookies, health_is_json=True)
+        else:
+            channel = _KINDS[self._tried](self.config, self.metrics, self.cookies)
         await channel.open()
         return channel
 
     def _next_transport(self, error: MCPConnectionError) -> MCPConnectionError | None:
         """The next candidate, where the error means that the present one is not spoken at this URL."""
-        if not isinstance(error, (HandshakeError, HTTPStatusError)) or isinstance(
-            error, (AuthenticationError, RateLimitError)
-        ):
+        if not _is_another_transport(error):
             return error
         self._refusals.append(f"{self._tried}: {error.message}")
         self._candidate = (self._candidate + 1) % len(self._candidates)
@@ -56,3 +56,14 @@ class AutoMCPClient(HTTPMCPClient):
             return None
         refusals, self._refusals = "; ".join(self._refusals), []
         return HandshakeError(f"no MCP server was found at {self.config.endpoint} ({refusals})")
+
+
+def _is_another_transport(error: MCPConnectionError) -> bool:
+    """Whether a refusal may mean that the server is there, but is spoken to in another way."""
+    match error:
+        case AuthenticationError() | RateLimitError():
+            return False
+        case HTTPStatusError(status=status):
+            return status < 500
+        case _:
+            return isinstance(error, HandshakeError)

@@ -193,7 +193,7 @@ class MCPClient(ABC):
                 await self._apply_logging_level(self._log_level, self._deadline(None))
             lists = list_changes(offers)
             if self._tells_changes and self._stateless is not None and lists.to_filter():
-                await self._listener.listen(lists, self._deadline(None))
+                (await self._listener.listen(lists, self._deadline(None))).standing = True
         except MCPClientError as error:
             logger.debug("server %r: %s", self.name, error)
 
@@ -218,10 +218,10 @@ class MCPClient(ABC):
 
     async def initialize(self, *, timeout: float | None = None) -> ServerInfo:
         """What was negotiated and who the server says it is; connects first where needed."""
-        with self._caller.locating("connect"):
-            await self._connector.live_channel()
+        deadline = self._deadline(timeout)
+        await self._caller.ready(deadline)
         if self._connector.info is None:  # a pinned stateless revision: nobody has asked yet
-            result = await self._caller.call("server/discover", None, self._deadline(timeout))
+            result = await self._caller.call("server/discover", None, deadline)
             self._connector.info = server_info(jsonrpc.as_object(jsonrpc.decode_value(result)), self._connector.era)
         return self._connector.info
 
@@ -232,8 +232,7 @@ class MCPClient(ABC):
         need not know the method: its error is a sign of life, too.
         """
         deadline = self._deadline(timeout)
-        with self._caller.locating("connect"):
-            await self._connector.live_channel()
+        await self._caller.ready(deadline)
         started = time.monotonic()
         try:
             await self._caller.call("server/discover" if self._stateless else "ping", None, deadline)
@@ -254,9 +253,9 @@ class MCPClient(ABC):
 
     async def set_logging_level(self, level: LoggingLevel, *, timeout: float | None = None) -> None:
         """Ask for log messages of `level` and above; holds for later channels, too."""
-        with self._caller.locating("connect"):
-            await self._connector.live_channel()
-        await self._apply_logging_level(level, self._deadline(timeout))
+        deadline = self._deadline(timeout)
+        await self._caller.ready(deadline)
+        await self._apply_logging_level(level, deadline)
         self._log_level = level
 
     async def _apply_logging_level(self, level: LoggingLevel, deadline: float) -> None:
@@ -271,10 +270,12 @@ class MCPClient(ABC):
         """Any request, with its result as plain values: for extensions, and for bare JSON-RPC peers."""
         return jsonrpc.decode_value(await self._caller.call(method, params, self._deadline(timeout)))
 
-    async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+    async def notify(
+        self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
+    ) -> None:
         """Any notification, for instance `notifications/roots/list_changed`."""
+        channel = await self._caller.ready(self._deadline(timeout))
         with self._caller.locating():
-            channel = await self._connector.live_channel()
             await channel.notify(jsonrpc.encode_notification(method, params), self._connector.era)
 
     # Verbs: tools.

@@ -90,6 +90,24 @@ class Caller:
             self._connector.locate(error, phase)
             raise
 
+    async def ready(self, deadline: float) -> Channel:
+        """A live channel; connects where needed.
+
+        Raises:
+            MCPConnectionError: There is none.
+            CallTimeoutError: Nor was there one before the deadline.
+        """
+        started = time.monotonic()
+        with self.locating("connect"):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await self._connector.live_channel()
+            except MCPClientError:
+                raise
+            except TimeoutError:
+                seconds = time.monotonic() - started
+                raise CallTimeoutError(f"no connection within {seconds:.3g} s", delivery=Delivery.NOT_SENT) from None
+
     async def call_for(
         self,
         model: type[ModelT],

@@ -17,9 +17,11 @@ from fastapi_server.mcp.errors import (
     ConnectTimeoutError,
     Delivery,
     HandshakeError,
+    HTTPStatusError,
     MCPClientError,
     MCPConnectionError,
     Phase,
+    RateLimitError,
 )
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol.eras import BareEra, Era
@@ -28,8 +30,9 @@ from fastapi_server.mcp.resilience import backoff_delays
 
 logger = logging.getLogger("fastapi_server.mcp")
 
+_LONGEST_RETRY_AFTER = 30.0
 _PERMANENT = (CommandNotFoundError, AuthenticationError, HandshakeError)
-"""Trying again changes nothing about these."""
+_PASSING_STATUSES = frozenset({408, 429})
 
 
 class Connector:
@@ -87,6 +90,7 @@ class Connector:
         self._capabilities = capabilities
         self._known_version: str | None = None
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._attempt: asyncio.Task[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
         self._after: asyncio.Task[None] | None = None
@@ -101,6 +105,7 @@ class Connector:
         Raises:
             MCPConnectionError: There is none and none can be opened.
         """
+        self._own_loop()
         channel = self.channel
         if channel is not None and self.state is ConnectionState.CONNECTED and channel.lost is None:
             return channel
@@ -111,23 +116,53 @@ class Connector:
             raise ClientClosedError("the client was closed meanwhile", delivery=Delivery.NOT_SENT)
         return self.channel
 
+    def _own_loop(self) -> None:
+        """Sockets and pipes belong to the event loop that opened them; so does the client, until it is closed.
+
+        Raises:
+            MCPConnectionError: Another loop has it.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is loop or self.state is ConnectionState.DISCONNECTED:
+            self._loop = loop
+        elif self._loop is not None and self._loop.is_closed():
+            self._abandon()
+            self._loop = loop
+        else:
+            raise MCPConnectionError(
+                "the client is in use by another event loop; disconnect it there, or make one client for each loop",
+                delivery=Delivery.NOT_SENT,
+            )
+
+    def _abandon(self) -> None:
+        """The loop that had the channel is gone, and the channel with it: nothing is left to be awaited."""
+        self.channel = self._attempt = self._retiring = self._after = None
+        self._metrics.connected_at = None
+        self.state = ConnectionState.DISCONNECTED
+
     async def connect(self, attempts: int) -> None:
         """Have a live channel, trying up to `attempts` times with backoff.
 
         Raises:
             MCPConnectionError: What the last attempt failed with.
         """
+        self._own_loop()
         self._closed = False
         if self._attempt is None:
             if self.state is ConnectionState.CONNECTED:
                 return
             self._attempt = asyncio.get_running_loop().create_task(self._bring_up(max(1, attempts)))
             self._attempt.add_done_callback(self._attempt_over)
+        attempt = self._attempt
         try:
-            await asyncio.shield(self._attempt)
+            await asyncio.shield(attempt)
         except MCPClientError as error:
-            rejected = error.delivery is Delivery.REJECTED
-            raise fresh(error, Delivery.REJECTED if rejected else Delivery.NOT_SENT) from error.__cause__
+            raise fresh(error, error.delivery) from error.__cause__
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if attempt.cancelled() and caller is not None and not caller.cancelling():
+                raise ClientClosedError("the client was closed while connecting", delivery=Delivery.NOT_SENT) from None
+            raise
 
     def _attempt_over(self, attempt: asyncio.Task[None]) -> None:
         self._attempt = None
@@ -137,6 +172,7 @@ class Connector:
     async def disconnect(self) -> None:
         """Close the channel and stop trying to open one. Safe in any state, twice, and from any task."""
         self._closed = True
+        self._own_loop()
         for task in (self._attempt, self._after):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
@@ -162,10 +198,12 @@ class Connector:
             try:
                 await self._one_attempt()
             except MCPConnectionError as error:
-                delay = None if isinstance(error, _PERMANENT) else next(delays, None)
+                delay = None if _is_permanent(error) else next(delays, None)
                 if delay is None:
                     self._fail(error)
                     raise
+                if isinstance(error, RateLimitError) and error.retry_after is not None:
+                    delay = max(delay, min(error.retry_after, _LONGEST_RETRY_AFTER))
                 logger.info("server %r: %s; trying again in %.1f s", self._name, error.message, delay)
             except asyncio.CancelledError:
                 raise ClientClosedError("the client was closed while connecting") from None
@@ -177,7 +215,9 @@ class Connector:
                 raise ClientClosedError("the client was closed while connecting") from None
 
     def _fail(self, error: MCPClientError) -> None:
-        self.last_error = self.locate(error, "connect")
+        if error.delivery is Delivery.UNKNOWN:
+            error.delivery = Delivery.NOT_SENT  # no call had begun
+        self.last_error = self.locate(error, "handshake" if isinstance(error, HandshakeError) else "connect")
         self._metrics.errors_by_type[type(error).__name__] += 1
         self._move(ConnectionState.ERROR)
 
@@ -259,7 +299,7 @@ class Connector:
         self._metrics.connected_at = None
         self._move(ConnectionState.ERROR)
         logger.warning("server %r: the connection is lost: %s", self._name, error.message)
-        self._retiring = asyncio.get_running_loop().create_task(self._retire(error))
+        self._retiring = asyncio.get_running_loop().create_task(self._retire(self.last_error))
 
     async def _retire(self, error: MCPClientError) -> None:
         try:
@@ -272,3 +312,10 @@ class Connector:
 
     def _move(self, to: ConnectionState) -> None:
         self.state = moved(self.state, to)
+
+
+def _is_permanent(error: MCPConnectionError) -> bool:
+    """Trying again changes nothing."""
+    if isinstance(error, HTTPStatusError) and error.status < 500:
+        return error.status not in _PASSING_STATUSES
+    return isinstance(error, _PERMANENT)

@@ -217,7 +217,7 @@ def _failure(error: MCPClientError, step: Try, channel: Channel) -> Answer:
     match error:
         case AuthenticationError() | RateLimitError():
             raise error
-        case HTTPStatusError(status=status) if status in _UNAVAILABLE:
+        case HTTPStatusError(status=status) if status in _UNAVAILABLE or isinstance(step, Initialize):
             raise error
         case HTTPStatusError() | ProtocolError():
             return Answer(Outcome.REFUSED, text=error.message)

@@ -230,14 +230,18 @@ class StreamableHTTPChannel(Channel):
         return reply
 
     def _session_is_gone(self, refusal: HTTPStatusError, reply: Message | None) -> bool:
-        """HTTP 404 to a session id means that (2025-11-25, "Session Management"), unless only the method is unknown."""
+        """HTTP 404 to a session id means that (2025-11-25, "Session Management"), unless only the method is unknown.
+
+        Servers built on the TypeScript SDK's examples say 400 and speak of the session in the body.
+        """
         code = reply.error.code if reply and isinstance(reply.error, jsonrpc.ErrorObject) else None
-        if refusal.status != 404 or not self._session or code == RPCError.METHOD_NOT_FOUND:
+        gone = refusal.status == 404 or (refusal.status == 400 and "session" in refusal.body.lower())
+        if not gone or not self._session or code == RPCError.METHOD_NOT_FOUND:
             return False
         self._lose(
             SessionExpiredError(
                 f"the server does not know our session any more ({refusal.message})",
-                status=404,
+                status=refusal.status,
                 body=refusal.body,
             )
         )

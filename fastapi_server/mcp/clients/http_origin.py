@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import email.utils
+import os
 from collections.abc import Mapping
 
 import aiohttp
@@ -135,7 +136,8 @@ class HTTPOrigin:
             case aiohttp.ClientConnectorDNSError():
                 return MCPConnectionError(f"cannot find the host of {where}: {error}", delivery=Delivery.NOT_SENT)
             case aiohttp.ClientConnectorError():
-                reason = error.os_error.strerror or error
+                number = error.os_error.errno
+                reason = os.strerror(number) if number else error
                 return MCPConnectionError(f"cannot connect to {where}: {reason}", delivery=Delivery.NOT_SENT)
             case aiohttp.InvalidURL():
                 return MCPConnectionError(f"not a usable URL: {where}", delivery=Delivery.NOT_SENT)
@@ -154,7 +156,7 @@ class HTTPOrigin:
         match status:
             case 401 | 403:
                 return AuthenticationError(
-                    f"{message} (check the api_key or headers of this server)", status=status, body=body
+                    f"{message} (check the credentials configured for this server)", status=status, body=body
                 )
             case 429:
                 return RateLimitError(message, body=body, retry_after=_retry_after(response))

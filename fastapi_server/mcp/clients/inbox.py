@@ -141,7 +141,15 @@ class Inbox:
                 subscription.tell(change)
         elif subscription_id in self.subscriptions:
             self.subscriptions[subscription_id].tell(change)
-        self._tell_handler(change, call)
+        if self._is_for_handler(change, subscription_id):
+            self._tell_handler(change, call)
+
+    def _is_for_handler(self, change: Change, subscription_id: int | None) -> bool:
+        """Each subscription is told of a list's change; the handler hears it once, from its own."""
+        if subscription_id is None or change.kind == "resource":
+            return True
+        standing = [known for known, subscription in self.subscriptions.items() if subscription.standing]
+        return not standing or subscription_id in standing
 
     def _tell_handler(self, change: Change, call: int | None) -> None:
         if change.kind == "resource":

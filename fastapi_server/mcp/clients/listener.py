@@ -30,9 +30,9 @@ class Listener:
         Raises:
             MCPClientError: It does not, or not before the deadline.
         """
+        await self._caller.ready(deadline)
         try:
             async with asyncio.timeout_at(deadline):
-                await self._connector.live_channel()
                 if self._connector.era.name is EraName.STATELESS:
                     return await self._stream(interest)
                 return await self._session(interest, deadline)

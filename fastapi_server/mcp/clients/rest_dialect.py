@@ -23,14 +23,23 @@ class RESTChannel(Channel):
 
     A `sessionId` in the answer to `/initialize` goes with every later request, as `session_id`: in the query of a GET,
     in the body of a POST.
+
+    Args:
+        config: Of the server.
+        metrics: Of the client.
+        cookies: Of the client.
+        health_is_json: Insist on it: any web site may answer 200.
     """
 
     transport = "http"
     shared_stream = False
     is_dialect = True
 
-    def __init__(self, config: HTTPConfig, metrics: ClientMetrics, cookies: aiohttp.CookieJar) -> None:
+    def __init__(
+        self, config: HTTPConfig, metrics: ClientMetrics, cookies: aiohttp.CookieJar, *, health_is_json: bool = False
+    ) -> None:
         super().__init__(metrics)
+        self._health_is_json = health_is_json
         self._origin = HTTPOrigin(config, cookies)
         self._base = str(self._origin.url).rstrip("/")
         self._session: dict[str, str] = {}
@@ -40,6 +49,8 @@ class RESTChannel(Channel):
         async with response:
             if response.status != 200:
                 raise await self._origin.refusal(response)
+            if self._health_is_json and response.content_type != "application/json":
+                raise ProtocolError(f"the answer to GET /health is {response.content_type}, like that of any web site")
             await self._origin.read(response)
 
     async def exchange(self, request: Request) -> Message:

@@ -24,7 +24,7 @@ from fastapi_server.mcp.protocol.framing import LineFramer
 
 _STDERR_KEPT = 8 * 1024
 _STDERR_SHOWN = 2_000
-_END_SECONDS = 0.5
+_END_SECONDS = 0.8
 
 _GROUP: dict[str, Any] = GROUP_OPTIONS
 

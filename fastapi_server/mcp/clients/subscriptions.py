@@ -91,10 +91,12 @@ class Subscription:
         interest: What was asked for.
         honoured: What the server agreed to: a `SubscriptionFilter` in wire form.
         acknowledged: Done when it has.
+        standing: It is there for the client's `list_changed` handler.
     """
 
     def __init__(self, interest: Interest) -> None:
         self.interest = interest
+        self.standing = False
         self.honoured: dict[str, Any] = interest.to_filter()
         self.acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._end: Callable[[], Awaitable[None]] | None = None

@@ -1,0 +1,1 @@
+"""The command line `mcp-clients`. Needs the extra `cli`."""

@@ -1,0 +1,339 @@
+"""The documents: every program in them runs and prints what they say, and they leave nothing out.
+
+Fences of a page:
+
+- `python` is a whole program. `python client` is the inside of an `async with` in which `client` is a connected client
+  of the bundled demo server. `python no-run` is only compiled.
+- `text output` after a program is what it prints; `…` stands for anything on its line, alone on a line for any lines.
+- `json mcp.json` is a file of that name beside the page's programs.
+"""
+
+import ast
+import dataclasses
+import inspect
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+import fastapi_server.mcp
+from fastapi_server.mcp import (
+    ClientMetrics,
+    ConfigFile,
+    ConnectionState,
+    Delivery,
+    Handlers,
+    HTTPConfig,
+    MCPClient,
+    MCPClientError,
+    MCPClientFactory,
+    ServerConfig,
+    SSEConfig,
+    StdioConfig,
+    errors,
+)
+from fastapi_server.mcp.clients.lifecycle import MOVES
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+
+BLOCK_SECONDS = 45
+MOST_NOT_RUN = 2
+
+_FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
+_HEADING = re.compile(r"^#+ +(?P<title>.+)$", re.MULTILINE)
+_FAULTS = re.compile(r"Traceback|Unclosed|never (?:awaited|retrieved)|Warning:")
+
+_AROUND = """\
+import asyncio
+from fastapi_server.mcp import MemoryMCPClient
+from fastapi_server.mcp.demo.servers import weather_server
+
+async def main():
+    async with MemoryMCPClient("weather", weather_server("weather")) as client:
+{body}
+
+asyncio.run(main())
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One program of a page.
+
+    Attributes:
+        line: Where it begins.
+        program: What is run.
+        runs: It is run, not only compiled.
+        files: What stands beside it, by name.
+        output: What it prints, where the page says so.
+    """
+
+    page: str
+    line: int
+    program: str
+    runs: bool
+    files: dict[str, str]
+    output: str | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def _blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    fences = list(_FENCE.finditer(text))
+    files = {fence["info"].split()[1]: fence["body"] for fence in fences if fence["info"].startswith("json ")}
+    for fence, following in zip(fences, [*fences[1:], None], strict=True):
+        language, *words = fence["info"].split() or [""]
+        if language != "python":
+            continue
+        assert set(words) <= {"client", "no-run"}, f"{page.name}: unknown words in ```{fence['info']}"
+        body = fence["body"]
+        if "client" in words:
+            body = _AROUND.format(body=textwrap.indent(body, " " * 8))
+        output = following["body"] if following is not None and following["info"] == "text output" else None
+        yield Block(page.name, text.count("\n", 0, fence.start()) + 1, body, "no-run" not in words, files, output)
+
+
+BLOCKS = [block for page in PAGES for block in _blocks(page)]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a program."""
+
+    returncode: int | None
+    output: str
+    stderr: str
+
+
+@dataclass
+class Running:
+    """A program that has been started, in a folder of its own."""
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+    since: float
+
+    @classmethod
+    def start(cls, block: Block, folder: Path) -> Self:
+        folder.mkdir()
+        for name, content in block.files.items():
+            (folder / name).write_text(content, encoding="utf-8")
+        env = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
+        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+        command = [sys.executable, "-W", "error", "-c", block.program]
+        with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
+            process = subprocess.Popen(
+                command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+            )
+        return cls(folder, process, time.monotonic())
+
+    def ended(self) -> Ended | None:
+        """`None` while it may still run."""
+        if self.process.poll() is None:
+            if time.monotonic() - self.since < BLOCK_SECONDS:
+                return None
+            self.kill()
+        return Ended(
+            self.process.returncode,
+            (self.folder / "stdout").read_text(encoding="utf-8"),
+            (self.folder / "stderr").read_text(encoding="utf-8"),
+        )
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
+    """What became of each selected program; all have been run, some at a time."""
+    folder = tmp_path_factory.mktemp("docs")
+    selected = {item.name for item in request.session.items}
+    waiting = [block for block in BLOCKS if any(f"[{block.name}]" in name for name in selected)]
+    running: dict[str, Running] = {}
+    done: dict[str, Ended] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) <= (os.cpu_count() or 1):
+                block = waiting.pop()
+                running[block.name] = Running.start(block, folder / block.name.replace(":", "-"))
+            time.sleep(0.01)
+            over = {name: end for name, one in running.items() if (end := one.ended()) is not None}
+            done |= over
+            running = {name: one for name, one in running.items() if name not in over}
+    finally:
+        for one in running.values():
+            one.kill()
+    return done
+
+
+def _pattern(output: str) -> re.Pattern[str]:
+    lines = output.splitlines(keepends=True)
+    return re.compile("".join("(.*\n)*" if line == "…\n" else re.escape(line).replace("…", ".*") for line in lines))
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.name) for block in BLOCKS if block.runs])
+def test_every_program_runs_and_prints_what_the_page_says(block: Block, ended: dict[str, Ended]) -> None:
+    end = ended[block.name]
+    assert end.returncode == 0, f"{block.name}: exit status {end.returncode}\n{end.output}\n{end.stderr}"
+    assert not _FAULTS.search(end.stderr), end.stderr
+    if block.output is not None:
+        assert _pattern(block.output).fullmatch(end.output), f"{block.name} prints:\n{end.output}"
+
+
+def test_few_programs_are_not_run_and_those_compile() -> None:
+    not_run = [block for block in BLOCKS if not block.runs]
+    assert len(not_run) <= MOST_NOT_RUN, [block.name for block in not_run]
+    for block in not_run:
+        compile(block.program, block.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_every_output_follows_a_program() -> None:
+    shown = sum(fence["info"] == "text output" for page in PAGES for fence in _FENCE.finditer(page.read_text("utf-8")))
+    assert shown == sum(block.output is not None for block in BLOCKS)
+
+
+# Links.
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    prose = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    titles = (match["title"].strip().lower() for match in _HEADING.finditer(prose))
+    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_every_relative_link_resolves(page: Path) -> None:
+    for match in _LINK.finditer(_FENCE.sub("", page.read_text(encoding="utf-8"))):
+        target, _, anchor = match["target"].partition("#")
+        if "://" in target:
+            continue
+        linked = (page.parent / target).resolve() if target else page
+        assert linked.exists(), f"{page.name} links to {target}, which does not exist"
+        if anchor:
+            assert anchor in _anchors(linked), f"{linked.name} has no heading #{anchor}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    linked = {match["target"] for match in _LINK.finditer((DOCS / "index.md").read_text(encoding="utf-8"))}
+    assert {page.name for page in DOCS.glob("*.md")} - {"index.md"} <= linked
+
+
+# Nothing is left out.
+
+
+def _code(*pages: Path) -> set[str]:
+    """Every word of every piece of code on the pages."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    pieces = re.findall(r"`([^`\n]+)`", _FENCE.sub("", text)) + [fence["body"] for fence in _FENCE.finditer(text)]
+    return {word for piece in pieces for word in re.findall(r"\w+", piece)}
+
+
+def _rows(page: str) -> list[list[str]]:
+    """The cells of every table row of a page."""
+    lines = (DOCS / page).read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("|").split("|") for line in lines if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def _missing(wanted: Any, page: str) -> set[str]:
+    return set(wanted) - _code(DOCS / page)
+
+
+def test_every_public_name_is_mentioned() -> None:
+    assert set(fastapi_server.mcp.__all__) - _code(*PAGES) == set()
+
+
+def _fields(model: type[Any]) -> list[str]:
+    return [field.name for field in dataclasses.fields(model)]
+
+
+@pytest.mark.parametrize("model", [StdioConfig, SSEConfig, HTTPConfig])
+def test_every_setting_is_in_a_table_with_its_default(model: type[Any]) -> None:
+    rows = {row[0].strip("`"): row for row in _rows("configuration.md")}
+    example = model("x" if model is StdioConfig else "http://x")
+    for name in _fields(model):
+        default = getattr(example, name)
+        assert name in rows, f"configuration.md has no row for {name}"
+        if isinstance(default, (bool, int, str)) and default not in {"x", "http://x"}:
+            assert f"`{default}`" == rows[name][1].replace(",", ""), name
+
+
+@pytest.mark.parametrize("model", [ServerConfig, ConfigFile])
+def test_every_field_of_the_rest_of_the_configuration_is_there(model: type[Any]) -> None:
+    assert _missing(_fields(model), "configuration.md") == set()
+
+
+def _subclasses(kind: type[MCPClientError]) -> set[type[MCPClientError]]:
+    return {kind, *(deeper for sub in kind.__subclasses__() for deeper in _subclasses(sub))}
+
+
+def test_every_error_and_every_delivery_is_there() -> None:
+    ours = {kind.__name__ for kind in _subclasses(MCPClientError) if kind.__module__ == errors.__name__}
+    assert _missing(ours | set(Delivery), "errors.md") == set()
+    rows = {row[0].strip("`") for row in _rows("errors.md")}
+    assert ours - rows == set()
+
+
+def test_the_error_tree_is_the_one_of_the_code() -> None:
+    tree = _FENCE.search(errors.__doc__ or "")
+    assert tree is not None
+    assert tree["body"] in (DOCS / "errors.md").read_text(encoding="utf-8")
+
+
+def _public(kind: type[Any]) -> list[str]:
+    return [name for name, _ in inspect.getmembers(kind) if not name.startswith("_")]
+
+
+def test_every_verb_handler_and_counter_is_there() -> None:
+    assert _missing(_public(MCPClient), "client.md") == set()
+    assert _missing(_public(MCPClientFactory), "factory.md") == set()
+    assert _missing(_fields(Handlers), "handlers.md") == set()
+    assert _missing(ClientMetrics().to_dict(), "metrics.md") == set()
+
+
+def test_the_table_of_states_is_the_one_of_the_code() -> None:
+    rows = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[-1])) for row in _rows("lifecycle.md")}
+    for state, moves in MOVES.items():
+        assert rows[state] == set(moves), state
+    assert set(ConnectionState) <= set(rows)
+
+
+# Error texts.
+
+
+def _templates() -> Iterator[str]:
+    """Every text in the code, with `…` for what is filled in."""
+    for source in (ROOT / "fastapi_server" / "mcp").rglob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            match node:
+                case ast.JoinedStr():
+                    yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+                case ast.Constant(value=str(text)):
+                    yield text
+                case _:
+                    pass
+
+
+def test_every_error_text_in_the_troubleshooting_tables_is_one_of_the_code() -> None:
+    texts = "\n".join(_templates())
+    rows = [row for row in _rows("troubleshooting.md") if row[0].startswith("`")]
+    assert len(rows) > 20
+    unknown = [row[0] for row in rows for piece in re.findall(r"`([^`]+)`", row[0]) if piece not in texts]
+    assert unknown == []

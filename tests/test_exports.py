@@ -1,0 +1,91 @@
+"""The public names: a change here is a change that users see."""
+
+import pytest
+
+import fastapi_server.mcp
+
+PUBLIC = [
+    "AuthenticationError",
+    "AutoMCPClient",
+    "CallEvent",
+    "CallTimeoutError",
+    "Change",
+    "Channel",
+    "ClientClosedError",
+    "ClientMetrics",
+    "CommandNotFoundError",
+    "CommonConfig",
+    "Completion",
+    "ConfigError",
+    "ConfigFile",
+    "ConnectTimeoutError",
+    "ConnectionState",
+    "CorrelatingChannel",
+    "Delivery",
+    "EraName",
+    "GetPromptResult",
+    "HTTPConfig",
+    "HTTPMCPClient",
+    "HTTPStatusError",
+    "HandlerContext",
+    "Handlers",
+    "HandshakeError",
+    "InputRequiredError",
+    "InvalidResultError",
+    "MCPClient",
+    "MCPClientError",
+    "MCPClientFactory",
+    "MCPConnectionError",
+    "MemoryMCPClient",
+    "MessageTooLargeError",
+    "Probe",
+    "ProcessExitedError",
+    "Prompt",
+    "ProtocolError",
+    "RPCError",
+    "RateLimitError",
+    "Request",
+    "Resource",
+    "ResourceContent",
+    "ResourceTemplate",
+    "Root",
+    "SSEConfig",
+    "SSEMCPClient",
+    "ServerConfig",
+    "ServerInfo",
+    "SessionExpiredError",
+    "StdioConfig",
+    "StdioMCPClient",
+    "StructuredOutputError",
+    "Subscription",
+    "Tool",
+    "ToolResult",
+    "load_config",
+    "parse_config",
+]
+
+
+def test_the_public_names_are_these() -> None:
+    assert fastapi_server.mcp.__all__ == PUBLIC
+
+
+def test_they_are_sorted_and_named_once() -> None:
+    assert sorted(set(PUBLIC)) == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_each_name_resolves(name: str) -> None:
+    assert getattr(fastapi_server.mcp, name) is not None
+
+
+def test_a_star_import_brings_them_all() -> None:
+    namespace: dict[str, object] = {}
+    exec("from fastapi_server.mcp import *", namespace)
+    assert set(PUBLIC) <= set(namespace)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_each_name_of_ours_is_documented(name: str) -> None:
+    public = getattr(fastapi_server.mcp, name)
+    if public.__module__.startswith("fastapi_server."):
+        assert public.__doc__

@@ -1,0 +1,154 @@
+"""What a client counts."""
+
+import dataclasses
+import json
+
+import pytest
+
+from fastapi_server.mcp.metrics import CallEvent, ClientMetrics
+
+
+def recorded(*events: CallEvent) -> ClientMetrics:
+    metrics = ClientMetrics()
+    for event in events:
+        metrics.record(event)
+    return metrics
+
+
+def lasting(*seconds: float) -> ClientMetrics:
+    return recorded(*(CallEvent("tools/call", each) for each in seconds))
+
+
+def test_nothing_has_happened_at_first() -> None:
+    numbers = ClientMetrics().to_dict()
+    assert [name for name, value in numbers.items() if value not in (0, {})] == []
+
+
+def test_calls_are_counted_by_method() -> None:
+    metrics = recorded(
+        CallEvent("tools/call", 1), CallEvent("tools/call", 1), CallEvent("resources/read", 1), CallEvent("ping", 1)
+    )
+    assert metrics.calls == {"tools/call": 2, "resources/read": 1, "ping": 1}
+    assert (metrics.tool_calls, metrics.resource_reads) == (2, 1)
+
+
+def test_asking_for_a_number_does_not_invent_a_method() -> None:
+    metrics = recorded(CallEvent("ping", 1))
+    assert (metrics.tool_calls, metrics.resource_reads) == (0, 0)
+    assert metrics.to_dict()["calls"] == {"ping": 1}
+
+
+def test_failures_are_counted_by_class_and_are_calls_too() -> None:
+    metrics = recorded(
+        CallEvent("tools/call", 1, "RPCError"),
+        CallEvent("tools/call", 1),
+        CallEvent("ping", 1, "RPCError"),
+        CallEvent("ping", 1, "CallTimeoutError"),
+    )
+    assert metrics.errors_by_type == {"RPCError": 2, "CallTimeoutError": 1}
+    assert metrics.errors == 3
+    assert metrics.calls.total() == 4
+
+
+def test_failed_attempts_to_connect_are_errors_too() -> None:
+    metrics = recorded(CallEvent("ping", 1, "RPCError"))
+    metrics.errors_by_type["ConnectTimeoutError"] += 1
+    assert metrics.errors == 2
+
+
+def test_the_average_is_over_all_calls() -> None:
+    assert lasting(1, 2, 6).avg_latency == 3
+    assert lasting(*[0.0] * 3000, 3001.0).avg_latency == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "p50", "p95", "p99"),
+    [
+        ([], 0, 0, 0),
+        ([7], 7, 7, 7),
+        ([1, 3], 2, 2.9, 2.98),
+        (range(101), 50, 95, 99),
+        (range(100, -1, -1), 50, 95, 99),
+        ([1] * 99 + [1000], 1, 1, 10.99),
+    ],
+)
+def test_percentiles(seconds: list[float], p50: float, p95: float, p99: float) -> None:
+    metrics = lasting(*seconds)
+    assert [metrics.percentile(percent) for percent in (50, 95, 99)] == pytest.approx([p50, p95, p99])
+    numbers = metrics.to_dict()
+    assert [numbers[f"latency_p{percent}"] for percent in (50, 95, 99)] == pytest.approx([p50, p95, p99])
+
+
+def test_percentiles_are_of_the_last_1024_calls() -> None:
+    assert lasting(*[100.0] * 11, *[1.0] * 1013).percentile(99) > 1
+    assert lasting(*[100.0] * 11, *[1.0] * 1014).percentile(99) == 1
+    assert lasting(*[100.0] * 500, *[1.0] * 1024).percentile(99) == 1
+
+
+def test_uptime_is_that_of_the_present_channel() -> None:
+    now = 100.0
+    metrics = ClientMetrics(clock=lambda: now)
+    assert metrics.uptime_seconds == 0
+    metrics.connected_at = 100.0
+    now = 102.5
+    assert metrics.uptime_seconds == 2.5
+    assert metrics.to_dict()["uptime_seconds"] == 2.5
+    metrics.connected_at = None
+    assert metrics.uptime_seconds == 0
+
+
+def test_to_dict_has_what_was_promised_and_is_plain() -> None:
+    metrics = ClientMetrics(
+        connections=3,
+        reconnects=2,
+        in_flight=1,
+        bytes_sent=10,
+        bytes_received=20,
+        skipped_messages=4,
+        unmatched_replies=5,
+        coerced_replies=6,
+    )
+    metrics.record(CallEvent("tools/call", 0.5))
+    metrics.record(CallEvent("resources/read", 1.5, "RPCError"))
+    numbers = metrics.to_dict()
+    assert json.loads(json.dumps(numbers)) == numbers
+    assert numbers == {
+        "uptime_seconds": 0.0,
+        "connections": 3,
+        "reconnects": 2,
+        "errors": 1,
+        "errors_by_type": {"RPCError": 1},
+        "calls": {"tools/call": 1, "resources/read": 1},
+        "tool_calls": 1,
+        "resource_reads": 1,
+        "in_flight": 1,
+        "avg_latency": 1.0,
+        "latency_p50": 1.0,
+        "latency_p95": pytest.approx(1.45),
+        "latency_p99": pytest.approx(1.49),
+        "bytes_sent": 10,
+        "bytes_received": 20,
+        "skipped_messages": 4,
+        "unmatched_replies": 5,
+        "coerced_replies": 6,
+    }
+
+
+def test_to_dict_is_a_snapshot() -> None:
+    metrics = recorded(CallEvent("ping", 1))
+    numbers = metrics.to_dict()
+    metrics.record(CallEvent("ping", 1, "RPCError"))
+    assert (numbers["calls"], numbers["errors_by_type"]) == ({"ping": 1}, {})
+
+
+def test_two_clients_share_no_counts() -> None:
+    recorded(CallEvent("ping", 1, "RPCError"))
+    assert ClientMetrics().to_dict() == ClientMetrics().to_dict()
+    assert ClientMetrics().calls == {}
+
+
+def test_an_event_cannot_be_changed() -> None:
+    event = CallEvent("ping", 1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        event.seconds = 2  # pyright: ignore[reportAttributeAccessIssue]
+    assert event.error is None
