@@ -71,6 +71,26 @@ def test_defaults_of_every_transport(config: CommonConfig) -> None:
     assert config.output_validation == "warn"
 
 
+@pytest.mark.parametrize(
+    ("kind", "most"),
+    [
+        (StdioConfig, ("a", [], {})),
+        (SSEConfig, (URL, {})),
+        (HTTPConfig, (URL, None, {})),
+    ],
+)
+def test_everything_else_is_given_by_keyword_only(kind: Any, most: tuple[Any, ...]) -> None:
+    kind(*most)
+    for further in (None, False, 5, "mcp"):
+        with pytest.raises(ValidationError):
+            kind(*most, further)
+
+
+def test_a_millisecond_and_a_byte_are_enough() -> None:
+    config = StdioConfig("a", timeout=1, probe_timeout=1, shutdown_timeout=1, max_message_bytes=1)
+    assert (config.timeout, config.probe_timeout, config.shutdown_timeout, config.max_message_bytes) == (1, 1, 1, 1)
+
+
 def test_defaults_of_stdio() -> None:
     config = StdioConfig("server")
     assert (config.args, config.env, config.cwd) == ([], {}, None)

@@ -25,6 +25,8 @@ def log(_context: HandlerContext, params: LoggingMessageNotificationParams) -> N
     [
         ("notifications/progress", None),
         ("notifications/progress", {"progressToken": "not a number", "progress": 1}),
+        ("notifications/progress", {"progressToken": "9" * 5000, "progress": 1}),
+        ("notifications/tools/list_changed", {"_meta": {"io.modelcontextprotocol/subscriptionId": "9" * 5000}}),
         ("notifications/progress", {"progressToken": 4711, "progress": 1}),
         ("notifications/message", {"level": "nonsense", "data": 1}),
         ("notifications/cancelled", {"requestId": None}),

@@ -22,6 +22,7 @@ logger = logging.getLogger("fastapi_server.mcp")
 ProgressCallback: TypeAlias = Callable[[float, float | None, str | None], Awaitable[None] | None]
 """Told `(progress, total, message)`."""
 
+_LONGEST_ID = 20
 _SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
 
 
@@ -110,7 +111,7 @@ class Inbox:
         try:
             note = msgspec.json.decode(message.params or b"{}", type=_Progress)
             told = self._progress.get(int(note.progress_token))
-        except (msgspec.DecodeError, ValueError):
+        except (*jsonrpc.MALFORMED, ValueError):
             logger.debug("server %r: malformed progress notification", self._server)
             return
         if told is not None:
@@ -217,6 +218,6 @@ class Inbox:
 
 def _subscription_id(params: dict[str, Any]) -> int | None:
     value = as_object(params.get("_meta")).get(_SUBSCRIPTION_ID)
-    if isinstance(value, str) and value.isdecimal():
+    if isinstance(value, str) and value.isdecimal() and len(value) < _LONGEST_ID:
         return int(value)
     return value if isinstance(value, int) else None
