@@ -35,6 +35,11 @@ class CommonConfig:
         protocol_version: The revision to speak; left out, the server is asked.
         handshake: `False` for a bare JSON-RPC peer: nothing is negotiated.
         max_message_bytes: Largest message accepted from the server.
+        retries: How often a call that failed is repeated at most, and only where that is safe.
+        trusted: Believe the server's `readOnlyHint` and `idempotentHint`: such tools are safe to repeat.
+        reconnect: When a channel has died, `lazy` opens the next one with the next call, `eager` at once.
+        breaker_threshold: Failures in a row after which calls fail at once, for a while.
+        breaker_reset: That while, in milliseconds.
         output_validation: What to do about `structuredContent` that breaks the tool's `outputSchema`: `strict` raises,
             `warn` logs it, `off` does not look.
     """
@@ -45,6 +50,11 @@ class CommonConfig:
     handshake: bool = Field(default=True, kw_only=True)
     max_message_bytes: int = Field(default=64 * 1024 * 1024, gt=0, kw_only=True)
     output_validation: OutputValidation = Field(default="warn", kw_only=True)
+    retries: int = Field(default=2, ge=0, kw_only=True)
+    trusted: bool = Field(default=False, kw_only=True)
+    reconnect: Literal["lazy", "eager"] = Field(default="lazy", kw_only=True)
+    breaker_threshold: int = Field(default=5, gt=0, kw_only=True)
+    breaker_reset: int = Field(default=30_000, gt=0, kw_only=True)
 
     @field_validator("protocol_version")
     @classmethod

@@ -12,6 +12,8 @@ MCPClientError
 │   ├── ConnectTimeoutError        TimeoutError     connecting or the handshake took too long
 │   ├── HandshakeError                              the two sides agree on no revision
 │   ├── ClientClosedError                           closed by us: used after, or with calls in flight
+│   ├── CircuitOpenError                            not tried: the server has failed too often; says when it will be
+│   ├── OutcomeUnknownError                         it may have been carried out, and must not be repeated blindly
 │   └── HTTPStatusError                             the server answered with an HTTP status that is no success
 │       ├── AuthenticationError                     401, 403
 │       ├── RateLimitError                          429, with `retry_after`
@@ -131,6 +133,27 @@ class ClientClosedError(MCPConnectionError):
     """The client was closed by this program: while the call was in flight, or before it began."""
 
     default_phase = "close"
+
+
+class CircuitOpenError(MCPConnectionError):
+    """Nothing was sent, because the server has failed too often in a row.
+
+    Attributes:
+        retry_after: Seconds until the next call is let through.
+    """
+
+    default_delivery = Delivery.NOT_SENT
+
+    def __init__(self, message: str = "", *, retry_after: float = 0.0, delivery: Delivery | None = None) -> None:
+        super().__init__(message, delivery=delivery)
+        self.retry_after = retry_after
+
+
+class OutcomeUnknownError(MCPConnectionError):
+    """The connection broke when the server may have begun to act, and to repeat the call might do it twice.
+
+    `__cause__` is the failure. Look whether it was done, or pass `idempotent=True` where doing it twice is harmless.
+    """
 
 
 class HTTPStatusError(MCPConnectionError):

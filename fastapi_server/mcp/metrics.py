@@ -37,6 +37,7 @@ class ClientMetrics:
         bytes_received: The same, read.
         calls: Calls ended, by method.
         errors_by_type: Calls failed, by class name of the error.
+        retries: Requests sent again, by class name of the error that they had failed with.
         skipped_messages: What came on the stream and was no JSON-RPC message.
         unmatched_replies: Replies that nobody waited for.
         coerced_replies: Replies whose id came back in another type.
@@ -52,6 +53,7 @@ class ClientMetrics:
     coerced_replies: int = 0
     calls: Counter[str] = field(default_factory=Counter[str])
     errors_by_type: Counter[str] = field(default_factory=Counter[str])
+    retries: Counter[str] = field(default_factory=Counter[str])
     connected_at: float | None = None
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     _latencies: deque[float] = field(default_factory=lambda: deque[float](maxlen=_WINDOW), repr=False)
@@ -106,6 +108,7 @@ class ClientMetrics:
             "errors": self.errors,
             "errors_by_type": dict(self.errors_by_type),
             "calls": dict(self.calls),
+            "retries": dict(self.retries),
             "tool_calls": self.tool_calls,
             "resource_reads": self.resource_reads,
             "in_flight": self.in_flight,

@@ -809,14 +809,47 @@ async def test_a_list_changed_handler_is_told_in_the_stateless_era_without_being
             assert await told == "tools"
 
 
-async def test_a_lost_channel_ends_subscriptions_with_its_error() -> None:
-    async with stdio_peer() as client:
+async def test_a_subscription_outlives_its_channel(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with stdio_peer("--log", str(log)) as client, await client.listen(tools=True, uris=["x://1"]) as changes:
+        assert (await anext(changes)).uri == "x://1"
+        with pytest.raises(MCPConnectionError):
+            await client.call_tool("exit")
+        told = {(await anext(changes)).kind for _ in range(2)}
+        assert told == {"tools", "resource"}  # they may have changed meanwhile
+    methods = [json.loads(line)["method"] for line in log.read_text().splitlines()]
+    assert methods.count("resources/subscribe") == 2
+
+
+async def test_a_subscription_ends_with_an_error_where_the_server_does_not_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi_server.mcp.clients.connector.backoff_delays", lambda attempts: iter([0.0] * attempts))
+    server = tmp_path / "server.py"
+    server.write_text(Path(PEER).read_text())
+    client = StdioMCPClient("peer", StdioConfig(sys.executable, ["-S", str(server)]))
+    async with client:
         changes = await client.listen(tools=True)
+        server.unlink()
         with pytest.raises(MCPConnectionError):
             await client.call_tool("exit")
         with pytest.raises(MCPConnectionError):
             await anext(changes)
         await changes.close()
+
+
+async def test_a_stream_that_breaks_is_opened_again_in_the_stateless_era(
+    noticing: HTTPPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi_server.mcp.clients.listener.backoff_delays", lambda attempts: iter([0.0] * attempts))
+    async with HTTPMCPClient("peer", HTTPConfig(f"{noticing.url}/mcp")) as client:
+        async with await client.listen(tools=True) as changes:
+            assert (await anext(changes)).kind == "tools"
+            listening = next(seen for seen in noticing.seen if seen.method == "subscriptions/listen")
+            assert listening.http.transport is not None
+            listening.http.transport.abort()
+            assert (await anext(changes)).kind == "tools"
+        assert noticing.methods().count("subscriptions/listen") == 2
 
 
 # A URL of unknown kind.

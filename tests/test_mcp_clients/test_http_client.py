@@ -21,6 +21,7 @@ from fastapi_server.mcp import (
     HTTPStatusError,
     MCPConnectionError,
     MessageTooLargeError,
+    OutcomeUnknownError,
     ProtocolError,
     RateLimitError,
     RPCError,
@@ -102,7 +103,7 @@ async def test_an_expired_session_is_told_and_renewed_by_the_next_call(peer: HTT
             )
         return seen.json(CONTENT)
 
-    async with client_of(peer) as client:
+    async with client_of(peer, retries=0) as client:
         with pytest.raises(SessionExpiredError) as caught:
             await client.call_tool("x")
         assert caught.value.delivery is Delivery.REJECTED
@@ -387,12 +388,12 @@ async def test_a_reply_over_the_cap_is_refused_compressed_or_not(peer: HTTPPeer)
         (413, HTTPStatusError, Delivery.REJECTED),
         (429, RateLimitError, Delivery.REJECTED),
         (500, HTTPStatusError, Delivery.UNKNOWN),
-        (502, HTTPStatusError, Delivery.UNKNOWN),
+        (502, OutcomeUnknownError, Delivery.UNKNOWN),
         (503, HTTPStatusError, Delivery.REJECTED),
     ],
 )
 async def test_an_http_error_has_its_type_status_and_body(
-    peer: HTTPPeer, status: int, kind: type[HTTPStatusError], delivery: Delivery
+    peer: HTTPPeer, status: int, kind: type[MCPConnectionError], delivery: Delivery
 ) -> None:
     @peer.on("tools/call")
     async def call(_seen: Seen) -> web.StreamResponse:
@@ -403,9 +404,11 @@ async def test_an_http_error_has_its_type_status_and_body(
             await client.call_tool("x")
         error = caught.value
         assert type(error) is kind
-        assert isinstance(error, HTTPStatusError)
-        assert (error.status, error.body, error.delivery) == (status, "because", delivery)
-        assert f"server 'peer' (http): HTTP {status}" in str(error)
+        failure = error.__cause__ if isinstance(error, OutcomeUnknownError) else error
+        assert isinstance(failure, HTTPStatusError)
+        assert (failure.status, failure.body, failure.delivery) == (status, "because", delivery)
+        assert f"HTTP {status}" in str(error)
+        assert "server 'peer' (http): " in str(error)
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 500])
@@ -429,7 +432,7 @@ async def test_retry_after_in_both_forms(peer: HTTPPeer, value: str, least: floa
     async def call(_seen: Seen) -> web.StreamResponse:
         return web.Response(status=429, headers={"Retry-After": value})
 
-    async with client_of(peer) as client:
+    async with client_of(peer, retries=0) as client:
         with pytest.raises(RateLimitError) as caught:
             await client.call_tool("x")
     after = caught.value.retry_after

@@ -21,6 +21,7 @@ from fastapi_server.mcp import (
     MCPClientError,
     MCPConnectionError,
     MessageTooLargeError,
+    OutcomeUnknownError,
     ProcessExitedError,
     StdioConfig,
     StdioMCPClient,
@@ -169,7 +170,7 @@ async def test_the_era_is_found_out(flags: list[str], revision: str, tmp_path: P
 async def test_reconnecting_costs_no_probe(tmp_path: Path) -> None:
     log = tmp_path / "log"
     async with peer("--log", str(log)) as client:
-        with pytest.raises(ProcessExitedError):
+        with pytest.raises(OutcomeUnknownError):
             await client.call_tool("exit")
         await client.call_tool("echo")
     methods = [json.loads(line)["method"] for line in log.read_text().splitlines()]
@@ -278,9 +279,10 @@ async def test_a_malformed_result_is_named() -> None:
 async def test_a_crash_fails_the_call_and_the_next_call_restarts() -> None:
     async with peer() as client:
         first = client.pid
-        with pytest.raises(ProcessExitedError) as caught:
+        with pytest.raises(OutcomeUnknownError) as caught:
             await client.call_tool("exit", {"code": 3, "stderr": "out of cheese"})
-        assert caught.value.exit_code == 3
+        assert isinstance(caught.value.__cause__, ProcessExitedError)
+        assert caught.value.__cause__.exit_code == 3
         assert caught.value.delivery is Delivery.UNKNOWN
         assert "out of cheese" in str(caught.value)
         assert client.state is ConnectionState.ERROR
@@ -293,15 +295,15 @@ async def test_a_crash_fails_every_call_in_flight() -> None:
     async with peer() as client:
         waiting = [asyncio.create_task(client.call_tool("never")) for _ in range(5)]
         await client.ping()
-        with pytest.raises(ProcessExitedError):
+        with pytest.raises(OutcomeUnknownError):
             await client.call_tool("exit")
         failures = await asyncio.gather(*waiting, return_exceptions=True)
-        assert all(isinstance(failure, ProcessExitedError) for failure in failures)
+        assert all(isinstance(failure, OutcomeUnknownError) for failure in failures)
 
 
 async def test_fifty_callers_share_one_restart() -> None:
     async with peer() as client:
-        with pytest.raises(ProcessExitedError):
+        with pytest.raises(OutcomeUnknownError):
             await client.call_tool("exit")
         await asyncio.gather(*(client.call_tool("echo", {"n": n}) for n in range(50)))
         assert client.metrics.connections == 2
@@ -314,7 +316,7 @@ async def test_last_words_are_heard() -> None:
 
 async def test_stdout_closed_while_the_process_lives() -> None:
     async with peer() as client:
-        with pytest.raises(ProcessExitedError, match="but lives on"):
+        with pytest.raises(OutcomeUnknownError, match="but lives on"):
             await client.call_tool("close_stdout")
 
 
@@ -330,7 +332,7 @@ async def test_killed_by_a_signal_says_which() -> None:
         await client.ping()
         assert client.pid is not None
         os.kill(client.pid, signal.SIGKILL)
-        with pytest.raises(ProcessExitedError, match="killed by SIGKILL"):
+        with pytest.raises(OutcomeUnknownError, match="killed by SIGKILL"):
             await waiting
 
 

@@ -45,6 +45,7 @@ from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol import jsonrpc
 from fastapi_server.mcp.protocol.caching import ListCache
 from fastapi_server.mcp.protocol.eras import EraName, StatelessEra
+from fastapi_server.mcp.resilience import RetryPolicy
 
 logger = logging.getLogger("fastapi_server.mcp")
 
@@ -95,10 +96,15 @@ class MCPClient(ABC):
             handlers.capabilities(),
         )
         self._connector.when_up = self._when_up
-        self._caller = Caller(self._connector, handlers, self._inbox, self.metrics)
+        policy = RetryPolicy(common.retries)
+        self._caller = Caller(self._connector, handlers, self._inbox, self.metrics, policy)
         self._listener = Listener(self._caller, self._connector, self._inbox)
+        self._connector.when_failed = self._listener.fail
+        self._connector.wanted = lambda: self._listener.wanted
+        self._trusted = common.trusted
         self._log_level: LoggingLevel | None = "info" if handlers.logging else None
         self._tells_changes = handlers.list_changed is not None
+        self._standing: Subscription | None = None
 
     # What a transport provides.
 
@@ -157,9 +163,10 @@ class MCPClient(ABC):
 
     async def disconnect(self) -> None:
         """End the session and release everything; calls in flight fail at once. Safe in any state, and twice."""
+        await self._listener.close()
         await self._connector.disconnect()
         self._tools.forget()
-        self._listener.forget()
+        self._standing = None
 
     async def __aenter__(self) -> Self:
         await self._connect(3)
@@ -185,15 +192,16 @@ class MCPClient(ABC):
 
     async def _when_up(self) -> None:
         """On each new channel: what the host asked for once holds on this one too."""
-        self._listener.forget()
         info = self._connector.info
         offers = info.capabilities if info is not None else None
         try:
             if self._log_level is not None and (offers is None or offers.logging is not None):
                 await self._apply_logging_level(self._log_level, self._deadline(None))
             lists = list_changes(offers)
-            if self._tells_changes and self._stateless is not None and lists.to_filter():
-                (await self._listener.listen(lists, self._deadline(None))).standing = True
+            if self._standing is None and self._tells_changes and self._stateless is not None and lists.to_filter():
+                self._standing = await self._listener.listen(lists, self._deadline(None))
+                self._standing.standing = True
+            await self._listener.restore()
         except MCPClientError as error:
             logger.debug("server %r: %s", self.name, error)
 
@@ -293,6 +301,7 @@ class MCPClient(ABC):
         progress: ProgressCallback | None = None,
         progress_timeout: float | None = None,
         meta: Mapping[str, Any] | None = None,
+        idempotent: bool = False,
     ) -> CallToolResult:
         """Call a tool. An error of the tool itself is a result with `is_error`, not an exception.
 
@@ -303,15 +312,23 @@ class MCPClient(ABC):
             progress: Told `(progress, total, message)` before this returns; a plain or a coroutine function.
             progress_timeout: Seconds that may pass without progress; each progress renews it, up to `timeout`.
             meta: More members for `_meta`.
+            idempotent: To do it twice does no harm, so that it may be repeated when its outcome is unknown.
 
         Raises:
             CallTimeoutError: One of the two times passed.
+            OutcomeUnknownError: The connection broke when the tool may have begun, and it must not be repeated.
             StructuredOutputError: With `output_validation="strict"`, the result breaks the tool's output schema.
         """
         deadline = self._deadline(timeout)
         arguments = dict(args or {})
         params = {"name": name, "arguments": arguments}
-        options = CallOptions(progress, progress_timeout, meta or {}, self._tools.headers(name, arguments))
+        options = CallOptions(
+            progress,
+            progress_timeout,
+            meta or {},
+            self._tools.headers(name, arguments),
+            repeatable=idempotent or (self._trusted and self._tools.is_repeatable(name)),
+        )
         try:
             result = await self._caller.call_for(CallToolResult, "tools/call", params, deadline, options)
         except RPCError as error:

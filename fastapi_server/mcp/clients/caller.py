@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import Awaitable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from fastapi_server.mcp.clients.handlers import Handlers
 from fastapi_server.mcp.clients.inbox import Inbox, ProgressCallback
 from fastapi_server.mcp.errors import (
     CallTimeoutError,
+    CircuitOpenError,
     Delivery,
     InputRequiredError,
     InvalidResultError,
@@ -30,10 +32,17 @@ from fastapi_server.mcp.protocol import input_required
 from fastapi_server.mcp.protocol.eras import EraName
 from fastapi_server.mcp.protocol.input_required import InputRequired
 from fastapi_server.mcp.protocol.jsonrpc import ErrorObject, Message, as_object
+from fastapi_server.mcp.resilience import RetryPolicy
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 PageT = TypeVar("PageT", bound=PaginatedResult)
 
+_REPEATABLE = frozenset(
+    {"ping", "server/discover", "tools/list", "resources/list", "resources/templates/list", "resources/read"}
+    | {"prompts/list", "prompts/get", "completion/complete", "logging/setLevel"}
+    | {"resources/subscribe", "resources/unsubscribe"}
+)
+"""Methods that change nothing, or nothing more the second time."""
 _MAX_PAGES = 1_000
 _STATE_ONLY_SECONDS = 0.1
 _PROBLEMS_SHOWN = 3
@@ -48,12 +57,14 @@ class CallOptions:
         progress_timeout: Seconds that may pass without any.
         meta: More members for `_meta`.
         headers: More HTTP headers.
+        repeatable: To do it twice does no harm.
     """
 
     progress: ProgressCallback | None = None
     progress_timeout: float | None = None
     meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    repeatable: bool = False
 
 
 _NO_OPTIONS = CallOptions()
@@ -67,6 +78,7 @@ class Caller:
         handlers: Answer what the server wants to know before it can go on.
         inbox: Receives progress.
         metrics: Gets one record for each call that ends.
+        policy: Says which calls are repeated.
     """
 
     def __init__(
@@ -75,7 +87,9 @@ class Caller:
         handlers: Handlers,
         inbox: Inbox,
         metrics: ClientMetrics,
+        policy: RetryPolicy,
     ) -> None:
+        self._policy = policy
         self._connector = connector
         self._handlers = handlers
         self._inbox = inbox
@@ -173,12 +187,11 @@ class Caller:
         started = time.monotonic()
         self._metrics.in_flight += 1
         failure: str | None = None
-        delivery = Delivery.NOT_SENT
+        patience: _Patience | None = None
         try:
             async with asyncio.timeout_at(deadline) as scope:
-                channel = await self._connector.live_channel()
-                delivery = Delivery.UNKNOWN
-                return await self._rounds(channel, method, params, _Patience(scope, deadline, options))
+                patience = _Patience(scope, deadline, options)
+                return await self._rounds(method, params, patience)
         except MCPClientError as error:
             failure = type(error).__name__
             self._connector.locate(error, "call")
@@ -186,6 +199,7 @@ class Caller:
         except TimeoutError:
             failure = CallTimeoutError.__name__
             seconds = time.monotonic() - started
+            delivery = Delivery.UNKNOWN if patience is not None and patience.sent else Delivery.NOT_SENT
             error = CallTimeoutError(f"{method} was given up after {seconds:.3g} s", delivery=delivery)
             raise self._connector.locate(error, "call") from None
         except asyncio.CancelledError:
@@ -195,11 +209,9 @@ class Caller:
             self._metrics.in_flight -= 1
             self._metrics.record(CallEvent(method, time.monotonic() - started, failure))
 
-    async def _rounds(
-        self, channel: Channel, method: str, params: Mapping[str, Any] | None, patience: "_Patience"
-    ) -> msgspec.Raw:
+    async def _rounds(self, method: str, params: Mapping[str, Any] | None, patience: "_Patience") -> msgspec.Raw:
         """One exchange; in the stateless era as many as the server asks questions in between."""
-        result = await self._exchange(channel, method, params, patience)
+        result = await self._persist(method, params, patience)
         if self._connector.era.name is not EraName.STATELESS:
             return result
         asked = params
@@ -209,7 +221,7 @@ class Caller:
                 return result
             answers = await self._answers(method, required, patience.request_id)
             asked = input_required.answered(params, required, answers)
-            result = await self._exchange(channel, method, asked, patience)
+            result = await self._persist(method, asked, patience)
         if input_required.parse(result, method) is None:
             return result
         raise InputRequiredError(f"{method} still asks for input after {input_required.MAX_ROUNDS} rounds")
@@ -231,6 +243,36 @@ class Caller:
             raise
         except Exception as error:
             raise InputRequiredError(f"{method} needs {wanted}, but its handler failed: {error}") from error
+
+    async def _persist(self, method: str, params: Mapping[str, Any] | None, patience: "_Patience") -> msgspec.Raw:
+        """One exchange that succeeds, after as many as the retry policy allows and the deadline leaves time for."""
+        breaker, loop = self._connector.breaker, asyncio.get_running_loop()
+        failure: MCPClientError | None = None
+        for tried in itertools.count(1):
+            try:
+                breaker.check()
+                channel = await self._connector.live_channel()
+                patience.sent = True
+                result = await self._exchange(channel, method, params, patience)
+                breaker.succeeded()
+                return result
+            except RPCError:
+                breaker.succeeded()
+                raise
+            except CircuitOpenError:
+                if failure is not None:  # it was this call that opened it
+                    raise failure from failure.__cause__
+                raise
+            except MCPClientError as error:
+                failure = error
+                self._connector.failed(error)
+                repeatable = patience.options.repeatable or method in _REPEATABLE
+                wait = self._policy.wait_before_retry(error, tried, repeatable=repeatable)
+                if loop.time() + wait >= patience.deadline:
+                    raise
+                self._metrics.retries[type(error).__name__] += 1
+            await asyncio.sleep(wait)
+        raise AssertionError("unreachable")
 
     async def _exchange(
         self, channel: Channel, method: str, params: Mapping[str, Any] | None, patience: "_Patience"
@@ -262,6 +304,7 @@ class _Patience:
     deadline: float
     options: CallOptions
     request_id: int = 0
+    sent: bool = False
 
     @property
     def wants_progress(self) -> bool:

@@ -11,28 +11,25 @@ from fastapi_server.mcp.clients.inbox import Inbox
 from fastapi_server.mcp.clients.lifecycle import ConnectionState, moved
 from fastapi_server.mcp.config import CommonConfig
 from fastapi_server.mcp.errors import (
-    AuthenticationError,
     ClientClosedError,
-    CommandNotFoundError,
     ConnectTimeoutError,
     Delivery,
     HandshakeError,
-    HTTPStatusError,
     MCPClientError,
     MCPConnectionError,
     Phase,
     RateLimitError,
+    SessionExpiredError,
 )
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol.eras import BareEra, Era
 from fastapi_server.mcp.protocol.negotiation import Answer, Outcome
-from fastapi_server.mcp.resilience import backoff_delays
+from fastapi_server.mcp.resilience import CircuitBreaker, backoff_delays, is_passing, is_permanent
 
 logger = logging.getLogger("fastapi_server.mcp")
 
 _LONGEST_RETRY_AFTER = 30.0
-_PERMANENT = (CommandNotFoundError, AuthenticationError, HandshakeError)
-_PASSING_STATUSES = frozenset({408, 429})
+_EAGER_ATTEMPTS = 5
 
 
 class Connector:
@@ -55,8 +52,11 @@ class Connector:
         channel: The present one, dead or alive.
         era: How to speak on it.
         info: What was negotiated last.
+        breaker: Counts failures to connect and of the transport, and calls a halt.
         report: Told each step of a negotiation and what came back.
         when_up: Run in the background after each negotiation.
+        when_failed: Told that no channel could be opened.
+        wanted: Asked, when a channel has died, whether somebody waits for what the server says unasked.
     """
 
     def __init__(
@@ -78,7 +78,10 @@ class Connector:
         self.info: ServerInfo | None = None
         self.request_ids = itertools.count(1)
         self.report: Report = lambda _step, _answer: None
+        self.breaker = CircuitBreaker(config.breaker_threshold, config.breaker_reset / 1000, metrics.clock)
         self.when_up: Callable[[], Awaitable[None]] | None = None
+        self.when_failed: Callable[[MCPClientError], None] = lambda _error: None
+        self.wanted: Callable[[], bool] = lambda: False
         self._name = name
         self._transport = transport
         self._config = config
@@ -151,9 +154,9 @@ class Connector:
         if self._attempt is None:
             if self.state is ConnectionState.CONNECTED:
                 return
-            self._attempt = asyncio.get_running_loop().create_task(self._bring_up(max(1, attempts)))
-            self._attempt.add_done_callback(self._attempt_over)
-        attempt = self._attempt
+            attempt = self._start(attempts)
+        else:
+            attempt = self._attempt
         try:
             await asyncio.shield(attempt)
         except MCPClientError as error:
@@ -163,6 +166,11 @@ class Connector:
             if attempt.cancelled() and caller is not None and not caller.cancelling():
                 raise ClientClosedError("the client was closed while connecting", delivery=Delivery.NOT_SENT) from None
             raise
+
+    def _start(self, attempts: int) -> asyncio.Task[None]:
+        self._attempt = asyncio.get_running_loop().create_task(self._bring_up(max(1, attempts)))
+        self._attempt.add_done_callback(self._attempt_over)
+        return self._attempt
 
     def _attempt_over(self, attempt: asyncio.Task[None]) -> None:
         self._attempt = None
@@ -198,7 +206,7 @@ class Connector:
             try:
                 await self._one_attempt()
             except MCPConnectionError as error:
-                delay = None if _is_permanent(error) else next(delays, None)
+                delay = None if is_permanent(error) else next(delays, None)
                 if delay is None:
                     self._fail(error)
                     raise
@@ -214,12 +222,21 @@ class Connector:
             except asyncio.CancelledError:
                 raise ClientClosedError("the client was closed while connecting") from None
 
+    def failed(self, error: MCPClientError) -> None:
+        """Have the breaker know that an exchange failed; what took the whole channel with it is counted once, there."""
+        if is_passing(error) and self.channel is not None and self.channel.lost is None:
+            self.breaker.failed()
+        else:
+            self.breaker.abandoned()
+
     def _fail(self, error: MCPClientError) -> None:
+        self.breaker.failed()
         if error.delivery is Delivery.UNKNOWN:
             error.delivery = Delivery.NOT_SENT  # no call had begun
         self.last_error = self.locate(error, "handshake" if isinstance(error, HandshakeError) else "connect")
         self._metrics.errors_by_type[type(error).__name__] += 1
         self._move(ConnectionState.ERROR)
+        self.when_failed(error)
 
     async def _one_attempt(self) -> None:
         seconds = self._config.timeout / 1000
@@ -299,23 +316,20 @@ class Connector:
         self._metrics.connected_at = None
         self._move(ConnectionState.ERROR)
         logger.warning("server %r: the connection is lost: %s", self._name, error.message)
-        self._retiring = asyncio.get_running_loop().create_task(self._retire(self.last_error))
+        if not isinstance(error, SessionExpiredError):
+            self.breaker.failed()
+        self._retiring = asyncio.get_running_loop().create_task(self._retire())
 
-    async def _retire(self, error: MCPClientError) -> None:
+    async def _retire(self) -> None:
         try:
             if self._after is not None:
                 self._after.cancel()
-            await self._inbox.drop_channel(error)
+            await self._inbox.drop_channel()
             await self._release()
         finally:
             self._retiring = None
+        if not self._closed and self._attempt is None and (self._config.reconnect == "eager" or self.wanted()):
+            self._start(_EAGER_ATTEMPTS)
 
     def _move(self, to: ConnectionState) -> None:
         self.state = moved(self.state, to)
-
-
-def _is_permanent(error: MCPConnectionError) -> bool:
-    """Trying again changes nothing."""
-    if isinstance(error, HTTPStatusError) and error.status < 500:
-        return error.status not in _PASSING_STATUSES
-    return isinstance(error, _PERMANENT)

@@ -199,12 +199,9 @@ class Inbox:
         except MCPClientError as error:
             logger.warning("server %r: the answer to %s could not be sent: %s", self._server, method, error)
 
-    async def drop_channel(self, error: MCPClientError | None) -> None:
-        """The channel is gone: nobody waits for our answers any more, and subscriptions have ended."""
+    async def drop_channel(self) -> None:
+        """The channel is gone: nobody waits for our answers any more, and what was listed may have changed."""
         self._cache.clear()
-        for subscription in list(self.subscriptions.values()):
-            subscription.finish(error)
-        self.subscriptions.clear()
         tasks = [task for task in self._answering.values() if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
@@ -212,7 +209,7 @@ class Inbox:
 
     async def close(self) -> None:
         """The client is closed: drop what handlers have not been told yet, too."""
-        await self.drop_channel(None)
+        await self.drop_channel()
         await self._mailbox.close()
 
 

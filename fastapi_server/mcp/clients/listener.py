@@ -1,6 +1,7 @@
-"""Opening subscriptions: a stream of their own in the stateless era, part of the session in the handshake era."""
+"""Opening subscriptions and keeping them: a stream of their own in the stateless era, part of the session before."""
 
 import asyncio
+import logging
 
 from fastapi_server.mcp.clients.caller import Caller
 from fastapi_server.mcp.clients.channel import Request
@@ -11,18 +12,25 @@ from fastapi_server.mcp.clients.subscriptions import Interest, Subscription
 from fastapi_server.mcp.errors import CallTimeoutError, MCPClientError
 from fastapi_server.mcp.protocol.eras import EraName
 from fastapi_server.mcp.protocol.jsonrpc import ErrorObject
+from fastapi_server.mcp.resilience import backoff_delays, is_passing
+
+logger = logging.getLogger("fastapi_server.mcp")
 
 _UNSUBSCRIBE_SECONDS = 5.0
+_SUBSCRIBE_SECONDS = 30.0
+_STREAM_ATTEMPTS = 5
 
 
 class Listener:
-    """Opens and ends subscriptions for one client."""
+    """Opens and ends subscriptions for one client, and opens them again on a new channel."""
 
     def __init__(self, caller: Caller, connector: Connector, inbox: Inbox) -> None:
         self._caller = caller
         self._connector = connector
         self._inbox = inbox
-        self._subscribed: dict[str, int] = {}
+        self._in_session: dict[int, Subscription] = {}
+        self._uris: dict[str, int] = {}
+        self._streams: set[asyncio.Task[None]] = set()
 
     async def listen(self, interest: Interest, deadline: float) -> Subscription:
         """Ask for changes; returns when the server has agreed.
@@ -41,16 +49,51 @@ class Listener:
         except TimeoutError:
             raise CallTimeoutError("the server did not acknowledge the subscription in time") from None
 
-    def forget(self) -> None:
-        """The session is gone, and its subscriptions with it."""
-        self._subscribed.clear()
+    @property
+    def wanted(self) -> bool:
+        """Somebody waits for notices of the session."""
+        return bool(self._in_session)
+
+    async def restore(self) -> None:
+        """A new session has to be told what the old one knew; streams look after themselves.
+
+        Raises:
+            MCPClientError: It does not want to know.
+        """
+        deadline = asyncio.get_running_loop().time() + _SUBSCRIBE_SECONDS
+        for uri in list(self._uris):
+            await self._caller.call("resources/subscribe", {"uri": uri}, deadline)
+        for subscription in list(self._in_session.values()):
+            subscription.tell_everything()
+
+    def fail(self, error: MCPClientError) -> None:
+        """There will be no new session."""
+        for subscription_id, subscription in list(self._in_session.items()):
+            self._inbox.subscriptions.pop(subscription_id, None)
+            subscription.finish(error)
+        self._in_session.clear()
+        self._uris.clear()
+
+    async def close(self) -> None:
+        """The client is closed: every subscription ends."""
+        for subscription_id, subscription in list(self._in_session.items()):
+            self._inbox.subscriptions.pop(subscription_id, None)
+            subscription.finish()
+        self._in_session.clear()
+        self._uris.clear()
+        streams = list(self._streams)
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+
+    # The stateless era.
 
     async def _stream(self, interest: Interest) -> Subscription:
         """`subscriptions/listen`, a request that stays open (2026-07-28, basic/patterns/subscriptions)."""
-        subscription_id = next(self._connector.request_ids)
         subscription = Subscription(interest)
-        self._inbox.subscriptions[subscription_id] = subscription
-        stream = asyncio.get_running_loop().create_task(self._hold(subscription_id, subscription))
+        stream = asyncio.get_running_loop().create_task(self._hold(subscription))
+        self._streams.add(stream)
+        stream.add_done_callback(self._streams.discard)
 
         async def end() -> None:
             stream.cancel()
@@ -64,38 +107,57 @@ class Listener:
             raise
         return subscription
 
-    async def _hold(self, subscription_id: int, subscription: Subscription) -> None:
-        channel, era = await self._connector.live_channel(), self._connector.era
-        params = era.stamp({"notifications": subscription.interest.to_filter()}, {})
+    async def _hold(self, subscription: Subscription) -> None:
+        """Keep the stream open until the server ends it, whatever channel carries it."""
+        delays = backoff_delays(_STREAM_ATTEMPTS)
         try:
-            with self._caller.locating():
-                reply = await channel.exchange(Request(subscription_id, "subscriptions/listen", params, era))
-                if isinstance(reply.error, ErrorObject):
-                    raise reply.error.to_exception()
+            while True:
+                try:
+                    with self._caller.locating():
+                        await self._held(subscription)
+                    break
+                except MCPClientError as error:
+                    delay = next(delays, None)
+                    if delay is None or not is_passing(error):
+                        subscription.finish(error)
+                        break
+                await asyncio.sleep(delay)
+        finally:
             subscription.finish()
-        except MCPClientError as error:
-            subscription.finish(error)
+
+    async def _held(self, subscription: Subscription) -> None:
+        channel, era = await self._connector.live_channel(), self._connector.era
+        subscription_id = next(self._connector.request_ids)
+        params = era.stamp({"notifications": subscription.interest.to_filter()}, {})
+        self._inbox.subscriptions[subscription_id] = subscription
+        try:
+            reply = await channel.exchange(Request(subscription_id, "subscriptions/listen", params, era))
         finally:
             self._inbox.subscriptions.pop(subscription_id, None)
+        if isinstance(reply.error, ErrorObject):
+            raise reply.error.to_exception()
+
+    # The handshake era.
 
     async def _session(self, interest: Interest, deadline: float) -> Subscription:
         """`resources/subscribe` for each URI that is not subscribed yet; the lists' notices come anyway."""
         subscription_id = next(self._connector.request_ids)
         subscription = Subscription(interest)
-        self._inbox.subscriptions[subscription_id] = subscription
+        self._inbox.subscriptions[subscription_id] = self._in_session[subscription_id] = subscription
         held: list[str] = []
 
         async def end() -> None:
             self._inbox.subscriptions.pop(subscription_id, None)
+            self._in_session.pop(subscription_id, None)
             for uri in held:
                 await self._release(uri)
 
         subscription.ends_with(end)
         try:
             for uri in sorted(interest.uris):
-                if uri not in self._subscribed:
+                if uri not in self._uris:
                     await self._caller.call("resources/subscribe", {"uri": uri}, deadline)
-                self._subscribed[uri] = self._subscribed.get(uri, 0) + 1
+                self._uris[uri] = self._uris.get(uri, 0) + 1
                 held.append(uri)
         except BaseException:
             await subscription.close()
@@ -104,9 +166,12 @@ class Listener:
         return subscription
 
     async def _release(self, uri: str) -> None:
-        count = self._subscribed.pop(uri, 0) - 1
+        count = self._uris.pop(uri, 0) - 1
         if count > 0:
-            self._subscribed[uri] = count
+            self._uris[uri] = count
         elif count == 0 and self._connector.state is ConnectionState.CONNECTED:
             deadline = asyncio.get_running_loop().time() + _UNSUBSCRIBE_SECONDS
-            await self._caller.call("resources/unsubscribe", {"uri": uri}, deadline)
+            try:
+                await self._caller.call("resources/unsubscribe", {"uri": uri}, deadline)
+            except MCPClientError as error:
+                logger.debug("%s", error)

@@ -84,8 +84,9 @@ def list_changes(offers: ServerCapabilities | None) -> Interest:
 class Subscription:
     """An async iterator of changes, and an async context manager that ends it.
 
-    A change that is told again before it was read is one change: nothing piles up behind a slow reader. Iteration ends
-    when the server ends the subscription, and raises where the connection is lost.
+    A change that is told again before it was read is one change: nothing piles up behind a slow reader. When the
+    connection was lost and is there again, everything asked for is told as changed, because it may be. Iteration ends
+    when the server ends the subscription, and raises where the connection cannot be had again.
 
     Attributes:
         interest: What was asked for.
@@ -115,11 +116,18 @@ class Subscription:
             self._unread[change] = None
             self._news.set()
 
+    def tell_everything(self) -> None:
+        """Changes may have been missed."""
+        for change in (*_NOTICES.values(), *(Change("resource", uri) for uri in sorted(self.interest.uris))):
+            self.tell(change)
+
     def acknowledge(self, honoured: dict[str, Any]) -> None:
         """The server has agreed."""
         self.honoured = honoured
         if not self.acknowledged.done():
             self.acknowledged.set_result(None)
+        else:
+            self.tell_everything()
 
     def finish(self, error: MCPClientError | None = None) -> None:
         """No more will come; `error` says why, where it was not meant to end."""

@@ -69,6 +69,12 @@ class ToolBook:
         known = self._tools.get(name)
         return mirror_arguments(known.headers, arguments) if known is not None and known.headers else {}
 
+    def is_repeatable(self, name: str) -> bool:
+        """The tool says of itself that it only reads, or that doing it twice is doing it once."""
+        known = self._tools.get(name)
+        hints = known.tool.annotations if known is not None else None
+        return hints is not None and bool(hints.read_only_hint or hints.idempotent_hint)
+
     def check_output(self, name: str, result: CallToolResult, *, strict: bool) -> None:
         """Hold a result against the tool's output schema.
 
