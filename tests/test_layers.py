@@ -16,8 +16,9 @@ LAYERS: list[set[str]] = [
     {"config"},
     {"auth"},
     {"clients"},
-    {"client_factory"},
+    {"admission"},
     {"pool"},
+    {"client_factory"},
     {""},  # the public names
     {"demo"},
     {"cli"},

@@ -24,6 +24,7 @@ from fastapi_server.mcp import (
     StdioConfig,
     StdioMCPClient,
 )
+from fastapi_server.mcp.client_factory import _TRANSPORTS
 
 PEER = str(Path(__file__).parent / "servers" / "stdio_peer.py")
 
@@ -155,11 +156,11 @@ class EchoClient(StdioMCPClient):
 
 @pytest.fixture
 def own_transport() -> Iterator[None]:
-    before = dict(MCPClientFactory._transports)
+    before = dict(_TRANSPORTS)
     MCPClientFactory.register_transport("Echo", EchoClient)
     yield
-    MCPClientFactory._transports.clear()
-    MCPClientFactory._transports.update(before)
+    _TRANSPORTS.clear()
+    _TRANSPORTS.update(before)
 
 
 async def test_register_transport(own_transport: None) -> None:

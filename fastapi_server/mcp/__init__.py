@@ -28,6 +28,7 @@ from fastapi_server.mcp.config import (
 )
 from fastapi_server.mcp.errors import (
     AuthenticationError,
+    BusyError,
     CallTimeoutError,
     CircuitOpenError,
     ClientClosedError,
@@ -56,6 +57,7 @@ from fastapi_server.mcp.protocol.eras import EraName
 __all__ = [
     "AuthenticationError",
     "AutoMCPClient",
+    "BusyError",
     "CallEvent",
     "CallTimeoutError",
     "Change",

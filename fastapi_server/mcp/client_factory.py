@@ -14,16 +14,31 @@ from fastapi_server.mcp.config import ServerConfig
 from fastapi_server.mcp.detection import AUTO, HTTP, SSE, STDIO, canonical_transport
 from fastapi_server.mcp.errors import ConfigError, MCPConnectionError
 
+_TRANSPORTS: dict[str, type[MCPClient]] = {
+    STDIO: StdioMCPClient,
+    SSE: SSEMCPClient,
+    HTTP: HTTPMCPClient,
+    AUTO: AutoMCPClient,
+}
+
+
+def make_client(
+    config: ServerConfig, /, *, handlers: Handlers | None = None, principal: str | None = None
+) -> MCPClient:
+    """A new client of the transport that a configuration names. Nobody keeps it but you.
+
+    Raises:
+        ConfigError: Nobody has registered the transport.
+    """
+    client_class = _TRANSPORTS.get(config.transport)
+    if client_class is None:
+        raise ConfigError(f"unknown transport {config.transport!r}; known are {', '.join(sorted(_TRANSPORTS))}")
+    return client_class(config.name, config.config, handlers=handlers, principal=principal)
+
 
 class MCPClientFactory:
     """Creates clients and keeps them by name, for the whole process."""
 
-    _transports: ClassVar[dict[str, type[MCPClient]]] = {
-        STDIO: StdioMCPClient,
-        SSE: SSEMCPClient,
-        HTTP: HTTPMCPClient,
-        AUTO: AutoMCPClient,
-    }
     _clients: ClassVar[dict[str, tuple[ServerConfig, MCPClient]]] = {}
     _retired: ClassVar[list[MCPClient]] = []
 
@@ -52,7 +67,7 @@ class MCPClientFactory:
                 f"server {server_config.name!r}: there is a client of this name with another configuration; "
                 "pass reuse_existing=False to replace it"
             )
-        client = cls._client_class(server_config.transport)(server_config.name, server_config.config, handlers=handlers)
+        client = make_client(server_config, handlers=handlers)
         if existing is not None:
             cls._retire(existing[1])
         cls._clients[server_config.name] = (server_config, client)
@@ -76,7 +91,7 @@ class MCPClientFactory:
     @classmethod
     def register_transport(cls, name: str, client_class: type[MCPClient]) -> None:
         """Have configurations with this transport make clients of `client_class`. Letter case does not count."""
-        cls._transports[canonical_transport(name)] = client_class
+        _TRANSPORTS[canonical_transport(name)] = client_class
 
     @classmethod
     def get_client(cls, name: str) -> MCPClient | None:
@@ -96,14 +111,6 @@ class MCPClientFactory:
         cls._clients.clear()
         cls._retired.clear()
         await asyncio.gather(*(client.disconnect() for client in clients))
-
-    @classmethod
-    def _client_class(cls, transport: str) -> type[MCPClient]:
-        client_class = cls._transports.get(transport)
-        if client_class is None:
-            known = ", ".join(sorted(cls._transports))
-            raise ConfigError(f"unknown transport {transport!r}; known are {known}")
-        return client_class
 
     @classmethod
     def _retire(cls, client: MCPClient) -> None:

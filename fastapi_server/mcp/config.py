@@ -35,6 +35,9 @@ class CommonConfig:
         protocol_version: The revision to speak; left out, the server is asked.
         handshake: `False` for a bare JSON-RPC peer: nothing is negotiated.
         max_message_bytes: Largest message accepted from the server.
+        max_in_flight: Calls on one client at the same time; further ones wait for their turn, in order.
+        queue_timeout: Milliseconds that a call waits for its turn.
+        required: `ClientPool.connect_all` raises where this server cannot be reached.
         retries: How often a call that failed is repeated at most, and only where that is safe.
         trusted: Believe the server's `readOnlyHint` and `idempotentHint`: such tools are safe to repeat.
         reconnect: When a channel has died, `lazy` opens the next one with the next call, `eager` at once.
@@ -50,6 +53,9 @@ class CommonConfig:
     handshake: bool = Field(default=True, kw_only=True)
     max_message_bytes: int = Field(default=64 * 1024 * 1024, gt=0, kw_only=True)
     output_validation: OutputValidation = Field(default="warn", kw_only=True)
+    max_in_flight: int | None = Field(default=None, gt=0, kw_only=True)
+    queue_timeout: int = Field(default=10_000, gt=0, kw_only=True)
+    required: bool = Field(default=False, kw_only=True)
     retries: int = Field(default=2, ge=0, kw_only=True)
     trusted: bool = Field(default=False, kw_only=True)
     reconnect: Literal["lazy", "eager"] = Field(default="lazy", kw_only=True)
@@ -76,6 +82,7 @@ class StdioConfig(CommonConfig):
         inherit_env: Pass the whole of our environment instead of the safe list.
         stderr_file: Append its standard error to this file, too.
         stderr_log: Log its standard error, too (logger `fastapi_server.mcp.stderr`).
+        instances: Processes that a `ClientPool` starts for this server at most; calls go to the least busy.
         shutdown_timeout: Milliseconds given to each step of closing: standard input closed, SIGTERM, SIGKILL.
     """
 
@@ -86,6 +93,7 @@ class StdioConfig(CommonConfig):
     inherit_env: bool = Field(default=False, kw_only=True)
     stderr_file: Path | None = Field(default=None, kw_only=True)
     stderr_log: bool = Field(default=False, kw_only=True)
+    instances: int = Field(default=1, gt=0, kw_only=True)
     shutdown_timeout: int = Field(default=2_000, gt=0, kw_only=True)
 
 

@@ -12,6 +12,7 @@ MCPClientError
 │   ├── ConnectTimeoutError        TimeoutError     connecting or the handshake took too long
 │   ├── HandshakeError                              the two sides agree on no revision
 │   ├── ClientClosedError                           closed by us: used after, or with calls in flight
+│   ├── BusyError                                   no place in the pool, or too many calls in flight
 │   ├── CircuitOpenError                            not tried: the server has failed too often; says when it will be
 │   ├── OutcomeUnknownError                         it may have been carried out, and must not be repeated blindly
 │   └── HTTPStatusError                             the server answered with an HTTP status that is no success
@@ -133,6 +134,12 @@ class ClientClosedError(MCPConnectionError):
     """The client was closed by this program: while the call was in flight, or before it began."""
 
     default_phase = "close"
+
+
+class BusyError(MCPConnectionError):
+    """Nothing was sent: no place became free in time, in the pool or among the calls of one client."""
+
+    default_delivery = Delivery.NOT_SENT
 
 
 class CircuitOpenError(MCPConnectionError):

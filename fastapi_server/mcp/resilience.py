@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from fastapi_server.mcp.errors import (
     AuthenticationError,
+    BusyError,
     CircuitOpenError,
     ClientClosedError,
     CommandNotFoundError,
@@ -20,7 +21,7 @@ from fastapi_server.mcp.errors import (
     SessionExpiredError,
 )
 
-PERMANENT = (CommandNotFoundError, AuthenticationError, HandshakeError, ClientClosedError, CircuitOpenError)
+PERMANENT = (CommandNotFoundError, AuthenticationError, HandshakeError, ClientClosedError, CircuitOpenError, BusyError)
 """Trying again changes nothing about these, or not soon."""
 
 _PASSING_STATUSES = frozenset({408, 429, 502, 503, 504})

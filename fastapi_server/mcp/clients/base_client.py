@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -29,7 +29,7 @@ from mcp_types import (
     Tool,
 )
 
-from fastapi_server.mcp.clients.caller import Caller, CallOptions
+from fastapi_server.mcp.clients.caller import Caller, CallOptions, Slots
 from fastapi_server.mcp.clients.channel import Channel
 from fastapi_server.mcp.clients.connector import Connector
 from fastapi_server.mcp.clients.handlers import Handlers
@@ -97,7 +97,8 @@ class MCPClient(ABC):
         )
         self._connector.when_up = self._when_up
         policy = RetryPolicy(common.retries)
-        self._caller = Caller(self._connector, handlers, self._inbox, self.metrics, policy)
+        slots = Slots(common.max_in_flight, common.queue_timeout / 1000)
+        self._caller = Caller(self._connector, handlers, self._inbox, self.metrics, policy, slots)
         self._listener = Listener(self._caller, self._connector, self._inbox)
         self._connector.when_failed = self._listener.fail
         self._connector.wanted = lambda: self._listener.wanted
@@ -167,6 +168,28 @@ class MCPClient(ABC):
         await self._connector.disconnect()
         self._tools.forget()
         self._standing = None
+
+    async def park(self, *, drain: float = 0.0) -> None:
+        """Close the channel but stay usable: the next call opens another one.
+
+        Args:
+            drain: Seconds that calls in flight get to finish before they fail.
+        """
+        await self._caller.drain(drain)
+        await self._connector.disconnect(for_good=False)
+
+    def join_pool(
+        self, admit: Callable[[], Awaitable[None]], released: Callable[[], None], idle: Callable[[], None]
+    ) -> None:
+        """Have a pool say when a channel may be opened (`admit`), and hear when it is closed and when calls end."""
+        self._connector.admit = admit
+        self._connector.released = released
+        self._caller.when_idle = idle
+
+    async def replace_channel(self) -> None:
+        """Open a new channel for one that does not answer; raises nothing, `state` says how it went."""
+        self._connector.declare_lost(MCPConnectionError("the server did not answer a health probe"))
+        await self.connect(retry_count=1)
 
     async def __aenter__(self) -> Self:
         await self._connect(3)

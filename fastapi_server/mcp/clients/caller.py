@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Awaitable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from fastapi_server.mcp.clients.connector import Connector
 from fastapi_server.mcp.clients.handlers import Handlers
 from fastapi_server.mcp.clients.inbox import Inbox, ProgressCallback
 from fastapi_server.mcp.errors import (
+    BusyError,
     CallTimeoutError,
     CircuitOpenError,
     Delivery,
@@ -70,6 +71,41 @@ class CallOptions:
 _NO_OPTIONS = CallOptions()
 
 
+class Slots:
+    """How many calls one client makes at the same time; the others wait in the order they came.
+
+    Args:
+        limit: `None` for as many as there are.
+        wait_seconds: How long one of the others waits.
+    """
+
+    def __init__(self, limit: int | None, wait_seconds: float) -> None:
+        self._limit = limit
+        self._wait_seconds = wait_seconds
+        self._free = asyncio.Semaphore(limit) if limit is not None else None
+
+    async def take(self) -> None:
+        """Wait for a turn.
+
+        Raises:
+            BusyError: None came in time.
+        """
+        if self._free is None:
+            return
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await self._free.acquire()
+        except TimeoutError:
+            raise BusyError(
+                f"no turn within {self._wait_seconds:g} s: {self._limit} calls are in flight (config: max_in_flight)"
+            ) from None
+
+    def give_back(self) -> None:
+        """The turn is over."""
+        if self._free is not None:
+            self._free.release()
+
+
 class Caller:
     """Makes calls for one client.
 
@@ -79,6 +115,10 @@ class Caller:
         inbox: Receives progress.
         metrics: Gets one record for each call that ends.
         policy: Says which calls are repeated.
+        slots: Bound the calls in flight.
+
+    Attributes:
+        when_idle: Called when the last call in flight has ended.
     """
 
     def __init__(
@@ -88,7 +128,12 @@ class Caller:
         inbox: Inbox,
         metrics: ClientMetrics,
         policy: RetryPolicy,
+        slots: Slots,
     ) -> None:
+        self._slots = slots
+        self.when_idle: Callable[[], None] = lambda: None
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._policy = policy
         self._connector = connector
         self._handlers = handlers
@@ -121,6 +166,13 @@ class Caller:
             except TimeoutError:
                 seconds = time.monotonic() - started
                 raise CallTimeoutError(f"no connection within {seconds:.3g} s", delivery=Delivery.NOT_SENT) from None
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until no call is in flight, at most so long."""
+        if seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._idle.wait()
 
     async def call_for(
         self,
@@ -186,12 +238,17 @@ class Caller:
         """
         started = time.monotonic()
         self._metrics.in_flight += 1
+        self._idle.clear()
         failure: str | None = None
         patience: _Patience | None = None
         try:
             async with asyncio.timeout_at(deadline) as scope:
                 patience = _Patience(scope, deadline, options)
-                return await self._rounds(method, params, patience)
+                await self._slots.take()
+                try:
+                    return await self._rounds(method, params, patience)
+                finally:
+                    self._slots.give_back()
         except MCPClientError as error:
             failure = type(error).__name__
             self._connector.locate(error, "call")
@@ -207,6 +264,9 @@ class Caller:
             raise
         finally:
             self._metrics.in_flight -= 1
+            if self._metrics.in_flight == 0:
+                self._idle.set()
+                self.when_idle()
             self._metrics.record(CallEvent(method, time.monotonic() - started, failure))
 
     async def _rounds(self, method: str, params: Mapping[str, Any] | None, patience: "_Patience") -> msgspec.Raw:

@@ -56,6 +56,8 @@ class Connector:
         report: Told each step of a negotiation and what came back.
         when_up: Run in the background after each negotiation.
         when_failed: Told that no channel could be opened.
+        admit: Waits for leave to open a channel; a pool gives it.
+        released: Told that the client was closed, so that the leave can go to another.
         wanted: Asked, when a channel has died, whether somebody waits for what the server says unasked.
     """
 
@@ -81,6 +83,8 @@ class Connector:
         self.breaker = CircuitBreaker(config.breaker_threshold, config.breaker_reset / 1000, metrics.clock)
         self.when_up: Callable[[], Awaitable[None]] | None = None
         self.when_failed: Callable[[MCPClientError], None] = lambda _error: None
+        self.admit: Callable[[], Awaitable[None]] | None = None
+        self.released: Callable[[], None] = lambda: None
         self.wanted: Callable[[], bool] = lambda: False
         self._name = name
         self._transport = transport
@@ -177,8 +181,12 @@ class Connector:
         if not attempt.cancelled():
             attempt.exception()  # seen, even where every caller has gone away
 
-    async def disconnect(self) -> None:
-        """Close the channel and stop trying to open one. Safe in any state, twice, and from any task."""
+    async def disconnect(self, *, for_good: bool = True) -> None:
+        """Close the channel and stop trying to open one. Safe in any state, twice, and from any task.
+
+        Args:
+            for_good: Refuse calls until `connect`; otherwise the next call opens another channel.
+        """
         self._closed = True
         self._own_loop()
         for task in (self._attempt, self._after):
@@ -193,12 +201,21 @@ class Connector:
         self._metrics.connected_at = None
         if self.state is not ConnectionState.DISCONNECTED:
             self._move(ConnectionState.DISCONNECTED)
+        self._closed = for_good
+        self.released()
+
+    def declare_lost(self, error: MCPClientError) -> None:
+        """The channel looks alive but does not answer: have it replaced."""
+        if self.channel is not None:
+            self._down(self.channel, error)
 
     # Bringing up.
 
     async def _bring_up(self, attempts: int) -> None:
         if self._retiring is not None:
             await asyncio.shield(self._retiring)
+        if self.admit is not None:
+            await self.admit()
         had_one = self.state is ConnectionState.ERROR and self._metrics.connections > 0
         self._move(ConnectionState.RECONNECTING if had_one else ConnectionState.CONNECTING)
         delays = backoff_delays(attempts - 1)

@@ -1,0 +1,376 @@
+"""`ClientPool`: owns clients, one for each configuration and principal; bounds, warms, watches and closes them."""
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import random
+import time
+import warnings
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Protocol, Self, TypeAlias
+
+from fastapi_server.mcp.admission import Admit, PoolLimits, decide
+from fastapi_server.mcp.clients.base_client import MCPClient
+from fastapi_server.mcp.clients.handlers import Handlers
+from fastapi_server.mcp.clients.lifecycle import ConnectionState
+from fastapi_server.mcp.config import CommonConfig, HTTPConfig, ServerConfig, SSEConfig, StdioConfig
+from fastapi_server.mcp.errors import BusyError, ConfigError, MCPClientError, MCPConnectionError
+
+logger = logging.getLogger("fastapi_server.mcp")
+
+Credentials: TypeAlias = Callable[[str, str | None], Awaitable[Mapping[str, str]]]
+"""Asked, before each HTTP request, for the headers of `(server, principal)`."""
+HandlersFor: TypeAlias = Callable[[str, str | None], Handlers]
+"""Gives the handlers for `(server, principal)`."""
+
+
+class MakeClient(Protocol):
+    """The factory, as the pool sees it."""
+
+    def __call__(self, config: ServerConfig, /, *, handlers: Handlers | None, principal: str | None) -> MCPClient:
+        """A client that is not connected."""
+        ...
+
+
+@dataclass(frozen=True)
+class PoolKey:
+    """Whose client it is: nothing is shared between two keys.
+
+    Attributes:
+        server: Name of the server.
+        fingerprint: Of its configuration, environment and headers included; a hash, so that it can be shown.
+        principal: On whose behalf; `None` for nobody in particular.
+        instance: Number of the process, where a server has several.
+    """
+
+    server: str
+    fingerprint: str
+    principal: str | None = None
+    instance: int = 0
+
+
+@dataclass(eq=False)
+class PoolMember:
+    """One client of the pool."""
+
+    key: PoolKey
+    client: MCPClient
+    last_used: float
+    last_probed: float
+    leases: int = 0
+    admitted: bool = False
+    server: str = field(init=False)
+    principal: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.server, self.principal = self.key.server, self.key.principal
+
+    @property
+    def load(self) -> int:
+        """Who holds it, and what is in flight."""
+        return self.leases + self.client.metrics.in_flight
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody would notice if it were closed."""
+        return self.load > 0
+
+
+@dataclass
+class PoolMetrics:
+    """Counters of a pool.
+
+    Attributes:
+        created: Clients made.
+        hits: Times that a client was there already.
+        waits: Times that somebody had to wait for a place.
+        evictions: Clients closed to make room.
+        idle_closed: Clients closed because nobody used them.
+        replaced: Clients whose channel did not answer a probe.
+    """
+
+    created: int = 0
+    hits: int = 0
+    waits: int = 0
+    evictions: int = 0
+    idle_closed: int = 0
+    replaced: int = 0
+
+
+class ClientPool:
+    """Clients of many servers, for many principals.
+
+    A client belongs to one key: the configuration and the principal. Headers, cookies, caches, sessions and handlers
+    stay inside it. Handles stay valid: one whose client was closed for being idle connects again with its next call.
+
+    Args:
+        servers: Configurations, by name.
+        make: Makes a client.
+        limits: What the pool keeps to.
+        handlers: Gives the handlers of a client.
+        credentials: Gives the headers of a principal, asked before each request; they may rotate at will.
+
+    Attributes:
+        limits: As given.
+        metrics: What the pool counts.
+    """
+
+    def __init__(
+        self,
+        servers: Mapping[str, ServerConfig],
+        make: MakeClient,
+        *,
+        limits: PoolLimits | None = None,
+        handlers: HandlersFor | None = None,
+        credentials: Credentials | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limits = limits or PoolLimits()
+        self.metrics = PoolMetrics()
+        self._servers = dict(servers)
+        self._make = make
+        self._handlers = handlers
+        self._credentials = credentials
+        self._clock = clock
+        self._members: dict[PoolKey, PoolMember] = {}
+        self._waiting: list[tuple[PoolMember, asyncio.Future[Admit[PoolMember]]]] = []
+        self._supervisor: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._unclosed: weakref.finalize[..., ClientPool] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._unclosed = weakref.finalize(self, _warn_of_abandoned, self._servers)
+        self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        connected = sum(member.admitted for member in self._members.values())
+        return f"<ClientPool {len(self._servers)} servers, {connected} of {len(self._members)} clients connected>"
+
+    async def close(self) -> None:
+        """Close every client, after its calls in flight have had `drain_seconds`. Safe twice."""
+        if self._unclosed is not None:
+            self._unclosed.detach()
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+            self._supervisor = None
+        members = list(self._members.values())
+        self._members.clear()
+        await asyncio.gather(*(self._end(member) for member in members), *self._closing)
+
+    async def _end(self, member: PoolMember) -> None:
+        await member.client.park(drain=self.limits.drain_seconds)
+        await member.client.disconnect()
+
+    # Who gets what.
+
+    @property
+    def servers(self) -> list[str]:
+        """The names of the servers, in their order."""
+        return list(self._servers)
+
+    def client(self, name: str, principal: str | None = None) -> MCPClient:
+        """The client of a server for a principal: the least busy one, where there are several processes.
+
+        Opens nothing; the client connects with its first call. Keep the handle as long as you like.
+
+        Raises:
+            ConfigError: There is no such server.
+        """
+        return self._member(name, principal).client
+
+    @contextlib.asynccontextmanager
+    async def lease(self, name: str, principal: str | None = None) -> AsyncGenerator[MCPClient]:
+        """The same client, and nobody closes it to make room until the block ends.
+
+        Raises:
+            ConfigError: There is no such server.
+            MCPConnectionError: It cannot be reached, or no place became free in time.
+        """
+        member = self._member(name, principal)
+        member.leases += 1
+        try:
+            await member.client.initialize()
+            yield member.client
+        finally:
+            member.leases -= 1
+            member.last_used = self._clock()
+            self._assign()
+
+    def _member(self, name: str, principal: str | None) -> PoolMember:
+        config = self._servers.get(name)
+        if config is None:
+            raise ConfigError(f"there is no server {name!r}; known are {', '.join(self._servers) or 'none'}")
+        fingerprint = fingerprint_of(config)
+        instances = config.config.instances if isinstance(config.config, StdioConfig) else 1
+        keys = [PoolKey(name, fingerprint, principal, instance) for instance in range(instances)]
+        there = [self._members[key] for key in keys if key in self._members]
+        least = min(there, key=lambda member: (member.load, -member.last_used), default=None)
+        if least is not None and (least.load == 0 or len(there) == instances):
+            self.metrics.hits += 1
+        else:
+            key = next(key for key in keys if key not in self._members)
+            least = self._members[key] = self._new_member(key, config)
+        least.last_used = self._clock()
+        return least
+
+    def _new_member(self, key: PoolKey, config: ServerConfig) -> PoolMember:
+        handlers = self._handlers(key.server, key.principal) if self._handlers is not None else None
+        client = self._make(self._with_credentials(config, key.principal), handlers=handlers, principal=key.principal)
+        now = self._clock()
+        member = PoolMember(key, client, now, now)
+        client.join_pool(lambda: self._admit(member), lambda: self._released(member), self._assign)
+        self.metrics.created += 1
+        return member
+
+    def _with_credentials(self, config: ServerConfig, principal: str | None) -> ServerConfig:
+        settings, credentials = config.config, self._credentials
+        if credentials is None or not isinstance(settings, (HTTPConfig, SSEConfig)):
+            return config
+        given = settings.headers
+
+        async def headers() -> dict[str, str]:
+            static = await given() if callable(given) else given
+            return {**static, **await credentials(config.name, principal)}
+
+        return replace(config, config=replace(settings, headers=headers))
+
+    # Admission.
+
+    async def _admit(self, member: PoolMember) -> None:
+        """Wait for a place, in the order of asking, and close those who have to go for it."""
+        if member.admitted:
+            return
+        place: asyncio.Future[Admit[PoolMember]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((member, place))
+        self._assign()
+        if not place.done():
+            self.metrics.waits += 1
+        try:
+            async with asyncio.timeout(self.limits.wait_seconds):
+                admitted = await place
+        except TimeoutError:
+            raise BusyError(f"no place in the pool within {self.limits.wait_seconds:g} s ({self!r})") from None
+        finally:
+            self._waiting = [waiting for waiting in self._waiting if waiting[1] is not place]
+        for evicted in admitted.evicted:
+            self.metrics.evictions += 1
+            await evicted.client.park()
+
+    def _assign(self) -> None:
+        """Give places to those who wait, first come first served; one who cannot have a place holds nobody up."""
+        for member, place in self._waiting:
+            if place.done():
+                continue
+            connected = [other for other in self._members.values() if other.admitted]
+            decision = decide(member, connected, self.limits)
+            if isinstance(decision, Admit):
+                for evicted in decision.evicted:
+                    evicted.admitted = False
+                member.admitted = True
+                place.set_result(decision)
+
+    def _released(self, member: PoolMember) -> None:
+        member.admitted = False
+        self._assign()
+
+    # Fleets.
+
+    async def connect_all(
+        self, *, principal: str | None = None, progress: Callable[[str, MCPClient | MCPClientError], None] | None = None
+    ) -> dict[str, MCPClient | MCPClientError]:
+        """Connect to every server, `parallel_connects` at a time; each server's clock starts when its turn comes.
+
+        Args:
+            principal: On whose behalf.
+            progress: Told the name and the outcome of each, as it comes.
+
+        Returns:
+            For each name a connected client, or the error that stood in the way.
+
+        Raises:
+            MCPConnectionError: A server whose configuration says `required` cannot be reached.
+        """
+        turns = asyncio.Semaphore(self.limits.parallel_connects)
+
+        async def connect(name: str) -> MCPClient | MCPClientError:
+            async with turns:
+                client = self.client(name, principal)
+                connected = await client.connect(retry_count=1)
+            outcome = client if connected else client.last_error or MCPConnectionError("connecting failed")
+            if progress is not None:
+                progress(name, outcome)
+            return outcome
+
+        outcomes = dict(zip(self.servers, await asyncio.gather(*map(connect, self.servers)), strict=True))
+        for name, outcome in outcomes.items():
+            settings = self._servers[name].config
+            if isinstance(outcome, MCPClientError) and isinstance(settings, CommonConfig) and settings.required:
+                raise outcome
+        return outcomes
+
+    async def reload(self, servers: Mapping[str, ServerConfig]) -> None:
+        """Change to other configurations. What has not changed is not touched; what goes finishes its calls first."""
+        for name, config in servers.items():
+            if name in self._servers and fingerprint_of(self._servers[name]) == fingerprint_of(config):
+                continue
+            self._servers[name] = config
+        for name in self._servers.keys() - servers.keys():
+            del self._servers[name]
+        current = {(name, fingerprint_of(config)) for name, config in self._servers.items()}
+        leaving = [key for key in self._members if (key.server, key.fingerprint) not in current]
+        for key in leaving:
+            closing = asyncio.get_running_loop().create_task(self._end(self._members.pop(key)))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    # The supervisor.
+
+    async def _supervise(self) -> None:
+        """Close what nobody uses, and probe what nobody is using now."""
+        while True:
+            await asyncio.sleep(min(self.limits.probe_seconds, self.limits.idle_seconds) * random.uniform(0.25, 0.5))  # noqa: S311
+            await self.supervise_once()
+
+    async def supervise_once(self) -> None:
+        """One round of the supervisor."""
+        now = self._clock()
+        idle = [member for member in self._members.values() if member.admitted and not member.busy]
+        stale = [member for member in idle if now - member.last_used >= self.limits.idle_seconds]
+        for member in stale:
+            self.metrics.idle_closed += 1
+            logger.info("server %r: closed after %.0f s without a call", member.server, now - member.last_used)
+            await member.client.park()
+        due = [m for m in idle if m not in stale and now - m.last_probed >= self.limits.probe_seconds]
+        await asyncio.gather(*(self._probe(member) for member in due))
+
+    async def _probe(self, member: PoolMember) -> None:
+        member.last_probed = self._clock()
+        if member.client.state is ConnectionState.CONNECTED and not await member.client.health_check():
+            self.metrics.replaced += 1
+            await member.client.replace_channel()
+
+
+def _warn_of_abandoned(servers: Mapping[str, ServerConfig]) -> None:
+    message = f"a ClientPool of {', '.join(servers) or 'no servers'} was abandoned without close()"
+    warnings.warn(message, ResourceWarning, stacklevel=2)
+
+
+def fingerprint_of(config: ServerConfig) -> str:
+    """A hash over everything in a configuration. A callable for headers counts as itself, not by what it returns."""
+    settings = config.config
+    plain = dataclasses.asdict(settings) if isinstance(settings, CommonConfig) else settings
+    text = json.dumps([config.transport, plain], sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,378 @@
+"""The pool: keys, places, fleets, and what it does while nobody looks."""
+
+import asyncio
+import random
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from fastapi_server.mcp import (
+    BusyError,
+    ConfigError,
+    ConnectionState,
+    HandlerContext,
+    Handlers,
+    HTTPConfig,
+    MCPClient,
+    MCPClientError,
+    MCPConnectionError,
+    ServerConfig,
+    StdioConfig,
+)
+from fastapi_server.mcp.admission import PoolLimits
+from fastapi_server.mcp.client_factory import make_client
+from fastapi_server.mcp.pool import ClientPool, fingerprint_of
+from tests.servers.http_peer import HTTPPeer, Seen, http_peer
+
+PEER = str(Path(__file__).parent / "servers" / "stdio_peer.py")
+
+
+def stdio(name: str = "peer", *flags: str, **settings: Any) -> dict[str, ServerConfig]:
+    settings.setdefault("shutdown_timeout", 500)
+    return {name: ServerConfig(name, "stdio", StdioConfig(sys.executable, ["-S", PEER, *flags], **settings))}
+
+
+def http(peer: HTTPPeer, name: str = "peer", **settings: Any) -> dict[str, ServerConfig]:
+    return {name: ServerConfig(name, "http", HTTPConfig(f"{peer.url}/mcp", **settings))}
+
+
+def text_of(result: Any) -> str:
+    return result.content[0].text
+
+
+@pytest.fixture
+async def peer(nothing_left: None) -> AsyncIterator[HTTPPeer]:
+    async with http_peer() as started:
+
+        @started.on("tools/call")
+        async def call(seen: Seen) -> web.StreamResponse:
+            name = seen.body["params"]["name"]
+            if name == "slow":
+                await asyncio.sleep(0.2)
+            text = seen.http.headers.get("Authorization", "") if name == "whoami" else name
+            return seen.json({"content": [{"type": "text", "text": text}]})
+
+        yield started
+
+
+# Keys.
+
+
+async def test_a_key_has_one_client_and_the_handle_stays_valid() -> None:
+    async with ClientPool(stdio(), make_client) as pool:
+        client = pool.client("peer")
+        assert pool.client("peer") is client
+        assert pool.client("peer", "ann") is not client
+        assert client.state is ConnectionState.DISCONNECTED
+        assert text_of(await client.call_tool("echo")) == "{}"
+        assert pool.metrics.created == 2
+        assert "1 servers, 1 of 2 clients connected" in repr(pool)
+    assert client.state is ConnectionState.DISCONNECTED
+    with pytest.raises(MCPConnectionError):
+        await client.call_tool("echo")
+
+
+async def test_an_unknown_server_is_named() -> None:
+    async with ClientPool(stdio(), make_client) as pool:
+        with pytest.raises(ConfigError, match="there is no server 'files'; known are peer"):
+            pool.client("files")
+
+
+def test_fingerprints_tell_configurations_apart_and_show_no_secret() -> None:
+    async def headers() -> Mapping[str, str]:
+        return {}
+
+    configs = [
+        ServerConfig("a", "http", HTTPConfig("http://h/", api_key="planted-secret")),
+        ServerConfig("a", "http", HTTPConfig("http://h/", api_key="another-secret")),
+        ServerConfig("a", "http", HTTPConfig("http://h/", headers={"X": "1"})),
+        ServerConfig("a", "http", HTTPConfig("http://h/", headers=headers)),
+        ServerConfig("a", "stdio", StdioConfig("x", env={"A": "1"})),
+        ServerConfig("a", "stdio", StdioConfig("x", env={"A": "2"})),
+        ServerConfig("a", "mine", {"anything": 1}),
+    ]
+    fingerprints = [fingerprint_of(config) for config in configs]
+    assert len(set(fingerprints)) == len(configs)
+    assert fingerprints == [fingerprint_of(config) for config in configs]
+    assert "secret" not in str(fingerprints)
+
+
+async def test_200_interleaved_principals_never_see_each_others_credentials(peer: HTTPPeer) -> None:
+    rotation = iter(range(10_000))
+
+    async def credentials(server: str, principal: str | None) -> dict[str, str]:
+        assert server == "peer"
+        return {"Authorization": f"Bearer {principal}:{next(rotation)}"}
+
+    limits = PoolLimits(total=200, per_server=200)
+    async with ClientPool(http(peer), make_client, credentials=credentials, limits=limits) as pool:
+        order = [f"p{n}" for n in range(200)] * 3
+        random.shuffle(order)
+
+        async def whoami(principal: str) -> tuple[str, str]:
+            answer = text_of(await pool.client("peer", principal).call_tool("whoami"))
+            return principal, answer.removeprefix("Bearer ").split(":")[0]
+
+        pairs = await asyncio.gather(*(whoami(principal) for principal in order))
+    assert [pair for pair in pairs if pair[0] != pair[1]] == []
+    sessions = [seen for seen in peer.seen if seen.method == "initialize"]
+    assert len(sessions) == 200  # rotated credentials make no second session
+
+
+async def test_static_headers_of_the_config_stay_beside_the_credentials(peer: HTTPPeer) -> None:
+    async def credentials(_server: str, principal: str | None) -> dict[str, str]:
+        return {"Authorization": f"Bearer {principal}"}
+
+    servers = http(peer, headers={"X-Tenant": "t"})
+    async with ClientPool(servers, make_client, credentials=credentials) as pool:
+        assert text_of(await pool.client("peer", "ann").call_tool("whoami")) == "Bearer ann"
+    assert {seen.http.headers["X-Tenant"] for seen in peer.seen} == {"t"}
+
+
+async def test_handlers_are_told_principal_and_server() -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    async def roots(context: HandlerContext) -> list[Any]:
+        asked.append((context.server, context.principal))
+        return []
+
+    def handlers(_server: str, _principal: str | None) -> Handlers:
+        return Handlers(roots=roots)
+
+    async with ClientPool(stdio(), make_client, handlers=handlers) as pool:
+        await pool.client("peer", "ann").call_tool("ask", {"method": "roots/list"})
+    assert asked == [("peer", "ann")]
+
+
+# Several processes of one server.
+
+
+async def test_calls_go_to_the_least_busy_of_several_processes() -> None:
+    async with ClientPool(stdio(instances=3), make_client) as pool:
+        waiting: list[asyncio.Task[Any]] = []
+        for _ in range(3):
+            client = pool.client("peer")
+            await client.ping()
+            waiting.append(asyncio.create_task(client.call_tool("never", timeout=5)))
+            await asyncio.sleep(0)
+        assert pool.metrics.created == 3
+        assert len({id(pool.client("peer")) for _ in range(5)}) == 1
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+# Places.
+
+
+async def test_an_idle_client_makes_room(peer: HTTPPeer) -> None:
+    limits = PoolLimits(total=1)
+    async with ClientPool(http(peer), make_client, limits=limits) as pool:
+        first, second = pool.client("peer", "a"), pool.client("peer", "b")
+        await first.call_tool("x")
+        await second.call_tool("x")
+        assert first.state is ConnectionState.DISCONNECTED
+        assert pool.metrics.evictions == 1
+        await first.call_tool("x")  # its handle works on
+        assert second.state is ConnectionState.DISCONNECTED
+
+
+async def test_a_leased_client_is_not_closed_and_the_others_wait_in_order(peer: HTTPPeer) -> None:
+    limits = PoolLimits(total=1, wait_seconds=5)
+    order: list[str] = []
+
+    async def use(pool: ClientPool, principal: str) -> None:
+        async with pool.lease("peer", principal) as client:
+            await client.call_tool("x")
+            order.append(principal)
+
+    async with ClientPool(http(peer), make_client, limits=limits) as pool:
+        async with pool.lease("peer", "first"):
+            waiting: list[asyncio.Task[None]] = []
+            for name in ("a", "b", "c"):
+                waiting.append(asyncio.create_task(use(pool, name)))
+                async with asyncio.timeout(5):
+                    while len(pool._waiting) < len(waiting):
+                        await asyncio.sleep(0)
+            assert order == []
+        await asyncio.gather(*waiting)
+        assert order == ["a", "b", "c"]
+        assert pool.metrics.waits >= 3
+
+
+async def test_a_call_that_ends_makes_room_too(peer: HTTPPeer) -> None:
+    async with ClientPool(http(peer), make_client, limits=PoolLimits(total=1)) as pool:
+        slow = asyncio.create_task(pool.client("peer", "a").call_tool("slow"))
+        await asyncio.sleep(0.05)
+        assert text_of(await pool.client("peer", "b").call_tool("x")) == "x"
+        assert text_of(await slow) == "slow"
+
+
+async def test_no_place_in_time_is_a_busy_error(peer: HTTPPeer) -> None:
+    limits = PoolLimits(total=1, wait_seconds=0.05)
+    async with ClientPool(http(peer), make_client, limits=limits) as pool, pool.lease("peer", "a"):
+        with pytest.raises(BusyError, match="no place in the pool within"):
+            await pool.client("peer", "b").call_tool("x")
+
+
+async def test_max_in_flight_is_kept_to_and_the_wait_is_bounded(peer: HTTPPeer) -> None:
+    servers = http(peer, max_in_flight=1, queue_timeout=50)
+    async with ClientPool(servers, make_client) as pool:
+        client = pool.client("peer")
+        await client.ping()
+        slow = asyncio.create_task(client.call_tool("slow"))
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError, match="max_in_flight"):
+            await client.call_tool("x")
+        await slow
+        await client.call_tool("x")
+
+
+async def test_a_lease_of_a_server_that_cannot_be_reached_raises() -> None:
+    servers = {"gone": ServerConfig("gone", "stdio", {"command": "no-such-program-anywhere"})}
+    async with ClientPool(servers, make_client) as pool:
+        with pytest.raises(MCPConnectionError, match="command not found"):
+            async with pool.lease("gone"):
+                pass
+
+
+# Fleets.
+
+
+async def test_connect_all_isolates_failures_and_tells_progress() -> None:
+    gone = {"gone": ServerConfig("gone", "stdio", {"command": "no-such-program-anywhere"})}
+    told: list[str] = []
+
+    def progress(name: str, _outcome: MCPClient | MCPClientError) -> None:
+        told.append(name)
+
+    async with ClientPool({**stdio("a"), **gone, **stdio("b")}, make_client) as pool:
+        outcomes = await pool.connect_all(progress=progress)
+        assert list(outcomes) == ["a", "gone", "b"]
+        assert isinstance(outcomes["gone"], MCPConnectionError)
+        assert isinstance(outcomes["a"], MCPClient)
+        assert await outcomes["a"].health_check()
+    assert sorted(told) == ["a", "b", "gone"]
+
+
+async def test_each_servers_clock_starts_when_its_turn_comes() -> None:
+    silent = ("--discover", "silent", "--initialize", "silent")
+    servers = {}
+    for n in range(3):
+        servers |= stdio(f"s{n}", *silent, timeout=300, probe_timeout=100)
+    servers |= stdio("well", timeout=5000)
+    async with ClientPool(servers, make_client, limits=PoolLimits(parallel_connects=1)) as pool:
+        outcomes = await pool.connect_all()
+    assert [isinstance(outcome, TimeoutError) for outcome in outcomes.values()] == [True, True, True, False]
+
+
+async def test_a_required_server_that_is_away_is_raised() -> None:
+    config = ServerConfig("gone", "stdio", {"command": "no-such-program-anywhere", "required": True})
+    async with ClientPool({"gone": config}, make_client) as pool:
+        with pytest.raises(MCPConnectionError):
+            await pool.connect_all()
+
+
+async def test_reload_touches_only_what_has_changed_and_lets_calls_finish(peer: HTTPPeer) -> None:
+    servers: dict[str, ServerConfig] = {}
+    for n in range(10):
+        servers |= http(peer, f"s{n}")
+    async with ClientPool(servers, make_client) as pool:
+        await pool.connect_all()
+        before = {name: pool.client(name) for name in pool.servers}
+        slow = asyncio.create_task(before["s0"].call_tool("slow"))
+        await asyncio.sleep(0.05)
+        changed = {**servers, **http(peer, "s0", timeout=1234), **http(peer, "new")}
+        del changed["s1"]
+        await pool.reload(changed)
+        assert pool.servers == ["s0", *(f"s{n}" for n in range(2, 10)), "new"]
+        assert text_of(await slow) == "slow"
+        for n in range(2, 10):
+            assert pool.client(f"s{n}") is before[f"s{n}"]
+            assert before[f"s{n}"].metrics.connections == 1
+        assert pool.client("s0") is not before["s0"]
+        with pytest.raises(ConfigError):
+            pool.client("s1")
+
+
+# The supervisor.
+
+
+async def test_a_client_that_nobody_uses_is_closed_and_comes_back(peer: HTTPPeer) -> None:
+    now = 0.0
+    limits = PoolLimits(idle_seconds=10, probe_seconds=1000)
+    async with ClientPool(http(peer), make_client, limits=limits, clock=lambda: now) as pool:
+        client = pool.client("peer")
+        await client.call_tool("x")
+        now = 9.0
+        await pool.supervise_once()
+        assert client.state is ConnectionState.CONNECTED
+        now = 10.0
+        await pool.supervise_once()
+        assert client.state is ConnectionState.DISCONNECTED
+        assert pool.metrics.idle_closed == 1
+        assert peer.methods()[-1] == "DELETE"
+        await client.call_tool("x")
+
+
+async def test_a_server_that_answers_no_probe_is_replaced() -> None:
+    now = 0.0
+    servers = stdio(timeout=300)
+    limits = PoolLimits(idle_seconds=1000, probe_seconds=5)
+    async with ClientPool(servers, make_client, limits=limits, clock=lambda: now) as pool:
+        client = pool.client("peer")
+        assert text_of(await client.call_tool("stop_reading")) == "deaf now"
+        now = 6.0
+        await pool.supervise_once()
+        assert pool.metrics.replaced == 1
+        assert await client.health_check()
+
+
+async def test_the_supervisor_runs_by_itself(peer: HTTPPeer) -> None:
+    limits = PoolLimits(idle_seconds=0.05, probe_seconds=0.05)
+    async with ClientPool(http(peer), make_client, limits=limits) as pool:
+        client = pool.client("peer")
+        await client.call_tool("x")
+        async with asyncio.timeout(5):
+            while client.state is not ConnectionState.DISCONNECTED:
+                await asyncio.sleep(0.01)
+
+
+# The end.
+
+
+async def test_closing_drains_the_calls_in_flight(peer: HTTPPeer) -> None:
+    async with ClientPool(http(peer), make_client) as pool:
+        slow = asyncio.create_task(pool.client("peer").call_tool("slow"))
+        await asyncio.sleep(0.05)
+    assert text_of(await slow) == "slow"
+    await pool.close()
+
+
+def test_a_pool_abandoned_without_close_warns_and_leaves_nothing_running() -> None:
+    script = """
+import asyncio, warnings
+from tests.test_pool import ClientPool, make_client, stdio
+async def main():
+    pool = await ClientPool(stdio(), make_client).__aenter__()
+    await pool.client("peer").ping()
+    print(pool.client("peer").pid, flush=True)
+warnings.simplefilter("always")
+asyncio.run(main())
+"""
+    command = [sys.executable, "-c", script]
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=30, check=True)
+    assert "a ClientPool of peer was abandoned without close()" in done.stderr
+    stat = Path(f"/proc/{int(done.stdout)}/stat")
+    for _ in range(500):
+        if not stat.exists() or stat.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.01)
+    raise AssertionError(stat.read_text())
