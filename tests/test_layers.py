@@ -16,7 +16,7 @@ LAYERS: list[set[str]] = [
     {"config"},
     {"auth"},
     {"clients"},
-    {"admission"},
+    {"admission", "catalogue"},
     {"pool"},
     {"client_factory"},
     {""},  # the public names

@@ -6,6 +6,7 @@ from typing import ClassVar
 from fastapi_server.mcp.clients.auto_client import AutoMCPClient
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.handlers import Handlers
+from fastapi_server.mcp.clients.hooks import Hooks
 from fastapi_server.mcp.clients.http_client import HTTPMCPClient
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.clients.sse_client import SSEMCPClient
@@ -23,7 +24,12 @@ _TRANSPORTS: dict[str, type[MCPClient]] = {
 
 
 def make_client(
-    config: ServerConfig, /, *, handlers: Handlers | None = None, principal: str | None = None
+    config: ServerConfig,
+    /,
+    *,
+    handlers: Handlers | None = None,
+    principal: str | None = None,
+    hooks: Hooks | None = None,
 ) -> MCPClient:
     """A new client of the transport that a configuration names. Nobody keeps it but you.
 
@@ -33,7 +39,7 @@ def make_client(
     client_class = _TRANSPORTS.get(config.transport)
     if client_class is None:
         raise ConfigError(f"unknown transport {config.transport!r}; known are {', '.join(sorted(_TRANSPORTS))}")
-    return client_class(config.name, config.config, handlers=handlers, principal=principal)
+    return client_class(config.name, config.config, handlers=handlers, principal=principal, hooks=hooks)
 
 
 class MCPClientFactory:

@@ -26,6 +26,21 @@ _STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True, arbitrary_types_
 
 
 @validated(config=_STRICT, frozen=True)
+class ToolRules:
+    """Which tools are shown, and under which names. Patterns are those of file names: `read_*`.
+
+    Attributes:
+        allow: Only these; left out, all.
+        deny: Not these, allowed or not.
+        rename: The server's name to the one to show.
+    """
+
+    allow: list[str] | None = None
+    deny: list[str] = Field(default_factory=list[str])
+    rename: dict[str, str] = Field(default_factory=dict[str, str])
+
+
+@validated(config=_STRICT, frozen=True)
 class CommonConfig:
     """What every transport has.
 
@@ -38,6 +53,7 @@ class CommonConfig:
         max_in_flight: Calls on one client at the same time; further ones wait for their turn, in order.
         queue_timeout: Milliseconds that a call waits for its turn.
         required: `ClientPool.connect_all` raises where this server cannot be reached.
+        tools: Which of the server's tools a catalogue shows.
         retries: How often a call that failed is repeated at most, and only where that is safe.
         trusted: Believe the server's `readOnlyHint` and `idempotentHint`: such tools are safe to repeat.
         reconnect: When a channel has died, `lazy` opens the next one with the next call, `eager` at once.
@@ -56,6 +72,7 @@ class CommonConfig:
     max_in_flight: int | None = Field(default=None, gt=0, kw_only=True)
     queue_timeout: int = Field(default=10_000, gt=0, kw_only=True)
     required: bool = Field(default=False, kw_only=True)
+    tools: ToolRules = Field(default_factory=ToolRules, kw_only=True)
     retries: int = Field(default=2, ge=0, kw_only=True)
     trusted: bool = Field(default=False, kw_only=True)
     reconnect: Literal["lazy", "eager"] = Field(default="lazy", kw_only=True)
@@ -246,9 +263,7 @@ def _plainly(kind: str, message: str) -> str:
             return message.removeprefix("Value error, ")
 
 
-_HOST_KEYS = frozenset(
-    {"disabled", "always_allow", "auto_approve", "description", "gallery", "icon", "name", "trust", "tools"}
-)
+_HOST_KEYS = frozenset({"disabled", "always_allow", "auto_approve", "description", "gallery", "icon", "name", "trust"})
 _VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 

@@ -13,13 +13,18 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
+
+from mcp_types import CallToolResult, Tool
 
 from fastapi_server.mcp.admission import Admit, PoolLimits, decide
+from fastapi_server.mcp.catalogue import Catalogue, catalogue_of, is_allowed, original_name, split
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.handlers import Handlers
+from fastapi_server.mcp.clients.hooks import Hooks
+from fastapi_server.mcp.clients.inbox import ProgressCallback
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
-from fastapi_server.mcp.config import CommonConfig, HTTPConfig, ServerConfig, SSEConfig, StdioConfig
+from fastapi_server.mcp.config import CommonConfig, HTTPConfig, ServerConfig, SSEConfig, StdioConfig, ToolRules
 from fastapi_server.mcp.errors import BusyError, ConfigError, MCPClientError, MCPConnectionError
 
 logger = logging.getLogger("fastapi_server.mcp")
@@ -33,7 +38,9 @@ HandlersFor: TypeAlias = Callable[[str, str | None], Handlers]
 class MakeClient(Protocol):
     """The factory, as the pool sees it."""
 
-    def __call__(self, config: ServerConfig, /, *, handlers: Handlers | None, principal: str | None) -> MCPClient:
+    def __call__(
+        self, config: ServerConfig, /, *, handlers: Handlers | None, principal: str | None, hooks: Hooks | None
+    ) -> MCPClient:
         """A client that is not connected."""
         ...
 
@@ -115,6 +122,7 @@ class ClientPool:
         limits: What the pool keeps to.
         handlers: Gives the handlers of a client.
         credentials: Gives the headers of a principal, asked before each request; they may rotate at will.
+        hooks: Told what happens to every client.
 
     Attributes:
         limits: As given.
@@ -129,6 +137,7 @@ class ClientPool:
         limits: PoolLimits | None = None,
         handlers: HandlersFor | None = None,
         credentials: Credentials | None = None,
+        hooks: Hooks | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits or PoolLimits()
@@ -137,6 +146,7 @@ class ClientPool:
         self._make = make
         self._handlers = handlers
         self._credentials = credentials
+        self._hooks = hooks
         self._clock = clock
         self._members: dict[PoolKey, PoolMember] = {}
         self._waiting: list[tuple[PoolMember, asyncio.Future[Admit[PoolMember]]]] = []
@@ -228,7 +238,8 @@ class ClientPool:
 
     def _new_member(self, key: PoolKey, config: ServerConfig) -> PoolMember:
         handlers = self._handlers(key.server, key.principal) if self._handlers is not None else None
-        client = self._make(self._with_credentials(config, key.principal), handlers=handlers, principal=key.principal)
+        config = self._with_credentials(config, key.principal)
+        client = self._make(config, handlers=handlers, principal=key.principal, hooks=self._hooks)
         now = self._clock()
         member = PoolMember(key, client, now, now)
         client.join_pool(lambda: self._admit(member), lambda: self._released(member), self._assign)
@@ -320,6 +331,64 @@ class ClientPool:
             if isinstance(outcome, MCPClientError) and isinstance(settings, CommonConfig) and settings.required:
                 raise outcome
         return outcomes
+
+    # One catalogue over all servers.
+
+    async def tools(
+        self, *, principal: str | None = None, view: ToolRules | None = None, timeout: float | None = None
+    ) -> Catalogue:
+        """The tools of every server, as `server__tool`. A server that does not answer is a problem, not a failure.
+
+        Args:
+            principal: On whose behalf.
+            view: Which names of the catalogue to show.
+            timeout: Seconds for each server; left out, as configured.
+        """
+
+        async def listed(name: str) -> list[Tool] | MCPClientError:
+            try:
+                return await self.client(name, principal).list_tools(timeout=timeout)
+            except MCPClientError as error:
+                return error
+
+        names = self.servers
+        answers = await asyncio.gather(*map(listed, names))
+        rules = {name: self._rules(name) for name in names}
+        return catalogue_of(dict(zip(names, answers, strict=True)), rules, view or ToolRules())
+
+    async def call(
+        self,
+        name: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        principal: str | None = None,
+        view: ToolRules | None = None,
+        timeout: float | None = None,
+        progress: ProgressCallback | None = None,
+        idempotent: bool = False,
+    ) -> CallToolResult:
+        """Call a tool by its name in the catalogue: `files__read`. The rules are kept to, listed or not.
+
+        Raises:
+            ConfigError: There is no such name, or the server's rules or the view hide it.
+        """
+        server, shown = split(name)
+        rules = self._rules(server) if server in self._servers else ToolRules()
+        original = original_name(shown, rules)
+        hidden = shown in rules.rename and shown not in rules.rename.values()
+        if (
+            server not in self._servers
+            or hidden
+            or not is_allowed(original, rules)
+            or not is_allowed(name, view or ToolRules())
+        ):
+            raise ConfigError(f"there is no tool {name!r} in this catalogue")
+        client = self.client(server, principal)
+        return await client.call_tool(original, args, timeout=timeout, progress=progress, idempotent=idempotent)
+
+    def _rules(self, name: str) -> ToolRules:
+        settings = self._servers[name].config
+        return settings.tools if isinstance(settings, CommonConfig) else ToolRules()
 
     async def reload(self, servers: Mapping[str, ServerConfig]) -> None:
         """Change to other configurations. What has not changed is not touched; what goes finishes its calls first."""

@@ -34,6 +34,7 @@ from fastapi_server.mcp.clients.channel import Channel
 from fastapi_server.mcp.clients.connector import Connector
 from fastapi_server.mcp.clients.handlers import Handlers
 from fastapi_server.mcp.clients.handshake import Probe, ServerInfo, server_info
+from fastapi_server.mcp.clients.hooks import HookRunner, Hooks
 from fastapi_server.mcp.clients.inbox import Inbox, ProgressCallback
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.clients.listener import Listener
@@ -62,6 +63,7 @@ class MCPClient(ABC):
         config: The typed settings of the transport, or a mapping of them.
         handlers: What to answer when the server asks or tells something.
         principal: On whose behalf the client works; handed to the handlers.
+        hooks: Told what happens.
 
     Attributes:
         transport: Its name in configurations.
@@ -71,7 +73,13 @@ class MCPClient(ABC):
     transport: ClassVar[str] = "custom"
 
     def __init__(
-        self, name: str, config: Any, *, handlers: Handlers | None = None, principal: str | None = None
+        self,
+        name: str,
+        config: Any,
+        *,
+        handlers: Handlers | None = None,
+        principal: str | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         self.name = name
         self.config: Any = ServerConfig(name, self.transport, config).config
@@ -96,9 +104,11 @@ class MCPClient(ABC):
             handlers.capabilities(),
         )
         self._connector.when_up = self._when_up
+        self._hooks = HookRunner(name, principal, hooks or Hooks())
+        self._connector.moved = lambda before, after: self._hooks.moved(before, after, self.last_error)
         policy = RetryPolicy(common.retries)
         slots = Slots(common.max_in_flight, common.queue_timeout / 1000)
-        self._caller = Caller(self._connector, handlers, self._inbox, self.metrics, policy, slots)
+        self._caller = Caller(self._connector, handlers, self._inbox, self.metrics, policy, slots, self._hooks)
         self._listener = Listener(self._caller, self._connector, self._inbox)
         self._connector.when_failed = self._listener.fail
         self._connector.wanted = lambda: self._listener.wanted
@@ -166,6 +176,7 @@ class MCPClient(ABC):
         """End the session and release everything; calls in flight fail at once. Safe in any state, and twice."""
         await self._listener.close()
         await self._connector.disconnect()
+        await self._hooks.flush()
         self._tools.forget()
         self._standing = None
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from fastapi_server.mcp.clients.channel import Channel, Request
 from fastapi_server.mcp.clients.connector import Connector
 from fastapi_server.mcp.clients.handlers import Handlers
+from fastapi_server.mcp.clients.hooks import HookRunner, RequestEvent
 from fastapi_server.mcp.clients.inbox import Inbox, ProgressCallback
 from fastapi_server.mcp.errors import (
     BusyError,
@@ -116,6 +117,7 @@ class Caller:
         metrics: Gets one record for each call that ends.
         policy: Says which calls are repeated.
         slots: Bound the calls in flight.
+        hooks: Told when calls begin and end.
 
     Attributes:
         when_idle: Called when the last call in flight has ended.
@@ -129,8 +131,11 @@ class Caller:
         metrics: ClientMetrics,
         policy: RetryPolicy,
         slots: Slots,
+        hooks: HookRunner,
     ) -> None:
+        self._hooks = hooks
         self._slots = slots
+        self._calls = 0
         self.when_idle: Callable[[], None] = lambda: None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -237,9 +242,8 @@ class Caller:
             MCPClientError: It failed; one of its subclasses says how, and `delivery` what may have happened.
         """
         started = time.monotonic()
-        self._metrics.in_flight += 1
-        self._idle.clear()
-        failure: str | None = None
+        begun = self._begin(method, params)
+        failure: BaseException | None = None
         patience: _Patience | None = None
         try:
             async with asyncio.timeout_at(deadline) as scope:
@@ -250,24 +254,37 @@ class Caller:
                 finally:
                     self._slots.give_back()
         except MCPClientError as error:
-            failure = type(error).__name__
-            self._connector.locate(error, "call")
+            failure = self._connector.locate(error, "call")
             raise
         except TimeoutError:
-            failure = CallTimeoutError.__name__
             seconds = time.monotonic() - started
             delivery = Delivery.UNKNOWN if patience is not None and patience.sent else Delivery.NOT_SENT
-            error = CallTimeoutError(f"{method} was given up after {seconds:.3g} s", delivery=delivery)
-            raise self._connector.locate(error, "call") from None
-        except asyncio.CancelledError:
-            failure = asyncio.CancelledError.__name__
+            late = CallTimeoutError(f"{method} was given up after {seconds:.3g} s", delivery=delivery)
+            failure = self._connector.locate(late, "call")
+            raise failure from None
+        except BaseException as error:
+            failure = error
             raise
         finally:
-            self._metrics.in_flight -= 1
-            if self._metrics.in_flight == 0:
-                self._idle.set()
-                self.when_idle()
-            self._metrics.record(CallEvent(method, time.monotonic() - started, failure))
+            self._end(method, begun, time.monotonic() - started, failure)
+
+    def _begin(self, method: str, params: Mapping[str, Any] | None) -> RequestEvent | None:
+        self._metrics.in_flight += 1
+        self._idle.clear()
+        if not self._hooks.watches_calls:
+            return None
+        self._calls += 1
+        target = (params or {}).get("name") or (params or {}).get("uri")
+        return self._hooks.began(self._calls, method, str(target) if target is not None else None)
+
+    def _end(self, method: str, begun: RequestEvent | None, seconds: float, failure: BaseException | None) -> None:
+        self._metrics.in_flight -= 1
+        if self._metrics.in_flight == 0:
+            self._idle.set()
+            self.when_idle()
+        self._metrics.record(CallEvent(method, seconds, None if failure is None else type(failure).__name__))
+        if begun is not None:
+            self._hooks.ended(begun, seconds, failure)
 
     async def _rounds(self, method: str, params: Mapping[str, Any] | None, patience: "_Patience") -> msgspec.Raw:
         """One exchange; in the stateless era as many as the server asks questions in between."""

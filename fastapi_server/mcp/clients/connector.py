@@ -57,6 +57,7 @@ class Connector:
         when_up: Run in the background after each negotiation.
         when_failed: Told that no channel could be opened.
         admit: Waits for leave to open a channel; a pool gives it.
+        moved: Told each change of the state.
         released: Told that the client was closed, so that the leave can go to another.
         wanted: Asked, when a channel has died, whether somebody waits for what the server says unasked.
     """
@@ -84,6 +85,7 @@ class Connector:
         self.when_up: Callable[[], Awaitable[None]] | None = None
         self.when_failed: Callable[[MCPClientError], None] = lambda _error: None
         self.admit: Callable[[], Awaitable[None]] | None = None
+        self.moved: Callable[[ConnectionState, ConnectionState], None] = lambda _before, _after: None
         self.released: Callable[[], None] = lambda: None
         self.wanted: Callable[[], bool] = lambda: False
         self._name = name
@@ -349,4 +351,5 @@ class Connector:
             self._start(_EAGER_ATTEMPTS)
 
     def _move(self, to: ConnectionState) -> None:
-        self.state = moved(self.state, to)
+        before, self.state = self.state, moved(self.state, to)
+        self.moved(before, to)

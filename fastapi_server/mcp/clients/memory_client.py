@@ -21,6 +21,7 @@ from mcp_types import jsonrpc_message_adapter
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.channel import CorrelatingChannel
 from fastapi_server.mcp.clients.handlers import Handlers
+from fastapi_server.mcp.clients.hooks import Hooks
 from fastapi_server.mcp.errors import MCPConnectionError, RPCError
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol import jsonrpc
@@ -143,12 +144,21 @@ class MemoryMCPClient(MCPClient):
             either; `initialize` and `ping` have answers of their own. Or an `MCPServer`, or a low-level `Server`.
         handlers: What to answer when the server asks or tells something.
         principal: On whose behalf the client works.
+        hooks: Told what happens.
     """
 
     transport = "memory"
 
-    def __init__(self, name: str, peer: Any, *, handlers: Handlers | None = None, principal: str | None = None) -> None:
-        super().__init__(name, {"peer": peer}, handlers=handlers, principal=principal)
+    def __init__(
+        self,
+        name: str,
+        peer: Any,
+        *,
+        handlers: Handlers | None = None,
+        principal: str | None = None,
+        hooks: Hooks | None = None,
+    ) -> None:
+        super().__init__(name, {"peer": peer}, handlers=handlers, principal=principal, hooks=hooks)
         self._peer = peer
 
     @property

@@ -1,0 +1,138 @@
+"""Watching clients: one frozen record for each thing that happens."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from fastapi_server.mcp.clients.lifecycle import ConnectionState
+from fastapi_server.mcp.clients.mailbox import Mailbox
+from fastapi_server.mcp.errors import MCPClientError
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEvent:
+    """A call has begun.
+
+    Attributes:
+        server: Name of the server.
+        principal: On whose behalf.
+        call: Number of the call, unique within its client.
+        method: Of the protocol.
+        target: Name of the tool or prompt, or URI of the resource; `None` for other methods.
+    """
+
+    server: str
+    principal: str | None
+    call: int
+    method: str
+    target: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseEvent:
+    """A call has ended with a result.
+
+    Attributes:
+        request: How it began.
+        seconds: Between the two.
+    """
+
+    request: RequestEvent
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvent:
+    """A call has ended without one.
+
+    Attributes:
+        request: How it began.
+        seconds: Between the two.
+        error: What was raised; `CancelledError` where the caller gave up.
+    """
+
+    request: RequestEvent
+    seconds: float
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class StateEvent:
+    """A client has moved to another state.
+
+    Attributes:
+        server: Name of the server.
+        principal: On whose behalf.
+        before: Where it stood.
+        after: Where it stands.
+        error: Why, where it is `ERROR`.
+    """
+
+    server: str
+    principal: str | None
+    before: ConnectionState
+    after: ConnectionState
+    error: MCPClientError | None
+
+
+RequestHook: TypeAlias = Callable[[RequestEvent], Awaitable[None] | None]
+ResponseHook: TypeAlias = Callable[[ResponseEvent], Awaitable[None] | None]
+ErrorHook: TypeAlias = Callable[[ErrorEvent], Awaitable[None] | None]
+StateHook: TypeAlias = Callable[[StateEvent], Awaitable[None] | None]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Called in the order in which things happen; what one raises is logged and harmless.
+
+    Plain functions run at once and must be quick; coroutine functions run one after another, beside the calls.
+
+    Attributes:
+        on_request: A call begins.
+        on_response: A call has its result.
+        on_error: A call fails, or is given up.
+        on_state_change: A client connects, loses its channel, or is closed.
+    """
+
+    on_request: RequestHook | None = None
+    on_response: ResponseHook | None = None
+    on_error: ErrorHook | None = None
+    on_state_change: StateHook | None = None
+
+
+class HookRunner:
+    """Tells one client's events to its hooks."""
+
+    def __init__(self, server: str, principal: str | None, hooks: Hooks) -> None:
+        self._server = server
+        self._principal = principal
+        self._hooks = hooks
+        self._mailbox = Mailbox()
+        self.watches_calls = any((hooks.on_request, hooks.on_response, hooks.on_error))
+
+    def began(self, call: int, method: str, target: str | None) -> RequestEvent:
+        """A call begins; the event is for `ended`."""
+        event = RequestEvent(self._server, self._principal, call, method, target)
+        if self._hooks.on_request is not None:
+            self._mailbox.post(self._hooks.on_request, event)
+        return event
+
+    def ended(self, request: RequestEvent, seconds: float, error: BaseException | None) -> None:
+        """It has ended."""
+        if error is None:
+            if self._hooks.on_response is not None:
+                self._mailbox.post(self._hooks.on_response, ResponseEvent(request, seconds))
+        elif self._hooks.on_error is not None:
+            self._mailbox.post(self._hooks.on_error, ErrorEvent(request, seconds, error))
+
+    def moved(self, before: ConnectionState, after: ConnectionState, error: MCPClientError | None) -> None:
+        """The client has another state."""
+        if self._hooks.on_state_change is not None:
+            event = StateEvent(
+                self._server, self._principal, before, after, error if after is ConnectionState.ERROR else None
+            )
+            self._mailbox.post(self._hooks.on_state_change, event)
+
+    async def flush(self) -> None:
+        """Wait until every hook has run."""
+        await self._mailbox.flush()
