@@ -202,7 +202,7 @@ async def test_a_server_that_never_starts_costs_a_bounded_number_of_attempts(tmp
     for _ in range(20):
         with pytest.raises(MCPConnectionError):
             await client.call_tool("x")
-    assert len(log.read_text()) == 6  # each attempt starts it twice: it might have died of the probe
+    assert 3 <= len(log.read_text()) <= 6  # an attempt starts it twice where it seems to have died of the probe
     assert isinstance(client.last_error, MCPConnectionError)
     await client.disconnect()
 

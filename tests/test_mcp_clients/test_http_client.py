@@ -1053,7 +1053,7 @@ async def test_a_session_that_expired_in_the_form_of_http_400(peer: HTTPPeer) ->
             return seen.error(-32000, "Bad Request: No valid session ID provided", status=400)
         return seen.json(CONTENT)
 
-    async with client_of(peer) as client:
+    async with client_of(peer, retries=0) as client:
         with pytest.raises(SessionExpiredError) as caught:
             await client.call_tool("x")
         assert caught.value.status == 400
