@@ -1,19 +1,22 @@
-"""From a configuration to a client: the registry of transports, and the clients that this process has."""
+"""From a configuration to a client: the registry of transports, and the pool that this process has by default."""
 
 import asyncio
+import math
+import weakref
 from typing import ClassVar
 
+from fastapi_server.mcp.admission import PoolLimits
 from fastapi_server.mcp.clients.auto_client import AutoMCPClient
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.handlers import Handlers
 from fastapi_server.mcp.clients.hooks import Hooks
 from fastapi_server.mcp.clients.http_client import HTTPMCPClient
-from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.clients.sse_client import SSEMCPClient
 from fastapi_server.mcp.clients.stdio_client import StdioMCPClient
 from fastapi_server.mcp.config import ServerConfig
 from fastapi_server.mcp.detection import AUTO, HTTP, SSE, STDIO, canonical_transport
 from fastapi_server.mcp.errors import ConfigError, MCPConnectionError
+from fastapi_server.mcp.pool import ClientPool, fingerprint_of
 
 _TRANSPORTS: dict[str, type[MCPClient]] = {
     STDIO: StdioMCPClient,
@@ -21,6 +24,9 @@ _TRANSPORTS: dict[str, type[MCPClient]] = {
     HTTP: HTTPMCPClient,
     AUTO: AutoMCPClient,
 }
+
+_KEEP_ALL = PoolLimits(total=10_000, per_server=10_000, idle_seconds=math.inf)
+"""Who gets a client from the factory keeps it connected until `shutdown_all`."""
 
 
 def make_client(
@@ -43,10 +49,14 @@ def make_client(
 
 
 class MCPClientFactory:
-    """Creates clients and keeps them by name, for the whole process."""
+    """Creates clients and keeps them by name, in one pool for each event loop of the process.
 
-    _clients: ClassVar[dict[str, tuple[ServerConfig, MCPClient]]] = {}
-    _retired: ClassVar[list[MCPClient]] = []
+    What is created outside an event loop goes to the first loop that asks.
+    """
+
+    _pools: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ClientPool]] = weakref.WeakKeyDictionary()
+    _unclaimed: ClassVar[list[ClientPool]] = []
+    _handlers: ClassVar[dict[str, Handlers]] = {}
 
     @classmethod
     def create(
@@ -65,19 +75,23 @@ class MCPClientFactory:
             ValueError: Nobody has registered the transport; or there is a client of this name with another
                 configuration, and `reuse_existing` is true.
         """
-        existing = cls._clients.get(server_config.name)
+        pool, name = cls.pool(), server_config.name
+        existing = pool.config_of(name)
         if existing is not None and reuse_existing:
-            if existing[0] == server_config:
-                return existing[1]
+            if fingerprint_of(existing) == fingerprint_of(server_config):
+                return pool.client(name)
             raise ConfigError(
-                f"server {server_config.name!r}: there is a client of this name with another configuration; "
+                f"server {name!r}: there is a client of this name with another configuration; "
                 "pass reuse_existing=False to replace it"
             )
-        client = make_client(server_config, handlers=handlers)
-        if existing is not None:
-            cls._retire(existing[1])
-        cls._clients[server_config.name] = (server_config, client)
-        return client
+        if server_config.transport not in _TRANSPORTS:
+            make_client(server_config)  # says which there are
+        if handlers is not None:
+            cls._handlers[name] = handlers
+        else:
+            cls._handlers.pop(name, None)
+        pool.put(server_config)
+        return pool.client(name)
 
     @classmethod
     async def create_and_connect(cls, server_config: ServerConfig, *, handlers: Handlers | None = None) -> MCPClient:
@@ -102,31 +116,35 @@ class MCPClientFactory:
     @classmethod
     def get_client(cls, name: str) -> MCPClient | None:
         """The client of that name, if there is one."""
-        existing = cls._clients.get(name)
-        return existing[1] if existing is not None else None
+        pool = cls.pool()
+        return pool.client(name) if pool.config_of(name) is not None else None
 
     @classmethod
     def list_clients(cls) -> list[str]:
         """The names of all clients, in the order of their creation."""
-        return list(cls._clients)
+        return cls.pool().servers
 
     @classmethod
     async def shutdown_all(cls) -> None:
         """Disconnect every client, those retired too, all at once; afterwards there are none."""
-        clients = [client for _config, client in cls._clients.values()] + cls._retired
-        cls._clients.clear()
-        cls._retired.clear()
-        await asyncio.gather(*(client.disconnect() for client in clients))
+        pool = cls.pool()
+        del cls._pools[asyncio.get_running_loop()]
+        cls._handlers.clear()
+        await pool.close()
 
     @classmethod
-    def _retire(cls, client: MCPClient) -> None:
-        """Close a client that nobody will get any more, now where an event loop runs."""
-        if client.state is ConnectionState.DISCONNECTED:
-            return
-        cls._retired.append(client)
+    def pool(cls) -> ClientPool:
+        """The pool of the running event loop."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            return  # shutdown_all will
-        closing = loop.create_task(client.disconnect())
-        closing.add_done_callback(lambda _done: cls._retired.remove(client) if client in cls._retired else None)
+            loop = None
+        if loop is not None and loop in cls._pools:
+            return cls._pools[loop]
+        if not cls._unclaimed:
+            handlers = cls._handlers
+            new = ClientPool({}, make_client, limits=_KEEP_ALL, handlers=lambda name, _: handlers.get(name, Handlers()))
+            cls._unclaimed.append(new)
+        if loop is None:
+            return cls._unclaimed[0]
+        return cls._pools.setdefault(loop, cls._unclaimed.pop())

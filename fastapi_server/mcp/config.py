@@ -134,11 +134,13 @@ class SSEConfig(CommonConfig):
     Attributes:
         endpoint: URL of the event stream.
         headers: Sent with every request; or an async callable that is asked for them each time.
+        ca_file: Trust the authorities in this PEM file, and no others; left out, those that the system trusts.
         dialect: `mcp`, or `rpc` for `POST …/connect`, `GET …/events` and `POST …/rpc`.
     """
 
     endpoint: str
     headers: dict[str, str] | HeaderProvider = Field(default_factory=dict[str, str], repr=False)
+    ca_file: Path | None = Field(default=None, kw_only=True)
     dialect: Literal["mcp", "rpc"] = Field(default="mcp", kw_only=True)
 
     _endpoint = field_validator("endpoint")(_checked_endpoint)
@@ -152,12 +154,14 @@ class HTTPConfig(CommonConfig):
         endpoint: The MCP endpoint.
         api_key: Sent as `Authorization: Bearer …`.
         headers: Sent with every request; or an async callable that is asked for them each time.
+        ca_file: Trust the authorities in this PEM file, and no others; left out, those that the system trusts.
         dialect: `mcp`, or `rest` for `GET …/health`, `POST …/tools/{name}/call` and so on.
     """
 
     endpoint: str
     api_key: str | None = Field(default=None, repr=False)
     headers: dict[str, str] | HeaderProvider = Field(default_factory=dict[str, str], repr=False)
+    ca_file: Path | None = Field(default=None, kw_only=True)
     dialect: Literal["mcp", "rest"] = Field(default="mcp", kw_only=True)
 
     _endpoint = field_validator("endpoint")(_checked_endpoint)

@@ -143,12 +143,14 @@ class ClientPool:
         self.limits = limits or PoolLimits()
         self.metrics = PoolMetrics()
         self._servers = dict(servers)
+        self._fingerprints = {name: fingerprint_of(config) for name, config in servers.items()}
         self._make = make
         self._handlers = handlers
         self._credentials = credentials
         self._hooks = hooks
         self._clock = clock
         self._members: dict[PoolKey, PoolMember] = {}
+        self._retired: list[PoolMember] = []
         self._waiting: list[tuple[PoolMember, asyncio.Future[Admit[PoolMember]]]] = []
         self._supervisor: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -176,8 +178,9 @@ class ClientPool:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
             self._supervisor = None
-        members = list(self._members.values())
+        members = [*self._members.values(), *self._retired]
         self._members.clear()
+        self._retired.clear()
         await asyncio.gather(*(self._end(member) for member in members), *self._closing)
 
     async def _end(self, member: PoolMember) -> None:
@@ -190,6 +193,29 @@ class ClientPool:
     def servers(self) -> list[str]:
         """The names of the servers, in their order."""
         return list(self._servers)
+
+    def config_of(self, name: str) -> ServerConfig | None:
+        """The configuration of a server, if there is one of that name."""
+        return self._servers.get(name)
+
+    def put(self, config: ServerConfig) -> None:
+        """Add a server, or replace the one of that name, whose clients finish their calls and are closed."""
+        self._servers[config.name] = config
+        self._fingerprints[config.name] = fingerprint_of(config)
+        self._retire({key for key in self._members if key.server == config.name})
+
+    def _retire(self, keys: set[PoolKey]) -> None:
+        """Close members that nobody will get any more: now, or where no event loop runs, with the pool."""
+        for key in keys:
+            member = self._members.pop(key)
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                self._retired.append(member)
+                continue
+            closing = loop.create_task(self._end(member))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     def client(self, name: str, principal: str | None = None) -> MCPClient:
         """The client of a server for a principal: the least busy one, where there are several processes.
@@ -223,7 +249,7 @@ class ClientPool:
         config = self._servers.get(name)
         if config is None:
             raise ConfigError(f"there is no server {name!r}; known are {', '.join(self._servers) or 'none'}")
-        fingerprint = fingerprint_of(config)
+        fingerprint = self._fingerprints[name]
         instances = config.config.instances if isinstance(config.config, StdioConfig) else 1
         keys = [PoolKey(name, fingerprint, principal, instance) for instance in range(instances)]
         there = [self._members[key] for key in keys if key in self._members]
@@ -392,18 +418,10 @@ class ClientPool:
 
     async def reload(self, servers: Mapping[str, ServerConfig]) -> None:
         """Change to other configurations. What has not changed is not touched; what goes finishes its calls first."""
-        for name, config in servers.items():
-            if name in self._servers and fingerprint_of(self._servers[name]) == fingerprint_of(config):
-                continue
-            self._servers[name] = config
-        for name in self._servers.keys() - servers.keys():
-            del self._servers[name]
-        current = {(name, fingerprint_of(config)) for name, config in self._servers.items()}
-        leaving = [key for key in self._members if (key.server, key.fingerprint) not in current]
-        for key in leaving:
-            closing = asyncio.get_running_loop().create_task(self._end(self._members.pop(key)))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+        self._servers = dict(servers)
+        self._fingerprints = {name: fingerprint_of(config) for name, config in servers.items()}
+        current = set(self._fingerprints.items())
+        self._retire({key for key in self._members if (key.server, key.fingerprint) not in current})
 
     # The supervisor.
 

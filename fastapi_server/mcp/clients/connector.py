@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import os
 from collections.abc import Awaitable, Callable
 
 from fastapi_server.mcp.clients.channel import Channel, fresh
@@ -100,6 +101,7 @@ class Connector:
         self._known_version: str | None = None
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = os.getpid()
         self._attempt: asyncio.Task[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
         self._after: asyncio.Task[None] | None = None
@@ -129,11 +131,19 @@ class Connector:
         """Sockets and pipes belong to the event loop that opened them; so does the client, until it is closed.
 
         Raises:
-            MCPConnectionError: Another loop has it.
+            MCPConnectionError: Another loop has it, or another process: that which this one was forked from.
         """
-        loop = asyncio.get_running_loop()
-        if self._loop is loop or self.state is ConnectionState.DISCONNECTED:
-            self._loop = loop
+        loop, pid = asyncio.get_running_loop(), os.getpid()
+        if self.state is ConnectionState.DISCONNECTED:
+            self._loop, self._pid = loop, pid
+        elif self._pid != pid:
+            raise MCPConnectionError(
+                "the client was connected before this process was forked; the connection belongs to the parent: "
+                "make a client here, or connect only after the fork",
+                delivery=Delivery.NOT_SENT,
+            )
+        elif self._loop is loop:
+            return
         elif self._loop is not None and self._loop.is_closed():
             self._abandon()
             self._loop = loop

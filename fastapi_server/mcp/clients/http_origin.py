@@ -3,8 +3,11 @@
 import asyncio
 import datetime as dt
 import email.utils
+import functools
 import os
+import ssl
 from collections.abc import Mapping
+from pathlib import Path
 
 import aiohttp
 from multidict import CIMultiDict
@@ -31,11 +34,14 @@ _SHORTEST_SECRET = 6
 class HTTPOrigin:
     """Sends requests to one origin and to no other: redirects that leave it are refused, so no credential does.
 
-    TLS uses the one context that aiohttp keeps for the whole process; `http://` uses none.
+    TLS uses the one context that aiohttp keeps for the whole process, or one for each `ca_file`; `http://` uses none.
 
     Args:
         config: Endpoint, headers and limits.
         cookies: Those of the client that owns this: they outlive a channel, and no other client sees them.
+
+    Raises:
+        MCPConnectionError: The `ca_file` cannot be read, or holds no certificate.
     """
 
     def __init__(self, config: SSEConfig | HTTPConfig, cookies: aiohttp.CookieJar) -> None:
@@ -52,7 +58,8 @@ class HTTPOrigin:
             self._headers.setdefault("Authorization", f"Bearer {api_key}")
         self._secrets = {*self._headers.values(), api_key or ""}
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # a limit would let long streams starve the replies to them
+            # A limit would let long streams starve the replies to them.
+            connector=aiohttp.TCPConnector(limit=0, ssl=True if config.ca_file is None else _trusting(config.ca_file)),
             cookie_jar=cookies,
             timeout=aiohttp.ClientTimeout(total=None),  # deadlines belong to the call
             max_line_size=64 * 1024,
@@ -185,6 +192,21 @@ class HTTPOrigin:
     async def close(self) -> None:
         """Drop every connection, those in use too."""
         await self._session.close()
+
+
+def _trusting(ca_file: Path) -> ssl.SSLContext:
+    try:
+        return _context_of(ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise MCPConnectionError(
+            f"ca_file cannot be used: {ca_file}: {error.strerror or error}", delivery=Delivery.NOT_SENT
+        ) from error
+
+
+@functools.cache
+def _context_of(ca_file: Path) -> ssl.SSLContext:
+    """Built once for each file, since that takes milliseconds and every connection can share it."""
+    return ssl.create_default_context(cafile=ca_file)
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:

@@ -1,0 +1,86 @@
+"""What hooks are told, in which order, and that they do no harm."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from fastapi_server.mcp import MCPConnectionError, MemoryMCPClient, RPCError
+from fastapi_server.mcp.clients.hooks import ErrorEvent, Hooks, RequestEvent, ResponseEvent, StateEvent
+
+SCRIPT: dict[str, Any] = {"tools/call": {"content": []}, "resources/read": RPCError("gone", code=-32602)}
+
+
+async def test_hooks_are_told_in_the_order_of_things() -> None:
+    told: list[str] = []
+
+    async def requested(event: RequestEvent) -> None:
+        await asyncio.sleep(0)
+        told.append(f"{event.server}/{event.principal} {event.call} {event.method} {event.target}")
+
+    def responded(event: ResponseEvent) -> None:
+        assert event.seconds >= 0
+        told.append(f"{event.request.call} done")
+
+    async def failed(event: ErrorEvent) -> None:
+        told.append(f"{event.request.call} {type(event.error).__name__}")
+
+    hooks = Hooks(on_request=requested, on_response=responded, on_error=failed)
+    async with MemoryMCPClient("fake", SCRIPT, hooks=hooks, principal="ann") as client:
+        await client.call_tool("pay")
+        with pytest.raises(RPCError):
+            await client.read_resource("x://1")
+    assert told == [
+        "fake/ann 1 tools/call pay",
+        "1 done",
+        "fake/ann 2 resources/read x://1",
+        "2 RPCError",
+    ]
+
+
+async def test_changes_of_state_are_told_with_their_cause() -> None:
+    moves: list[tuple[str, str, str | None]] = []
+
+    def moved(event: StateEvent) -> None:
+        moves.append((event.before, event.after, event.error and event.error.message))
+
+    async with MemoryMCPClient("fake", SCRIPT, hooks=Hooks(on_state_change=moved)) as client:
+        client.scripted.break_off()
+        await client.ping()
+    assert moves == [
+        ("disconnected", "connecting", None),
+        ("connecting", "connected", None),
+        ("connected", "error", "the scripted connection broke"),
+        ("error", "reconnecting", None),
+        ("reconnecting", "connected", None),
+        ("connected", "disconnected", None),
+    ]
+
+
+async def test_a_call_given_up_is_an_error_event() -> None:
+    errors: list[BaseException] = []
+
+    async def never(_params: dict[str, Any]) -> None:
+        await asyncio.sleep(60)
+
+    hooks = Hooks(on_error=lambda event: errors.append(event.error))
+    async with MemoryMCPClient("fake", {"tools/call": never}, hooks=hooks) as client:
+        call = asyncio.create_task(client.call_tool("x"))
+        await client.ping()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    assert isinstance(errors[0], asyncio.CancelledError)
+
+
+async def test_what_a_hook_raises_is_logged_and_harmless(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_event: object) -> None:
+        raise RuntimeError("mine")
+
+    hooks = Hooks(on_request=broken, on_response=broken, on_error=broken, on_state_change=broken)
+    async with MemoryMCPClient("fake", SCRIPT, hooks=hooks) as client:
+        await client.call_tool("x")
+        client.scripted.break_off()
+        with pytest.raises((MCPConnectionError, RPCError)):
+            await client.read_resource("x://1")
+    assert caplog.text.count("RuntimeError: mine") >= 5
