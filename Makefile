@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv || echo .tools/bin/uv)
 NODE_MODULES := node_modules/.installed
 
-.PHONY: setup demo test check conformance format clean
+.PHONY: setup demo test check conformance soak format clean
 
 setup: $(VENV)/.synced
 
@@ -39,6 +39,11 @@ format: setup
 
 conformance: setup $(NODE_MODULES)
 	$(BIN)/python tests/conformance/run.py
+
+# Calls on servers that are killed at random: ten minutes, or as many seconds as SECONDS says.
+SECONDS := 600
+soak: setup
+	$(BIN)/python -W error tests/soak.py --seconds $(SECONDS)
 
 clean:
 	rm -rf $(VENV) .tools node_modules .pytest_cache .ruff_cache .hypothesis .coverage*
