@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -116,7 +117,7 @@ async def soak(seconds: float, folder: Path) -> tuple[Tally, list[str], Left, Le
     before = left()
     http = HTTPLedger(ledger)
     arguments = ["-S", LEDGER_SERVER, str(ledger)]
-    quick = {"breaker_threshold": 1000, "shutdown_timeout": 500}
+    quick: dict[str, Any] = {"breaker_threshold": 1000, "shutdown_timeout": 500}
     servers = {
         "pipe": ServerConfig("pipe", "stdio", StdioConfig(sys.executable, arguments, **quick)),
         "pipes": ServerConfig("pipes", "stdio", StdioConfig(sys.executable, arguments, instances=3, **quick)),

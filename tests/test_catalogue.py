@@ -51,11 +51,11 @@ def test_allow_deny_rename_and_view() -> None:
     assert original_name("all", rules["a"]) == "list"
 
 
-def test_collisions_are_reported_and_the_first_stays() -> None:
+def test_collisions_are_reported_and_the_renamed_tool_has_the_name() -> None:
     rules = {"a": ToolRules(rename={"y": "x"})}
     catalogue = catalogue_of({"a": tools("x", "y")}, rules, ToolRules())
     assert catalogue.collisions == ["a__x"]
-    assert catalogue.entries["a__x"].original == "x"
+    assert catalogue.entries["a__x"].original == "y"
 
 
 async def test_a_pool_lists_and_calls_by_the_names_of_the_catalogue() -> None:

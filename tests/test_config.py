@@ -16,6 +16,7 @@ from fastapi_server.mcp.config import (
     ServerConfig,
     SSEConfig,
     StdioConfig,
+    ToolRules,
     TransportConfig,
     load_config,
     parse_config,
@@ -421,8 +422,20 @@ def test_no_secret_is_in_an_error_of_a_typed_config(build: Any) -> None:
         ),
         (
             {"command": "a", "disabled": False, "alwaysAllow": ["x"], "autoApprove": [], "description": "d"}
-            | {"gallery": "g", "icon": "i", "name": "n", "trust": True, "tools": ["*"]},
+            | {"gallery": "g", "icon": "i", "name": "n", "trust": True},
             ServerConfig("it", "stdio", StdioConfig("a")),
+        ),
+        (
+            {"command": "a", "tools": ["*"]},
+            ServerConfig("it", "stdio", StdioConfig("a", tools=ToolRules(allow=["*"]))),
+        ),
+        (
+            {"url": URL, "tools": []},
+            ServerConfig("it", "auto", HTTPConfig(URL, tools=ToolRules(allow=[]))),
+        ),
+        (
+            {"command": "a", "tools": {"allow": ["read_*"], "deny": ["*_all"], "rename": {"readFile": "read"}}},
+            ServerConfig("it", "stdio", StdioConfig("a", tools=ToolRules(["read_*"], ["*_all"], {"readFile": "read"}))),
         ),
     ],
 )

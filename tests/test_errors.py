@@ -12,7 +12,9 @@ import pytest
 from fastapi_server.mcp import errors
 from fastapi_server.mcp.errors import (
     AuthenticationError,
+    BusyError,
     CallTimeoutError,
+    CircuitOpenError,
     ClientClosedError,
     CommandNotFoundError,
     ConfigError,
@@ -25,6 +27,7 @@ from fastapi_server.mcp.errors import (
     MCPClientError,
     MCPConnectionError,
     MessageTooLargeError,
+    OutcomeUnknownError,
     ProcessExitedError,
     ProtocolError,
     RateLimitError,
@@ -52,6 +55,9 @@ TREE: dict[type[MCPClientError], Row] = {
     ConnectTimeoutError: Row(MCPConnectionError, TimeoutError, "not_sent"),
     HandshakeError: Row(MCPConnectionError, None, "not_sent"),
     ClientClosedError: Row(MCPConnectionError, None, "unknown"),
+    BusyError: Row(MCPConnectionError, None, "not_sent"),
+    CircuitOpenError: Row(MCPConnectionError, None, "not_sent", {"retry_after": 1.5}),
+    OutcomeUnknownError: Row(MCPConnectionError, None, "unknown"),
     HTTPStatusError: Row(MCPConnectionError, None, "unknown", {"status": 500, "body": "oops"}),
     AuthenticationError: Row(HTTPStatusError, None, "rejected", {"status": 401, "body": "who?"}),
     RateLimitError: Row(HTTPStatusError, None, "rejected", {"status": 429, "body": "slow", "retry_after": 1.5}),

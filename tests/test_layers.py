@@ -19,8 +19,9 @@ LAYERS: list[set[str]] = [
     {"admission", "catalogue"},
     {"pool"},
     {"client_factory"},
+    {"exporters"},
     {""},  # the public names
-    {"demo"},
+    {"demo", "sync"},
     {"cli"},
     {"__main__"},
 ]

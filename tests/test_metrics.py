@@ -5,7 +5,9 @@ import json
 
 import pytest
 
-from fastapi_server.mcp.metrics import CallEvent, ClientMetrics
+from fastapi_server.mcp.metrics import LATENCY_BOUNDS, CallEvent, ClientMetrics
+
+_COUNTS = [name for name, value in vars(ClientMetrics()).items() if value == 0 and not name.startswith("_")]
 
 
 def recorded(*events: CallEvent) -> ClientMetrics:
@@ -21,7 +23,7 @@ def lasting(*seconds: float) -> ClientMetrics:
 
 def test_nothing_has_happened_at_first() -> None:
     numbers = ClientMetrics().to_dict()
-    assert [name for name, value in numbers.items() if value not in (0, {})] == []
+    assert [name for name, value in numbers.items() if value not in (0, {}, "closed")] == []
 
 
 def test_calls_are_counted_by_method() -> None:
@@ -97,6 +99,41 @@ def test_uptime_is_that_of_the_present_channel() -> None:
     assert metrics.uptime_seconds == 0
 
 
+def numbers_within(seconds: float) -> dict[str, int]:
+    """The buckets of one call."""
+    return {**{str(bound): int(seconds <= bound) for bound in LATENCY_BOUNDS}, "+Inf": 1}
+
+
+def test_histograms_are_cumulative_and_a_bound_is_within() -> None:
+    within = lasting(0.001, 0.0011, 60.0, 60.1).latency["tools/call"].cumulative()
+    assert (within["0.001"], within["0.0025"], within["30.0"], within["60.0"], within["+Inf"]) == (1, 2, 2, 3, 4)
+    assert list(within) == [*map(str, LATENCY_BOUNDS), "+Inf"]
+
+
+def test_sums_of_several_clients() -> None:
+    total = recorded(CallEvent("ping", 1))
+    other = recorded(CallEvent("ping", 2), CallEvent("tools/call", 3, "RPCError"))
+    numbers = {name: number for number, name in enumerate(_COUNTS, start=1)}
+    for name, number in numbers.items():
+        setattr(other, name, number)
+    other.retries["BusyError"] += 1
+    before = other.to_dict()
+    total.add(other)
+    total.add(other)
+    assert {name: getattr(total, name) for name in _COUNTS} == {name: 2 * number for name, number in numbers.items()}
+    assert total.calls == {"ping": 3, "tools/call": 2}
+    assert (total.errors_by_type, total.retries) == ({"RPCError": 2}, {"BusyError": 2})
+    assert (total.latency["ping"].seconds, sum(total.latency["ping"].counts)) == (5, 3)
+    assert total.avg_latency == 11 / 5
+    assert other.to_dict() == before
+
+
+def test_the_breaker_is_asked() -> None:
+    metrics = ClientMetrics()
+    metrics.breaker = lambda: "open"
+    assert metrics.breaker_state == metrics.to_dict()["breaker_state"] == "open"
+
+
 def test_to_dict_has_what_was_promised_and_is_plain() -> None:
     metrics = ClientMetrics(
         connections=3,
@@ -108,6 +145,7 @@ def test_to_dict_has_what_was_promised_and_is_plain() -> None:
         unmatched_replies=5,
         coerced_replies=6,
     )
+    metrics.retries["MCPConnectionError"] += 2
     metrics.record(CallEvent("tools/call", 0.5))
     metrics.record(CallEvent("resources/read", 1.5, "RPCError"))
     numbers = metrics.to_dict()
@@ -119,13 +157,19 @@ def test_to_dict_has_what_was_promised_and_is_plain() -> None:
         "errors": 1,
         "errors_by_type": {"RPCError": 1},
         "calls": {"tools/call": 1, "resources/read": 1},
+        "retries": {"MCPConnectionError": 2},
         "tool_calls": 1,
         "resource_reads": 1,
         "in_flight": 1,
+        "breaker_state": "closed",
         "avg_latency": 1.0,
         "latency_p50": 1.0,
         "latency_p95": pytest.approx(1.45),
         "latency_p99": pytest.approx(1.49),
+        "latency_by_method": {
+            "tools/call": {"calls": 1, "seconds": 0.5, "within": numbers_within(0.5)},
+            "resources/read": {"calls": 1, "seconds": 1.5, "within": numbers_within(1.5)},
+        },
         "bytes_sent": 10,
         "bytes_received": 20,
         "skipped_messages": 4,

@@ -1,6 +1,7 @@
 """The pool: keys, places, fleets, and what it does while nobody looks."""
 
 import asyncio
+import gc
 import random
 import subprocess
 import sys
@@ -342,6 +343,55 @@ async def test_the_supervisor_runs_by_itself(peer: HTTPPeer) -> None:
         async with asyncio.timeout(5):
             while client.state is not ConnectionState.DISCONNECTED:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_handle_that_is_used_is_not_idle(peer: HTTPPeer) -> None:
+    now = 0.0
+    limits = PoolLimits(idle_seconds=10, probe_seconds=1000)
+    async with ClientPool(http(peer), make_client, limits=limits, clock=lambda: now) as pool:
+        client = pool.client("peer")
+        now = 9.0
+        await client.call_tool("x")
+        now = 15.0
+        await pool.supervise_once()
+        assert client.state is ConnectionState.CONNECTED
+
+
+async def test_clients_whose_handle_nobody_keeps_are_forgotten_when_they_are_idle(peer: HTTPPeer) -> None:
+    now = 0.0
+    limits = PoolLimits(idle_seconds=10, probe_seconds=1000)
+    async with ClientPool(http(peer), make_client, limits=limits, clock=lambda: now) as pool:
+        kept = pool.client("peer", "kept")
+        await kept.call_tool("x")
+        for n in range(5):
+            await pool.client("peer", f"p{n}").call_tool("x")
+        now = 20.0
+        await pool.supervise_once()
+        gc.collect()
+        assert pool.members() == []
+        assert [member.client for member in pool._resting.values()] == [kept]
+        assert pool.client("peer", "kept") is kept
+        await kept.call_tool("x")
+
+
+async def test_who_listens_is_not_closed_for_being_idle(peer: HTTPPeer) -> None:
+    now = 0.0
+    limits = PoolLimits(idle_seconds=10, probe_seconds=1000)
+    async with ClientPool(http(peer), make_client, limits=limits, clock=lambda: now) as pool:
+        client = pool.client("peer")
+        async with await client.listen(tools=True):
+            now = 20.0
+            await pool.supervise_once()
+            assert client.state is ConnectionState.CONNECTED
+        await pool.supervise_once()
+        assert client.state is ConnectionState.DISCONNECTED
+
+
+async def test_a_server_that_cannot_be_reached_takes_no_place() -> None:
+    servers = {"gone": ServerConfig("gone", "stdio", {"command": "no-such-program-anywhere"}), **stdio()}
+    async with ClientPool(servers, make_client, limits=PoolLimits(total=1)) as pool:
+        await pool.connect_all()
+        assert "1 of 2 clients connected" in repr(pool)
 
 
 # The end.

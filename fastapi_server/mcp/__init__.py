@@ -4,12 +4,15 @@ from mcp_types import CallToolResult as ToolResult
 from mcp_types import Completion, GetPromptResult, Prompt, Resource, ResourceTemplate, Root, Tool
 from mcp_types import ReadResourceResult as ResourceContent
 
-from fastapi_server.mcp.client_factory import MCPClientFactory
+from fastapi_server.mcp.admission import PoolLimits
+from fastapi_server.mcp.catalogue import Catalogue
+from fastapi_server.mcp.client_factory import MCPClientFactory, make_client
 from fastapi_server.mcp.clients.auto_client import AutoMCPClient
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.channel import Channel, CorrelatingChannel, Request
 from fastapi_server.mcp.clients.handlers import HandlerContext, Handlers
 from fastapi_server.mcp.clients.handshake import Probe, ServerInfo
+from fastapi_server.mcp.clients.hooks import ErrorEvent, Hooks, RequestEvent, ResponseEvent, StateEvent
 from fastapi_server.mcp.clients.http_client import HTTPMCPClient
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.clients.memory_client import MemoryMCPClient
@@ -23,6 +26,7 @@ from fastapi_server.mcp.config import (
     ServerConfig,
     SSEConfig,
     StdioConfig,
+    ToolRules,
     load_config,
     parse_config,
 )
@@ -52,6 +56,7 @@ from fastapi_server.mcp.errors import (
     StructuredOutputError,
 )
 from fastapi_server.mcp.metrics import CallEvent, ClientMetrics
+from fastapi_server.mcp.pool import ClientPool, PoolKey
 from fastapi_server.mcp.protocol.eras import EraName
 
 __all__ = [
@@ -60,11 +65,13 @@ __all__ = [
     "BusyError",
     "CallEvent",
     "CallTimeoutError",
+    "Catalogue",
     "Change",
     "Channel",
     "CircuitOpenError",
     "ClientClosedError",
     "ClientMetrics",
+    "ClientPool",
     "CommandNotFoundError",
     "CommonConfig",
     "Completion",
@@ -75,6 +82,7 @@ __all__ = [
     "CorrelatingChannel",
     "Delivery",
     "EraName",
+    "ErrorEvent",
     "GetPromptResult",
     "HTTPConfig",
     "HTTPMCPClient",
@@ -82,6 +90,7 @@ __all__ = [
     "HandlerContext",
     "Handlers",
     "HandshakeError",
+    "Hooks",
     "InputRequiredError",
     "InvalidResultError",
     "MCPClient",
@@ -91,6 +100,8 @@ __all__ = [
     "MemoryMCPClient",
     "MessageTooLargeError",
     "OutcomeUnknownError",
+    "PoolKey",
+    "PoolLimits",
     "Probe",
     "ProcessExitedError",
     "Prompt",
@@ -98,21 +109,26 @@ __all__ = [
     "RPCError",
     "RateLimitError",
     "Request",
+    "RequestEvent",
     "Resource",
     "ResourceContent",
     "ResourceTemplate",
+    "ResponseEvent",
     "Root",
     "SSEConfig",
     "SSEMCPClient",
     "ServerConfig",
     "ServerInfo",
     "SessionExpiredError",
+    "StateEvent",
     "StdioConfig",
     "StdioMCPClient",
     "StructuredOutputError",
     "Subscription",
     "Tool",
     "ToolResult",
+    "ToolRules",
     "load_config",
+    "make_client",
     "parse_config",
 ]

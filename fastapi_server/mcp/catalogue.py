@@ -61,7 +61,7 @@ class Catalogue:
     Attributes:
         entries: By name, in the order of the servers.
         problems: Servers that could not be asked, and why.
-        collisions: Names that more than one tool would have; the first has it.
+        collisions: Names that more than one tool would have; the renamed one has it, or else the first.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict[str, Entry])
@@ -99,6 +99,9 @@ def catalogue_of(
 def _add(catalogue: Catalogue, server: str, tools: Iterable[Tool], rules: ToolRules, view: ToolRules) -> None:
     for tool in tools:
         name = qualified(server, rules.rename.get(tool.name, tool.name))
+        if tool.name not in rules.rename and tool.name in rules.rename.values():
+            catalogue.collisions.append(name)  # another tool has been given this name
+            continue
         if not (is_allowed(tool.name, rules) and is_allowed(name, view)):
             continue
         if name in catalogue.entries:

@@ -56,7 +56,6 @@ class MCPClientFactory:
 
     _pools: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ClientPool]] = weakref.WeakKeyDictionary()
     _unclaimed: ClassVar[list[ClientPool]] = []
-    _handlers: ClassVar[dict[str, Handlers]] = {}
 
     @classmethod
     def create(
@@ -86,11 +85,7 @@ class MCPClientFactory:
             )
         if server_config.transport not in _TRANSPORTS:
             make_client(server_config)  # says which there are
-        if handlers is not None:
-            cls._handlers[name] = handlers
-        else:
-            cls._handlers.pop(name, None)
-        pool.put(server_config)
+        pool.put(server_config, handlers=handlers)
         return pool.client(name)
 
     @classmethod
@@ -129,7 +124,6 @@ class MCPClientFactory:
         """Disconnect every client, those retired too, all at once; afterwards there are none."""
         pool = cls.pool()
         del cls._pools[asyncio.get_running_loop()]
-        cls._handlers.clear()
         await pool.close()
 
     @classmethod
@@ -142,9 +136,7 @@ class MCPClientFactory:
         if loop is not None and loop in cls._pools:
             return cls._pools[loop]
         if not cls._unclaimed:
-            handlers = cls._handlers
-            new = ClientPool({}, make_client, limits=_KEEP_ALL, handlers=lambda name, _: handlers.get(name, Handlers()))
-            cls._unclaimed.append(new)
+            cls._unclaimed.append(ClientPool({}, make_client, limits=_KEEP_ALL))
         if loop is None:
             return cls._unclaimed[0]
         return cls._pools.setdefault(loop, cls._unclaimed.pop())

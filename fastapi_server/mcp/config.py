@@ -352,6 +352,8 @@ def _server(name: str, entry: Any, variables: Mapping[str, str]) -> ServerConfig
     if "http_url" in settings:
         settings["endpoint"] = settings.pop("http_url")
         transport = HTTP if transport == AUTO else transport
+    if isinstance(settings.get("tools"), list):  # as other hosts write it
+        settings["tools"] = {"allow": settings["tools"]}
     if not isinstance(transport, str) or canonical_transport(transport) not in _TYPED:
         raise ConfigError(f"config.type: unknown transport {transport!r}; known are {', '.join(sorted(_TYPED))}")
     return ServerConfig(name, transport, {key: value for key, value in settings.items() if key not in _HOST_KEYS})

@@ -1,5 +1,7 @@
 """What a client counts. One record for each event; the numbers are derived when somebody asks."""
 
+import bisect
+import itertools
 import statistics
 import time
 from collections import Counter, deque
@@ -8,6 +10,45 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _WINDOW = 1024
+
+LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Seconds that the histograms tell apart; a call of exactly so many is within."""
+
+
+class Histogram:
+    """How long calls took, by the bound that each stayed within.
+
+    Attributes:
+        counts: Calls by bound, not cumulative; the last are those beyond all of `LATENCY_BOUNDS`.
+        seconds: Of all calls together.
+    """
+
+    __slots__ = ("counts", "seconds")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(LATENCY_BOUNDS) + 1)
+        self.seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one call."""
+        self.counts[bisect.bisect_left(LATENCY_BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+    def add(self, other: "Histogram") -> None:
+        """Count what another has counted."""
+        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        self.seconds += other.seconds
+
+    def cumulative(self) -> dict[str, int]:
+        """Calls that stayed within each bound, as Prometheus wants it: the last bound is `+Inf`."""
+        bounds = [*map(repr, LATENCY_BOUNDS), "+Inf"]
+        return dict(zip(bounds, itertools.accumulate(self.counts), strict=True))
+
+
+_SUMMED = (
+    *("connections", "reconnects", "in_flight", "bytes_sent", "bytes_received"),
+    *("skipped_messages", "unmatched_replies", "coerced_replies"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +82,8 @@ class ClientMetrics:
         skipped_messages: What came on the stream and was no JSON-RPC message.
         unmatched_replies: Replies that nobody waited for.
         coerced_replies: Replies whose id came back in another type.
+        latency: How long calls took, by method; failed ones too.
+        breaker: Asked for the state of the circuit breaker.
     """
 
     connections: int = 0
@@ -54,8 +97,10 @@ class ClientMetrics:
     calls: Counter[str] = field(default_factory=Counter[str])
     errors_by_type: Counter[str] = field(default_factory=Counter[str])
     retries: Counter[str] = field(default_factory=Counter[str])
+    latency: dict[str, Histogram] = field(default_factory=dict[str, Histogram])
     connected_at: float | None = None
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    breaker: Callable[[], str] = field(default=lambda: "closed", repr=False)
     _latencies: deque[float] = field(default_factory=lambda: deque[float](maxlen=_WINDOW), repr=False)
     _busy_seconds: float = field(default=0.0, repr=False)
 
@@ -64,8 +109,26 @@ class ClientMetrics:
         self.calls[event.method] += 1
         self._latencies.append(event.seconds)
         self._busy_seconds += event.seconds
+        histogram = self.latency.get(event.method)
+        if histogram is None:
+            histogram = self.latency[event.method] = Histogram()
+        histogram.observe(event.seconds)
         if event.error is not None:
             self.errors_by_type[event.error] += 1
+
+    def add(self, other: "ClientMetrics") -> None:
+        """Count what another client has counted, which may go on counting in another thread meanwhile.
+
+        The window of percentiles, the uptime and the breaker stay this one's.
+        """
+        for name in _SUMMED:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.calls.update(dict(other.calls))
+        self.errors_by_type.update(dict(other.errors_by_type))
+        self.retries.update(dict(other.retries))
+        for method, histogram in dict(other.latency).items():
+            self.latency.setdefault(method, Histogram()).add(histogram)
+        self._busy_seconds += other._busy_seconds
 
     @property
     def errors(self) -> int:
@@ -87,6 +150,11 @@ class ClientMetrics:
         """Seconds per call, over all calls; 0 before the first."""
         total = self.calls.total()
         return self._busy_seconds / total if total else 0.0
+
+    @property
+    def breaker_state(self) -> str:
+        """`closed`, `half_open` or `open`."""
+        return str(self.breaker())
 
     @property
     def uptime_seconds(self) -> float:
@@ -112,10 +180,15 @@ class ClientMetrics:
             "tool_calls": self.tool_calls,
             "resource_reads": self.resource_reads,
             "in_flight": self.in_flight,
+            "breaker_state": self.breaker_state,
             "avg_latency": self.avg_latency,
             "latency_p50": self.percentile(50),
             "latency_p95": self.percentile(95),
             "latency_p99": self.percentile(99),
+            "latency_by_method": {
+                method: {"calls": sum(one.counts), "seconds": one.seconds, "within": one.cumulative()}
+                for method, one in self.latency.items()
+            },
             "bytes_sent": self.bytes_sent,
             "bytes_received": self.bytes_received,
             "skipped_messages": self.skipped_messages,

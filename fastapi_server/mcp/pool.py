@@ -86,7 +86,7 @@ class PoolMember:
     @property
     def busy(self) -> bool:
         """Whether anybody would notice if it were closed."""
-        return self.load > 0
+        return self.load > 0 or self.client.listening
 
 
 @dataclass
@@ -108,6 +108,10 @@ class PoolMetrics:
     evictions: int = 0
     idle_closed: int = 0
     replaced: int = 0
+
+    def to_dict(self) -> dict[str, int]:
+        """Everything as plain values."""
+        return dataclasses.asdict(self)
 
 
 class ClientPool:
@@ -149,7 +153,9 @@ class ClientPool:
         self._credentials = credentials
         self._hooks = hooks
         self._clock = clock
+        self._given: dict[str, Handlers] = {}
         self._members: dict[PoolKey, PoolMember] = {}
+        self._resting: weakref.WeakValueDictionary[PoolKey, PoolMember] = weakref.WeakValueDictionary()
         self._retired: list[PoolMember] = []
         self._waiting: list[tuple[PoolMember, asyncio.Future[Admit[PoolMember]]]] = []
         self._supervisor: asyncio.Task[None] | None = None
@@ -178,10 +184,14 @@ class ClientPool:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
             self._supervisor = None
-        members = [*self._members.values(), *self._retired]
+        members = [*self._members.values(), *self._resting.values(), *self._retired]
         self._members.clear()
         self._retired.clear()
-        await asyncio.gather(*(self._end(member) for member in members), *self._closing)
+        ended = (self._end(member) for member in members)
+        outcomes = await asyncio.gather(*ended, *self._closing, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def _end(self, member: PoolMember) -> None:
         await member.client.park(drain=self.limits.drain_seconds)
@@ -198,16 +208,25 @@ class ClientPool:
         """The configuration of a server, if there is one of that name."""
         return self._servers.get(name)
 
-    def put(self, config: ServerConfig) -> None:
-        """Add a server, or replace the one of that name, whose clients finish their calls and are closed."""
+    def put(self, config: ServerConfig, *, handlers: Handlers | None = None) -> None:
+        """Add a server, or replace the one of that name, whose clients finish their calls and are closed.
+
+        Args:
+            config: Of the server.
+            handlers: For all its clients, instead of those that the pool would give.
+        """
+        self._given.pop(config.name, None)
+        if handlers is not None:
+            self._given[config.name] = handlers
         self._servers[config.name] = config
         self._fingerprints[config.name] = fingerprint_of(config)
-        self._retire({key for key in self._members if key.server == config.name})
+        self._retire(lambda key: key.server == config.name)
 
-    def _retire(self, keys: set[PoolKey]) -> None:
+    def _retire(self, leaves: Callable[[PoolKey], bool]) -> None:
         """Close members that nobody will get any more: now, or where no event loop runs, with the pool."""
-        for key in keys:
-            member = self._members.pop(key)
+        there = (self._members, self._resting)
+        leaving = [members.pop(key) for members in there for key in list(members) if leaves(key)]
+        for member in leaving:
             try:
                 loop = asyncio.get_running_loop()
             except RuntimeError:
@@ -216,6 +235,10 @@ class ClientPool:
             closing = loop.create_task(self._end(member))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
+
+    def members(self) -> list[PoolMember]:
+        """The clients that there are now, connected or not. Safe to call from any thread; to look at, not to change."""
+        return list(self._members.values())
 
     def client(self, name: str, principal: str | None = None) -> MCPClient:
         """The client of a server for a principal: the least busy one, where there are several processes.
@@ -252,6 +275,9 @@ class ClientPool:
         fingerprint = self._fingerprints[name]
         instances = config.config.instances if isinstance(config.config, StdioConfig) else 1
         keys = [PoolKey(name, fingerprint, principal, instance) for instance in range(instances)]
+        for key in keys:
+            if key in self._resting and key not in self._members:
+                self._members[key] = self._resting.pop(key)
         there = [self._members[key] for key in keys if key in self._members]
         least = min(there, key=lambda member: (member.load, -member.last_used), default=None)
         if least is not None and (least.load == 0 or len(there) == instances):
@@ -263,12 +289,14 @@ class ClientPool:
         return least
 
     def _new_member(self, key: PoolKey, config: ServerConfig) -> PoolMember:
-        handlers = self._handlers(key.server, key.principal) if self._handlers is not None else None
+        handlers = self._given.get(key.server)
+        if handlers is None and self._handlers is not None:
+            handlers = self._handlers(key.server, key.principal)
         config = self._with_credentials(config, key.principal)
         client = self._make(config, handlers=handlers, principal=key.principal, hooks=self._hooks)
         now = self._clock()
         member = PoolMember(key, client, now, now)
-        client.join_pool(lambda: self._admit(member), lambda: self._released(member), self._assign)
+        client.join_pool(lambda: self._admit(member), lambda: self._released(member), lambda: self._rested(member))
         self.metrics.created += 1
         return member
 
@@ -290,6 +318,7 @@ class ClientPool:
         """Wait for a place, in the order of asking, and close those who have to go for it."""
         if member.admitted:
             return
+        self._members.setdefault(member.key, member)
         place: asyncio.Future[Admit[PoolMember]] = asyncio.get_running_loop().create_future()
         self._waiting.append((member, place))
         self._assign()
@@ -298,13 +327,25 @@ class ClientPool:
         try:
             async with asyncio.timeout(self.limits.wait_seconds):
                 admitted = await place
+        except asyncio.CancelledError:
+            self._take_back(member, place)
+            raise
         except TimeoutError:
+            self._take_back(member, place)
             raise BusyError(f"no place in the pool within {self.limits.wait_seconds:g} s ({self!r})") from None
         finally:
             self._waiting = [waiting for waiting in self._waiting if waiting[1] is not place]
         for evicted in admitted.evicted:
             self.metrics.evictions += 1
             await evicted.client.park()
+
+    def _take_back(self, member: PoolMember, place: "asyncio.Future[Admit[PoolMember]]") -> None:
+        """The place came just when nobody waited for it any more: those who should have gone for it stay."""
+        if place.done() and not place.cancelled():
+            member.admitted = False
+            for evicted in place.result().evicted:
+                evicted.admitted = True
+            self._assign()
 
     def _assign(self) -> None:
         """Give places to those who wait, first come first served; one who cannot have a place holds nobody up."""
@@ -318,6 +359,10 @@ class ClientPool:
                     evicted.admitted = False
                 member.admitted = True
                 place.set_result(decision)
+
+    def _rested(self, member: PoolMember) -> None:
+        member.last_used = self._clock()
+        self._assign()
 
     def _released(self, member: PoolMember) -> None:
         member.admitted = False
@@ -421,7 +466,7 @@ class ClientPool:
         self._servers = dict(servers)
         self._fingerprints = {name: fingerprint_of(config) for name, config in servers.items()}
         current = set(self._fingerprints.items())
-        self._retire({key for key in self._members if (key.server, key.fingerprint) not in current})
+        self._retire(lambda key: (key.server, key.fingerprint) not in current)
 
     # The supervisor.
 
@@ -437,17 +482,27 @@ class ClientPool:
         idle = [member for member in self._members.values() if member.admitted and not member.busy]
         stale = [member for member in idle if now - member.last_used >= self.limits.idle_seconds]
         for member in stale:
+            if member.busy:  # since the one before was closed
+                continue
             self.metrics.idle_closed += 1
             logger.info("server %r: closed after %.0f s without a call", member.server, now - member.last_used)
             await member.client.park()
+            if not member.admitted and self._members.get(member.key) is member:
+                self._resting[member.key] = self._members.pop(member.key)  # for as long as somebody has its handle
         due = [m for m in idle if m not in stale and now - m.last_probed >= self.limits.probe_seconds]
         await asyncio.gather(*(self._probe(member) for member in due))
 
     async def _probe(self, member: PoolMember) -> None:
         member.last_probed = self._clock()
-        if member.client.state is ConnectionState.CONNECTED and not await member.client.health_check():
+        client = member.client
+        if client.state is not ConnectionState.CONNECTED:
+            return
+        probed = client.metrics.connections
+        alive = await client.health_check()
+        unchanged = client.state is ConnectionState.CONNECTED and client.metrics.connections == probed
+        if not alive and unchanged:  # otherwise somebody else has noticed, and perhaps replaced it already
             self.metrics.replaced += 1
-            await member.client.replace_channel()
+            await client.replace_channel()
 
 
 def _warn_of_abandoned(servers: Mapping[str, ServerConfig]) -> None:

@@ -24,6 +24,7 @@ from fastapi_server.mcp.errors import (
 PERMANENT = (CommandNotFoundError, AuthenticationError, HandshakeError, ClientClosedError, CircuitOpenError, BusyError)
 """Trying again changes nothing about these, or not soon."""
 
+_MOST_DOUBLINGS = 60
 _PASSING_STATUSES = frozenset({408, 429, 502, 503, 504})
 
 
@@ -41,8 +42,10 @@ def backoff_delays(
         cap: No delay is longer.
         dice: Gives a number in [0, 1).
     """
-    for attempt in range(attempts):
-        yield min(cap, base * 2**attempt) * (0.5 + dice() / 2)
+    ceiling = min(cap, base)
+    for _ in range(attempts):
+        yield ceiling * (0.5 + dice() / 2)
+        ceiling = min(cap, ceiling * 2)
 
 
 def is_permanent(error: MCPConnectionError) -> bool:
@@ -59,6 +62,8 @@ def is_passing(error: MCPClientError) -> bool:
             return True
         case HTTPStatusError(status=status):
             return status in _PASSING_STATUSES
+        case OutcomeUnknownError():
+            return False
         case MCPConnectionError():
             return not isinstance(error, PERMANENT)
         case _:
@@ -101,7 +106,7 @@ class RetryPolicy:
             raise error
         if isinstance(error, RateLimitError) and error.retry_after is not None:
             return error.retry_after
-        return min(self.cap, self.base * 2 ** (tried - 1)) * self.dice()
+        return min(self.cap, self.base * 2 ** min(tried - 1, _MOST_DOUBLINGS)) * self.dice()
 
 
 class BreakerState(StrEnum):
@@ -127,6 +132,7 @@ class CircuitBreaker:
         self._reset_seconds = reset_seconds
         self._clock = clock
         self._failures = 0
+        self._counted = 0
         self._opened_at: float | None = None
         self._probing = False
 
@@ -137,14 +143,14 @@ class CircuitBreaker:
             return BreakerState.CLOSED
         return BreakerState.HALF_OPEN if self._probing else BreakerState.OPEN
 
-    def check(self) -> None:
-        """Ask to call.
+    def check(self) -> int:
+        """Ask to call. Returns a ticket for `failed`.
 
         Raises:
             CircuitOpenError: It is open, or somebody else is finding out; says when to try again.
         """
         if self._opened_at is None:
-            return
+            return self._counted
         wait = self._opened_at + self._reset_seconds - self._clock()
         if wait > 0 or self._probing:
             wait = max(wait, 0.0)
@@ -152,6 +158,7 @@ class CircuitBreaker:
                 f"not tried: {self._failures} failures in a row; the next try is in {wait:.1f} s", retry_after=wait
             )
         self._probing = True
+        return self._counted
 
     def succeeded(self) -> None:
         """The server answered, whatever it said."""
@@ -159,12 +166,27 @@ class CircuitBreaker:
         self._opened_at = None
         self._probing = False
 
-    def failed(self) -> None:
-        """The server could not be reached, or the connection broke."""
+    def failed(self, ticket: int | None = None) -> None:
+        """The server could not be reached, or the connection broke.
+
+        Args:
+            ticket: Of the call. Calls that were under way together and fail together are one failure, not many in a
+                row: a restart with fifty callers is no reason to give up the server.
+        """
+        if ticket is not None and ticket != self._counted:
+            return
+        self._counted += 1
         self._failures += 1
         self._probing = False
         if self._failures >= self._threshold:
             self._opened_at = self._clock()
+
+    def reconnected(self) -> None:
+        """There is a connection again: calls may be tried, but one more failure opens the breaker again."""
+        if self._opened_at is not None:
+            self._failures = self._threshold - 1
+            self._opened_at = None
+            self._probing = False
 
     def abandoned(self) -> None:
         """The call that was finding out ended without an answer either way."""

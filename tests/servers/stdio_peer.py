@@ -25,6 +25,7 @@ parser.add_argument("--exit-at-start", type=int)
 parser.add_argument("--deaf", action="store_true", help="ignore the end of standard input, and SIGTERM")
 parser.add_argument("--stay", action="store_true", help="ignore the end of standard input")
 parser.add_argument("--grandchild", action="store_true", help="leave a child of our own")
+parser.add_argument("--exit-after", type=int, help="exit on this call of a tool, each time we are started")
 parser.add_argument("--log", help="append the method of each message to this file")
 parser.add_argument("--echo", action="store_true", help="answer everything with {'echo': request}, without ids")
 flags = parser.parse_args()
@@ -58,6 +59,7 @@ def text(request: dict[str, Any], content: str, **more: Any) -> None:
 
 
 held: list[dict[str, Any]] = []
+calls = 0
 
 
 def call(request: dict[str, Any], name: str, arguments: dict[str, Any]) -> None:
@@ -105,6 +107,17 @@ def call(request: dict[str, Any], name: str, arguments: dict[str, Any]) -> None:
         case "junk":
             raw(b"this is no JSON\n\n\xff\xfe\n[1, 2]\n42\n")
             text(request, "after the junk")
+        case "latin1":  # one byte of a reply's text is no UTF-8
+            reply = {"jsonrpc": "2.0", "id": request["id"], "result": {"content": [{"type": "text", "text": "@"}]}}
+            raw(json.dumps(reply).encode().replace(b"@", b"caf\xe9") + b"\n")
+        case "latin1_error":
+            refusal = {"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32603, "message": "@"}}
+            raw(json.dumps(refusal).encode().replace(b"@", b"caf\xe9") + b"\n")
+        case "flood":
+            note = json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "x" * 100}})
+            for _ in range(arguments["lines"]):
+                raw(note.encode() + b"\n")
+            text(request, "flooded")
         case "half":
             raw(b'{"jsonrpc": "2.0", "id": ')
         case "exit":
@@ -144,7 +157,11 @@ def call(request: dict[str, Any], name: str, arguments: dict[str, Any]) -> None:
 
 
 def handle(message: dict[str, Any]) -> None:
+    global calls  # noqa: PLW0603
     method = message.get("method")
+    calls += method == "tools/call"
+    if calls == flags.exit_after:
+        os._exit(9)
     if flags.log:
         with open(flags.log, "a", encoding="utf-8") as log:
             log.write(json.dumps(message) + "\n")

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from yarl import URL
+
 from fastapi_server.mcp.clients.channel import Channel
 from fastapi_server.mcp.clients.http_client import HTTPMCPClient, StreamableHTTPChannel
 from fastapi_server.mcp.clients.rest_dialect import RESTChannel
@@ -49,13 +51,15 @@ class AutoMCPClient(HTTPMCPClient):
     def _next_transport(self, error: MCPConnectionError) -> MCPConnectionError | None:
         """The next candidate, where the error means that the present one is not spoken at this URL."""
         if not _is_another_transport(error):
+            self._refusals.clear()
             return error
         self._refusals.append(f"{self._tried}: {error.message}")
         self._candidate = (self._candidate + 1) % len(self._candidates)
         if self._candidate:
             return None
         refusals, self._refusals = "; ".join(self._refusals), []
-        return HandshakeError(f"no MCP server was found at {self.config.endpoint} ({refusals})")
+        where = URL(self.config.endpoint).with_query(None)  # a query may hold a key
+        return HandshakeError(f"no MCP server was found at {where} ({refusals})")
 
 
 def _is_another_transport(error: MCPConnectionError) -> bool:

@@ -187,7 +187,14 @@ class MCPClient(ABC):
             drain: Seconds that calls in flight get to finish before they fail.
         """
         await self._caller.drain(drain)
+        await self._listener.close()
+        self._standing = None
         await self._connector.disconnect(for_good=False)
+
+    @property
+    def listening(self) -> bool:
+        """Somebody iterates over a subscription of this client."""
+        return self._listener.active
 
     def join_pool(
         self, admit: Callable[[], Awaitable[None]], released: Callable[[], None], idle: Callable[[], None]
@@ -203,7 +210,11 @@ class MCPClient(ABC):
         await self.connect(retry_count=1)
 
     async def __aenter__(self) -> Self:
-        await self._connect(3)
+        try:
+            await self._connect(3)
+        except BaseException:
+            await self.disconnect()
+            raise
         return self
 
     async def __aexit__(
@@ -233,8 +244,7 @@ class MCPClient(ABC):
                 await self._apply_logging_level(self._log_level, self._deadline(None))
             lists = list_changes(offers)
             if self._standing is None and self._tells_changes and self._stateless is not None and lists.to_filter():
-                self._standing = await self._listener.listen(lists, self._deadline(None))
-                self._standing.standing = True
+                self._standing = await self._listener.listen(lists, self._deadline(None), standing=True)
             await self._listener.restore()
         except MCPClientError as error:
             logger.debug("server %r: %s", self.name, error)
@@ -391,7 +401,7 @@ class MCPClient(ABC):
     async def _check_output(self, name: str, result: CallToolResult, deadline: float) -> None:
         """Hold a structured result against the tool's schema, which is asked for where it is not known yet."""
         strict = self._output_validation == "strict"
-        if name not in self._tools and result.structured_content is not None:
+        if result.structured_content is not None and self._tools.worth_listing(name):
             try:
                 await self._list_tools(deadline)
             except MCPClientError as error:

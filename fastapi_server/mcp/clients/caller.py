@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from fastapi_server.mcp.clients.channel import Channel, Request
 from fastapi_server.mcp.clients.connector import Connector
 from fastapi_server.mcp.clients.handlers import Handlers
-from fastapi_server.mcp.clients.hooks import HookRunner, RequestEvent
+from fastapi_server.mcp.clients.hooks import HookRunner, OutgoingCall, RequestEvent
 from fastapi_server.mcp.clients.inbox import Inbox, ProgressCallback
 from fastapi_server.mcp.errors import (
     BusyError,
@@ -241,13 +241,29 @@ class Caller:
         Raises:
             MCPClientError: It failed; one of its subclasses says how, and `delivery` what may have happened.
         """
+        if self._hooks.around is None:
+            return await self._call(method, params, deadline, options, None)
+        outgoing = self._hooks.outgoing(method, _target(params))
+        with self._hooks.around(outgoing):
+            outgoing.result = await self._call(method, params, deadline, options, outgoing)
+        return outgoing.result
+
+    async def _call(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None,
+        deadline: float,
+        options: CallOptions,
+        outgoing: OutgoingCall | None,
+    ) -> msgspec.Raw:
         started = time.monotonic()
         begun = self._begin(method, params)
         failure: BaseException | None = None
         patience: _Patience | None = None
         try:
             async with asyncio.timeout_at(deadline) as scope:
-                patience = _Patience(scope, deadline, options)
+                patience = _Patience(scope, deadline, options, outgoing)
+                self._connector.own_loop()  # not within the retries: misuse says nothing about the server
                 await self._slots.take()
                 try:
                     return await self._rounds(method, params, patience)
@@ -274,8 +290,7 @@ class Caller:
         if not self._hooks.watches_calls:
             return None
         self._calls += 1
-        target = (params or {}).get("name") or (params or {}).get("uri")
-        return self._hooks.began(self._calls, method, str(target) if target is not None else None)
+        return self._hooks.began(self._calls, method, _target(params))
 
     def _end(self, method: str, begun: RequestEvent | None, seconds: float, failure: BaseException | None) -> None:
         self._metrics.in_flight -= 1
@@ -325,24 +340,30 @@ class Caller:
         """One exchange that succeeds, after as many as the retry policy allows and the deadline leaves time for."""
         breaker, loop = self._connector.breaker, asyncio.get_running_loop()
         failure: MCPClientError | None = None
+        ticket = 0
         for tried in itertools.count(1):
             try:
-                breaker.check()
+                ticket = breaker.check()
                 channel = await self._connector.live_channel()
                 patience.sent = True
                 result = await self._exchange(channel, method, params, patience)
                 breaker.succeeded()
                 return result
-            except RPCError:
+            except RPCError as error:
                 breaker.succeeded()
+                self._connector.doubt(error)
                 raise
             except CircuitOpenError:
                 if failure is not None:  # it was this call that opened it
                     raise failure from failure.__cause__
                 raise
+            except asyncio.CancelledError:  # the deadline, too
+                breaker.abandoned()
+                raise
             except MCPClientError as error:
                 failure = error
-                self._connector.failed(error)
+                self._connector.failed(error, ticket)
+                self._connector.doubt(error)
                 repeatable = patience.options.repeatable or method in _REPEATABLE
                 wait = self._policy.wait_before_retry(error, tried, repeatable=repeatable)
                 if loop.time() + wait >= patience.deadline:
@@ -357,20 +378,34 @@ class Caller:
         connector, options = self._connector, patience.options
         request_id = patience.request_id = next(connector.request_ids)
         if not patience.wants_progress:
-            stamped = connector.era.stamp(params, options.meta)
-            request = Request(request_id, method, stamped, connector.era, options.headers)
-            return _result(await channel.exchange(request))
+            return _result(await channel.exchange(self._request(channel, method, params, patience, options.meta)))
         patience.renew()
         mailbox = self._inbox.expect_progress(request_id, options.progress or _ignore_progress, patience.renew)
         try:
-            stamped = connector.era.stamp(params, {**options.meta, "progressToken": request_id})
-            request = Request(request_id, method, stamped, connector.era, options.headers)
-            reply = await channel.exchange(request)
+            meta = {**options.meta, "progressToken": request_id}
+            reply = await channel.exchange(self._request(channel, method, params, patience, meta))
             await mailbox.flush()
         finally:
             self._inbox.forget_progress(request_id)
             await mailbox.close()
         return _result(reply)
+
+    def _request(
+        self,
+        channel: Channel,
+        method: str,
+        params: Mapping[str, Any] | None,
+        patience: "_Patience",
+        meta: Mapping[str, Any],
+    ) -> Request:
+        era, headers, outgoing = self._connector.era, patience.options.headers, patience.outgoing
+        if outgoing is not None:
+            outgoing.transport, outgoing.protocol_version = channel.transport, era.version
+            outgoing.request_id = patience.request_id
+            headers = {**outgoing.context, **headers}
+            if era.name is not EraName.BARE:
+                meta = {**outgoing.context, **meta}
+        return Request(patience.request_id, method, era.stamp(params, meta), era, headers)
 
 
 @dataclass(slots=True)
@@ -380,6 +415,7 @@ class _Patience:
     scope: asyncio.Timeout
     deadline: float
     options: CallOptions
+    outgoing: OutgoingCall | None = None
     request_id: int = 0
     sent: bool = False
 
@@ -392,6 +428,12 @@ class _Patience:
         if self.options.progress_timeout is not None and not self.scope.expired():
             now = asyncio.get_running_loop().time()
             self.scope.reschedule(min(self.deadline, now + self.options.progress_timeout))
+
+
+def _target(params: Mapping[str, Any] | None) -> str | None:
+    """What a request is about: a tool, a prompt, a resource."""
+    target = (params or {}).get("name") or (params or {}).get("uri")
+    return None if target is None else str(target)
 
 
 def _result(reply: Message) -> msgspec.Raw:

@@ -2,11 +2,14 @@
 
 import asyncio
 import copy
+import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
+
+from msgspec import UNSET
 
 from fastapi_server.mcp.errors import ClientClosedError, Delivery, MCPClientError, ProtocolError
 from fastapi_server.mcp.metrics import ClientMetrics
@@ -134,11 +137,13 @@ class Channel(ABC):
         await asyncio.shield(self._closing)
 
     async def _finish(self) -> None:
-        await self._shut()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            await self._shut()
+        finally:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` in a task that this channel owns."""
@@ -172,13 +177,18 @@ class Channel(ABC):
 
 
 class CorrelatingChannel(Channel):
-    """A channel on which all replies come back on one stream, in any order."""
+    """A channel on which all replies come back on one stream, in any order.
+
+    Attributes:
+        bare: The peer need not say `"jsonrpc": "2.0"`, nor which request it answers where there is but one.
+    """
 
     shared_stream = True
 
     def __init__(self, metrics: ClientMetrics) -> None:
         super().__init__(metrics)
         self._table: CorrelationTable[asyncio.Future[Message]] = CorrelationTable()
+        self.bare = False
         self._skipped = False
 
     @abstractmethod
@@ -217,7 +227,8 @@ class CorrelatingChannel(Channel):
         try:
             messages = jsonrpc.decode(data)
         except ProtocolError as error:
-            self._skip(data, error)
+            if not self._fail_unreadable(data, error):
+                self._skip(data, error)
             return
         for message in messages:
             if message.is_reply:
@@ -226,6 +237,9 @@ class CorrelatingChannel(Channel):
                 self.on_message(message, None)
 
     def _settle(self, reply: Message) -> None:
+        if reply.jsonrpc is UNSET and reply.id in {UNSET, None} and not self.bare:
+            self.metrics.unmatched_replies += 1  # a line of a log that merely looks like one
+            return
         coerced = self._table.counts.coerced
         waiter = self._table.take(reply)
         self.metrics.coerced_replies += self._table.counts.coerced - coerced
@@ -233,6 +247,21 @@ class CorrelatingChannel(Channel):
             self.metrics.unmatched_replies += 1
         elif not waiter.done():
             waiter.set_result(reply)
+
+    def _fail_unreadable(self, data: bytes, error: ProtocolError) -> bool:
+        """A reply that is nearly one (`NaN` in it, an error without a code) fails the call that waits for it."""
+        try:
+            loose = jsonrpc.as_object(json.loads(data))
+        except (ValueError, RecursionError):
+            return False
+        request_id = loose.get("id")
+        if not isinstance(request_id, int) or not loose.keys() & {"result", "error"}:
+            return False
+        waiter = self._table.take(Message(id=request_id))
+        if waiter is None or waiter.done():
+            return False
+        waiter.set_exception(ProtocolError(f"the reply cannot be read: {error.message}"))
+        return True
 
     def _skip(self, data: bytes, error: ProtocolError) -> None:
         self.metrics.skipped_messages += 1

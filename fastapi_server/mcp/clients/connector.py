@@ -16,14 +16,16 @@ from fastapi_server.mcp.errors import (
     ConnectTimeoutError,
     Delivery,
     HandshakeError,
+    HTTPStatusError,
     MCPClientError,
     MCPConnectionError,
     Phase,
     RateLimitError,
+    RPCError,
     SessionExpiredError,
 )
 from fastapi_server.mcp.metrics import ClientMetrics
-from fastapi_server.mcp.protocol.eras import BareEra, Era
+from fastapi_server.mcp.protocol.eras import BareEra, Era, EraName
 from fastapi_server.mcp.protocol.negotiation import Answer, Outcome
 from fastapi_server.mcp.resilience import CircuitBreaker, backoff_delays, is_passing, is_permanent
 
@@ -31,6 +33,7 @@ logger = logging.getLogger("fastapi_server.mcp")
 
 _LONGEST_RETRY_AFTER = 30.0
 _EAGER_ATTEMPTS = 5
+_DOUBTFUL_CODES = frozenset({RPCError.UNSUPPORTED_PROTOCOL_VERSION, RPCError.INVALID_REQUEST, -32000})
 
 
 class Connector:
@@ -83,6 +86,7 @@ class Connector:
         self.request_ids = itertools.count(1)
         self.report: Report = lambda _step, _answer: None
         self.breaker = CircuitBreaker(config.breaker_threshold, config.breaker_reset / 1000, metrics.clock)
+        metrics.breaker = lambda: self.breaker.state
         self.when_up: Callable[[], Awaitable[None]] | None = None
         self.when_failed: Callable[[MCPClientError], None] = lambda _error: None
         self.admit: Callable[[], Awaitable[None]] | None = None
@@ -103,6 +107,7 @@ class Connector:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._attempt: asyncio.Task[None] | None = None
+        self._disconnecting: asyncio.Task[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
         self._after: asyncio.Task[None] | None = None
 
@@ -116,7 +121,7 @@ class Connector:
         Raises:
             MCPConnectionError: There is none and none can be opened.
         """
-        self._own_loop()
+        self.own_loop()
         channel = self.channel
         if channel is not None and self.state is ConnectionState.CONNECTED and channel.lost is None:
             return channel
@@ -127,7 +132,7 @@ class Connector:
             raise ClientClosedError("the client was closed meanwhile", delivery=Delivery.NOT_SENT)
         return self.channel
 
-    def _own_loop(self) -> None:
+    def own_loop(self) -> None:
         """Sockets and pipes belong to the event loop that opened them; so does the client, until it is closed.
 
         Raises:
@@ -155,7 +160,7 @@ class Connector:
 
     def _abandon(self) -> None:
         """The loop that had the channel is gone, and the channel with it: nothing is left to be awaited."""
-        self.channel = self._attempt = self._retiring = self._after = None
+        self.channel = self._attempt = self._retiring = self._after = self._disconnecting = None
         self._metrics.connected_at = None
         self.state = ConnectionState.DISCONNECTED
 
@@ -165,7 +170,9 @@ class Connector:
         Raises:
             MCPConnectionError: What the last attempt failed with.
         """
-        self._own_loop()
+        self.own_loop()
+        if self._disconnecting is not None:
+            await asyncio.shield(self._disconnecting)
         self._closed = False
         if self._attempt is None:
             if self.state is ConnectionState.CONNECTED:
@@ -199,22 +206,56 @@ class Connector:
         Args:
             for_good: Refuse calls until `connect`; otherwise the next call opens another channel.
         """
+        self.own_loop()
         self._closed = True
-        self._own_loop()
-        for task in (self._attempt, self._after):
-            if task is not None and task is not asyncio.current_task():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-        if self._retiring is not None:
-            await asyncio.shield(self._retiring)
-        await self._release()
-        await self._inbox.close()
-        self.channel = None
-        self._metrics.connected_at = None
-        if self.state is not ConnectionState.DISCONNECTED:
-            self._move(ConnectionState.DISCONNECTED)
+        if self._disconnecting is None:
+            self._disconnecting = asyncio.get_running_loop().create_task(self._tear_down())
+        await asyncio.shield(self._disconnecting)
         self._closed = for_good
-        self.released()
+
+    async def _tear_down(self) -> None:
+        try:
+            tasks = [task for task in (self._attempt, self._after) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._retiring is not None:
+                await asyncio.shield(self._retiring)
+            await self._let_go()
+            await self._inbox.close()
+        finally:
+            self.channel = None
+            self._metrics.connected_at = None
+            if self.state is not ConnectionState.DISCONNECTED:
+                self._move(ConnectionState.DISCONNECTED)
+            self._disconnecting = None
+            self.released()
+
+    async def _let_go(self) -> None:
+        """Close the channel; what a transport raises then is logged, because there is nothing left to be done."""
+        try:
+            await self._release()
+        except Exception:
+            logger.exception("server %r: closing the channel failed", self._name)
+
+    def doubt(self, error: MCPClientError) -> None:
+        """A server that was found to be stateless refuses to be spoken to so: it may have been replaced. Ask again.
+
+        (2026-07-28, basic/versioning: re-probe if the cached assumption later fails.)
+        """
+        if self.era.name is not EraName.STATELESS or self._config.protocol_version is not None:
+            return
+        match error:
+            case RPCError(code=code) if code in _DOUBTFUL_CODES:
+                pass
+            case HTTPStatusError(status=400 | 404 | 405):
+                pass
+            case _:
+                return
+        self._known_version = None
+        self.declare_lost(
+            MCPConnectionError(f"the server no longer speaks revision {self.era.version}: {error.message}")
+        )
 
     def declare_lost(self, error: MCPClientError) -> None:
         """The channel looks alive but does not answer: have it replaced."""
@@ -224,6 +265,15 @@ class Connector:
     # Bringing up.
 
     async def _bring_up(self, attempts: int) -> None:
+        try:
+            await self._try_to_bring_up(attempts)
+        except asyncio.CancelledError:
+            raise ClientClosedError("the client was closed while connecting", delivery=Delivery.NOT_SENT) from None
+        finally:
+            if self.state in {ConnectionState.CONNECTING, ConnectionState.RECONNECTING}:
+                self._move(ConnectionState.ERROR)
+
+    async def _try_to_bring_up(self, attempts: int) -> None:
         if self._retiring is not None:
             await asyncio.shield(self._retiring)
         if self.admit is not None:
@@ -242,19 +292,14 @@ class Connector:
                 if isinstance(error, RateLimitError) and error.retry_after is not None:
                     delay = max(delay, min(error.retry_after, _LONGEST_RETRY_AFTER))
                 logger.info("server %r: %s; trying again in %.1f s", self._name, error.message, delay)
-            except asyncio.CancelledError:
-                raise ClientClosedError("the client was closed while connecting") from None
             else:
                 return
-            try:
-                await asyncio.sleep(delay)
-            except asyncio.CancelledError:
-                raise ClientClosedError("the client was closed while connecting") from None
+            await asyncio.sleep(delay)
 
-    def failed(self, error: MCPClientError) -> None:
+    def failed(self, error: MCPClientError, ticket: int) -> None:
         """Have the breaker know that an exchange failed; what took the whole channel with it is counted once, there."""
         if is_passing(error) and self.channel is not None and self.channel.lost is None:
-            self.breaker.failed()
+            self.breaker.failed(ticket)
         else:
             self.breaker.abandoned()
 
@@ -266,6 +311,7 @@ class Connector:
         self._metrics.errors_by_type[type(error).__name__] += 1
         self._move(ConnectionState.ERROR)
         self.when_failed(error)
+        self.released()
 
     async def _one_attempt(self) -> None:
         seconds = self._config.timeout / 1000
@@ -273,12 +319,12 @@ class Connector:
             async with asyncio.timeout(seconds):
                 await self._open_and_agree()
         except TimeoutError as error:
-            await self._release()
+            await self._let_go()
             if isinstance(error, MCPClientError):
                 raise
             raise ConnectTimeoutError(f"no connection within {seconds:g} s (config: timeout)") from None
         except BaseException:
-            await self._release()
+            await self._let_go()
             raise
 
     async def _open_and_agree(self) -> None:
@@ -287,11 +333,12 @@ class Connector:
                 agreement = await self._agree()
                 break
             except MCPConnectionError as error:
-                self._known_version = None
+                if is_permanent(error):
+                    self._known_version = None
                 final = self._next_transport(error)
                 if final is not None:
                     raise final from error.__cause__
-                await self._release()
+                await self._let_go()
         if agreement.channel.lost is not None:
             raise fresh(agreement.channel.lost, Delivery.NOT_SENT)
         self.era = agreement.era
@@ -323,7 +370,7 @@ class Connector:
         return channel
 
     async def _reopen(self) -> Channel:
-        await self._release()
+        await self._let_go()
         self.channel = await self._open()
         return self.channel
 
@@ -332,6 +379,7 @@ class Connector:
         self._metrics.connections += 1
         self._metrics.connected_at = self._metrics.clock()
         self.last_error = None
+        self.breaker.reconnected()
         self._move(ConnectionState.CONNECTED)
         channel.begin_session(self.era)
         if self.when_up is not None:
@@ -354,7 +402,7 @@ class Connector:
             if self._after is not None:
                 self._after.cancel()
             await self._inbox.drop_channel()
-            await self._release()
+            await self._let_go()
         finally:
             self._retiring = None
         if not self._closed and self._attempt is None and (self._config.reconnect == "eager" or self.wanted()):

@@ -1,8 +1,11 @@
 """Watching clients: one frozen record for each thing that happens."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import TypeAlias
+
+import msgspec
 
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.clients.mailbox import Mailbox
@@ -75,10 +78,39 @@ class StateEvent:
     error: MCPClientError | None
 
 
+@dataclass(slots=True)
+class OutgoingCall:
+    """A call, as whoever stands around it sees it.
+
+    Attributes:
+        server: Name of the server.
+        principal: On whose behalf.
+        method: Of the protocol.
+        target: Name of the tool or prompt, or URI of the resource; `None` for other methods.
+        context: Set on the way in: goes with every request of the call, into `_meta` (not to a bare JSON-RPC peer,
+            which has none) and as HTTP headers. What the caller or the configuration set by the same name stands.
+        transport: Known once a request is sent, like the next two, which are those of the last one.
+        protocol_version: Empty for a bare JSON-RPC peer.
+        request_id: Of JSON-RPC.
+        result: Of a call that succeeded, as it came.
+    """
+
+    server: str
+    principal: str | None
+    method: str
+    target: str | None
+    context: Mapping[str, str] = field(default_factory=dict[str, str])
+    transport: str | None = None
+    protocol_version: str | None = None
+    request_id: int | None = None
+    result: msgspec.Raw | None = None
+
+
 RequestHook: TypeAlias = Callable[[RequestEvent], Awaitable[None] | None]
 ResponseHook: TypeAlias = Callable[[ResponseEvent], Awaitable[None] | None]
 ErrorHook: TypeAlias = Callable[[ErrorEvent], Awaitable[None] | None]
 StateHook: TypeAlias = Callable[[StateEvent], Awaitable[None] | None]
+Around: TypeAlias = Callable[[OutgoingCall], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -92,12 +124,15 @@ class Hooks:
         on_response: A call has its result.
         on_error: A call fails, or is given up.
         on_state_change: A client connects, loses its channel, or is closed.
+        around: A block that each call runs inside of, in the caller's own task: for spans and the context that travels
+            with them. Unlike the others it is part of the call: what it raises, the caller gets.
     """
 
     on_request: RequestHook | None = None
     on_response: ResponseHook | None = None
     on_error: ErrorHook | None = None
     on_state_change: StateHook | None = None
+    around: Around | None = None
 
 
 class HookRunner:
@@ -108,7 +143,12 @@ class HookRunner:
         self._principal = principal
         self._hooks = hooks
         self._mailbox = Mailbox()
+        self.around = hooks.around
         self.watches_calls = any((hooks.on_request, hooks.on_response, hooks.on_error))
+
+    def outgoing(self, method: str, target: str | None) -> OutgoingCall:
+        """A call, for `around`."""
+        return OutgoingCall(self._server, self._principal, method, target)
 
     def began(self, call: int, method: str, target: str | None) -> RequestEvent:
         """A call begins; the event is for `ended`."""

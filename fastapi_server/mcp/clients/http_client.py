@@ -32,12 +32,14 @@ _POST = {"Content-Type": "application/json", "Accept": "application/json, text/e
 _GET = {"Accept": "text/event-stream"}
 _SESSION = "Mcp-Session-Id"
 _EVENT_STREAM = "text/event-stream"
+_BUSY = frozenset({429, 500, 502, 503, 504})
 
 _STREAM_ATTEMPTS = 5
 _RETRY_SECONDS = 1.0
 _LEAST_RETRY_SECONDS = 0.1
 _DELETE_SECONDS = 2.0
 _LINGER_SECONDS = 0.1
+_MOST_LINGERS = 3
 
 
 class StreamableHTTPChannel(Channel):
@@ -53,7 +55,7 @@ class StreamableHTTPChannel(Channel):
         self._session: dict[str, str] = {}
         self._version: dict[str, str] = {}
         self._in_flight: set[asyncio.Timeout] = set()
-        self._streams_linger = False
+        self._lingered = 0
         self._skipped = False
 
     @property
@@ -177,16 +179,19 @@ class StreamableHTTPChannel(Channel):
     async def _read_to_end(self, response: aiohttp.ClientResponse) -> None:
         """Read what follows the reply, which should be nothing but the end: only then is the connection used again.
 
-        A server that leaves its streams open is given a moment once, and none after that.
+        A server that leaves its streams open is given a moment three times in a row, and none after that.
         """
-        if response.content.at_eof() or self._streams_linger:
+        if response.content.at_eof():
+            self._lingered = 0
+        if response.content.at_eof() or self._lingered == _MOST_LINGERS:
             return
         try:
             async with asyncio.timeout(_LINGER_SECONDS):
                 while await response.content.readany():
                     pass
+            self._lingered = 0
         except TimeoutError:
-            self._streams_linger = True
+            self._lingered += 1
         except (aiohttp.ClientError, OSError):
             pass  # the reply is here; the connection is not needed
 
@@ -194,7 +199,8 @@ class StreamableHTTPChannel(Channel):
         """Ask for the rest of a stream that ended early (2025-11-25, "Resumability and Redelivery")."""
         if not parser.last_event_id or request.era.name is not EraName.HANDSHAKE:
             raise MCPConnectionError(f"the event stream ended before the result of {request.method}")
-        for _ in range(_STREAM_ATTEMPTS):
+        fruitless = 0
+        while fruitless < _STREAM_ATTEMPTS:
             await asyncio.sleep(_RETRY_SECONDS if parser.retry is None else parser.retry)
             headers = {
                 **_GET,
@@ -202,20 +208,28 @@ class StreamableHTTPChannel(Channel):
                 **request.era.headers("", None),
                 "Last-Event-ID": parser.last_event_id,
             }
-            parser = parser.successor()
-            response = await self._origin.send("GET", self._origin.url, headers)
-            async with response:
-                if response.status >= 300 or response.content_type != _EVENT_STREAM:
-                    refusal = await self._origin.refusal(response)
+            known, parser = parser.last_event_id, parser.successor()
+            try:
+                reply = await self._rest_of_stream(request, parser, headers)
+            except MCPConnectionError as error:
+                if isinstance(error, HTTPStatusError) and error.status not in _BUSY:
                     raise MCPConnectionError(
-                        f"the event stream ended before the result, and could not be resumed: {refusal.message}"
-                    )
-                reply = await self._reply_from(response, request, parser)
+                        f"the event stream ended before the result, and could not be resumed: {error.message}"
+                    ) from error
+                reply = None  # the server is busy or away: it may be back for the next try
             if reply is not None:
                 return reply
+            fruitless = 0 if parser.last_event_id != known else fruitless + 1
         raise MCPConnectionError(
-            f"the event stream of {request.method} broke {_STREAM_ATTEMPTS} times without a result"
+            f"the event stream of {request.method} broke {_STREAM_ATTEMPTS} times in a row without anything new"
         )
+
+    async def _rest_of_stream(self, request: Request, parser: EventParser, headers: dict[str, str]) -> Message | None:
+        response = await self._origin.send("GET", self._origin.url, headers)
+        async with response:
+            if response.status >= 300 or response.content_type != _EVENT_STREAM:
+                raise await self._origin.refusal(response)
+            return await self._reply_from(response, request, parser)
 
     # Refusals.
 
@@ -267,6 +281,8 @@ class StreamableHTTPChannel(Channel):
                     headers["Last-Event-ID"] = parser.last_event_id
                 response = await self._origin.send("GET", self._origin.url, headers)
                 async with response:
+                    if response.status in _BUSY:
+                        raise await self._origin.refusal(response)
                     if response.status != 200 or response.content_type != _EVENT_STREAM:
                         return
                     heard = await self._hear(response, parser)
@@ -284,10 +300,10 @@ class StreamableHTTPChannel(Channel):
     async def _hear(self, response: aiohttp.ClientResponse, parser: EventParser) -> bool:
         heard = False
         while chunk := await response.content.readany():
+            heard = True  # a comment shows that the server is there
             for event in parser.feed(chunk):
                 if event.event != "message" or not event.data:
                     continue
-                heard = True
                 for message in self._decoded(event.data):
                     if message.is_reply:
                         self.metrics.unmatched_replies += 1

@@ -1,6 +1,7 @@
 """One server's HTTP origin: the connections to it, the headers and cookies it gets, and what its refusals mean."""
 
 import asyncio
+import collections
 import datetime as dt
 import email.utils
 import functools
@@ -29,6 +30,7 @@ _MAX_REDIRECTS = 5
 _BODY_SHOWN = 500
 _BODY_READ = 64 * 1024
 _SHORTEST_SECRET = 6
+_PROVIDED_KEPT = 64
 
 
 class HTTPOrigin:
@@ -57,6 +59,7 @@ class HTTPOrigin:
         if api_key is not None:
             self._headers.setdefault("Authorization", f"Bearer {api_key}")
         self._secrets = {*self._headers.values(), api_key or ""}
+        self._provided: collections.deque[str] = collections.deque(maxlen=_PROVIDED_KEPT)
         self._session = aiohttp.ClientSession(
             # A limit would let long streams starve the replies to them.
             connector=aiohttp.TCPConnector(limit=0, ssl=True if config.ca_file is None else _trusting(config.ca_file)),
@@ -98,15 +101,22 @@ class HTTPOrigin:
                     f"the callable that provides the headers failed: {type(error).__name__}: {error}",
                     delivery=Delivery.NOT_SENT,
                 ) from error
-            self._secrets = set(provided.values())
+            self._provided.extend(provided.values())
             merged.update(provided)
         merged.update(headers)
         return merged
 
     def _redirected(self, method: str, url: URL, response: aiohttp.ClientResponse) -> URL:
-        target = url.join(URL(response.headers["Location"]))
-        if target.origin() != self.url.origin():
-            reason = f"redirects to another origin, {target.origin()}; if that is the server meant, configure it"
+        location = response.headers["Location"]
+        try:
+            target = url.join(URL(location))
+            origin = target.origin()
+        except ValueError:
+            target, origin = url, None
+        if origin is None:
+            reason = f"redirects to what is no URL of a server: {location!r}"
+        elif origin != self.url.origin():
+            reason = f"redirects to another origin, {origin}; if that is the server meant, configure it"
         elif method == "POST" and response.status not in _SAME_METHOD:
             reason = "redirects a POST in a way that would turn it into a GET"
         else:
@@ -184,7 +194,7 @@ class HTTPOrigin:
 
     def redacted(self, text: str) -> str:
         """`text` without any credential of ours that the server may have echoed."""
-        for secret in sorted(self._secrets, key=len, reverse=True):
+        for secret in sorted({*self._secrets, *self._provided}, key=len, reverse=True):
             if len(secret) >= _SHORTEST_SECRET:
                 text = text.replace(secret, "***").replace(secret.removeprefix("Bearer "), "***")
         return text
@@ -218,4 +228,6 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
         when = email.utils.parsedate_to_datetime(value)
     except ValueError:
         return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=dt.UTC)
     return max(0.0, (when - dt.datetime.now(dt.UTC)).total_seconds())

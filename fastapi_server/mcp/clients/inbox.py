@@ -23,6 +23,7 @@ ProgressCallback: TypeAlias = Callable[[float, float | None, str | None], Awaita
 """Told `(progress, total, message)`."""
 
 _LONGEST_ID = 20
+_MOST_QUESTIONS = 1_000
 _SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
 
 
@@ -179,6 +180,11 @@ class Inbox:
     def _question(self, message: Message, call: int | None) -> None:
         request_id = message.id
         if not isinstance(request_id, (int, str)) or not isinstance(message.method, str):
+            return
+        if len(self._answering) == _MOST_QUESTIONS or request_id in self._answering:
+            logger.warning(
+                "server %r: %s is dropped: too many questions, or one id twice", self._server, message.method
+            )
             return
         work = self._answer(request_id, message.method, message.params_as(), call)
         task = asyncio.get_running_loop().create_task(work)

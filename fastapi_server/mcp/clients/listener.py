@@ -19,6 +19,7 @@ logger = logging.getLogger("fastapi_server.mcp")
 _UNSUBSCRIBE_SECONDS = 5.0
 _SUBSCRIBE_SECONDS = 30.0
 _STREAM_ATTEMPTS = 5
+_STANDING_SECONDS = 30.0
 
 
 class Listener:
@@ -30,9 +31,9 @@ class Listener:
         self._inbox = inbox
         self._in_session: dict[int, Subscription] = {}
         self._uris: dict[str, int] = {}
-        self._streams: set[asyncio.Task[None]] = set()
+        self._streams: dict[asyncio.Task[None], Subscription] = {}
 
-    async def listen(self, interest: Interest, deadline: float) -> Subscription:
+    async def listen(self, interest: Interest, deadline: float, *, standing: bool = False) -> Subscription:
         """Ask for changes; returns when the server has agreed.
 
         Raises:
@@ -42,12 +43,17 @@ class Listener:
         try:
             async with asyncio.timeout_at(deadline):
                 if self._connector.era.name is EraName.STATELESS:
-                    return await self._stream(interest)
+                    return await self._stream(interest, standing)
                 return await self._session(interest, deadline)
         except MCPClientError:
             raise
         except TimeoutError:
             raise CallTimeoutError("the server did not acknowledge the subscription in time") from None
+
+    @property
+    def active(self) -> bool:
+        """Somebody iterates over changes."""
+        return bool(self._in_session) or any(not subscription.standing for subscription in self._streams.values())
 
     @property
     def wanted(self) -> bool:
@@ -88,12 +94,12 @@ class Listener:
 
     # The stateless era.
 
-    async def _stream(self, interest: Interest) -> Subscription:
+    async def _stream(self, interest: Interest, standing: bool) -> Subscription:
         """`subscriptions/listen`, a request that stays open (2026-07-28, basic/patterns/subscriptions)."""
-        subscription = Subscription(interest)
+        subscription = Subscription(interest, standing=standing)
         stream = asyncio.get_running_loop().create_task(self._hold(subscription))
-        self._streams.add(stream)
-        stream.add_done_callback(self._streams.discard)
+        self._streams[stream] = subscription
+        stream.add_done_callback(lambda done: self._streams.pop(done, None))
 
         async def end() -> None:
             stream.cancel()
@@ -112,12 +118,17 @@ class Listener:
         delays = backoff_delays(_STREAM_ATTEMPTS)
         try:
             while True:
+                before = subscription.acknowledgements
                 try:
                     with self._caller.locating():
                         await self._held(subscription)
-                    break
+                    if not subscription.standing:
+                        break
+                    delay = next(delays, _STANDING_SECONDS)  # it is there for as long as the client is
                 except MCPClientError as error:
-                    delay = next(delays, None)
+                    if subscription.acknowledgements > before:
+                        delays = backoff_delays(_STREAM_ATTEMPTS)
+                    delay = next(delays, _STANDING_SECONDS if subscription.standing else None)
                     if delay is None or not is_passing(error):
                         subscription.finish(error)
                         break

@@ -10,19 +10,31 @@ from typing import Any
 logger = logging.getLogger("fastapi_server.mcp")
 
 
+_MOST_WAITING = 100_000
+
+
 class Mailbox:
     """Plain functions are called at once; coroutines one after the other, in a task that lives while there are any.
 
-    What a callback raises is logged and harmless.
+    What a callback raises is logged and harmless. Behind a slow one at most 100,000 wait; then the oldest is dropped.
+
+    Attributes:
+        dropped: How many were.
     """
 
     def __init__(self) -> None:
         self._waiting: collections.deque[tuple[Callable[..., Any], tuple[Any, ...]]] = collections.deque()
         self._task: asyncio.Task[None] | None = None
+        self.dropped = 0
 
     def post(self, callback: Callable[..., Awaitable[None] | None], *args: Any) -> None:
         """Have `callback(*args)` run after everything posted before."""
         if self._task is not None:
+            if len(self._waiting) == _MOST_WAITING:
+                self._waiting.popleft()
+                self.dropped += 1
+                if self.dropped == 1:
+                    logger.warning("a callback is too slow for what it is told: the oldest is dropped")
             self._waiting.append((callback, args))
             return
         outcome = _called(callback, args)

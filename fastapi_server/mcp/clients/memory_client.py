@@ -113,16 +113,17 @@ class InProcessChannel(MemoryChannel):
         self._outgoing: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     async def _open(self) -> None:
-        self._spawn(self._serve())
-        await self._outgoing
-
-    async def _serve(self) -> None:
         from mcp.shared.memory import create_client_server_memory_streams  # noqa: PLC0415 - an extra
 
+        self._spawn(self._serve(create_client_server_memory_streams))
+        await self._outgoing
+
+    async def _serve(self, create_client_server_memory_streams: Any) -> None:
         async with create_client_server_memory_streams() as ((incoming, outgoing), (reading, writing)):
             self._outgoing.set_result(outgoing)
             self._spawn(self._pump(incoming))
             await self._server.run(reading, writing, self._server.create_initialization_options())
+        self._lose(MCPConnectionError("the server in this process ended"))
 
     async def _pump(self, incoming: Any) -> None:
         async for session_message in incoming:

@@ -6,11 +6,18 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from fastapi_server.mcp.clients.channel import CorrelatingChannel
+from fastapi_server.mcp.clients.channel import CorrelatingChannel, fresh
 from fastapi_server.mcp.clients.http_origin import HTTPOrigin
 from fastapi_server.mcp.clients.remote_client import RemoteMCPClient
 from fastapi_server.mcp.config import HTTPConfig, SSEConfig
-from fastapi_server.mcp.errors import Delivery, MCPClientError, MCPConnectionError, ProtocolError, RPCError
+from fastapi_server.mcp.errors import (
+    Delivery,
+    HTTPStatusError,
+    MCPClientError,
+    MCPConnectionError,
+    ProtocolError,
+    RPCError,
+)
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol.jsonrpc import ErrorObject, Message
 from fastapi_server.mcp.protocol.sse import Event, EventParser
@@ -74,15 +81,24 @@ class SSEChannel(CorrelatingChannel):
             return
         try:
             url = self._origin.url.join(URL(location))
+            origin = url.origin()
         except ValueError as error:
             raise ProtocolError(f"the server named an endpoint that is no URL: {location!r}") from error
-        if url.origin() != self._origin.url.origin():
-            raise ProtocolError(f"the server named an endpoint on another origin, {url.origin()}; it is not used")
+        if origin != self._origin.url.origin():
+            raise ProtocolError(f"the server named an endpoint on another origin, {origin}; it is not used")
         self._post_url.set_result(url)
 
     async def _send(self, data: bytes) -> None:
         self.metrics.bytes_sent += len(data)
-        response = await self._origin.send("POST", await self._post_url, _POST, data)
+        try:
+            await self._post(await self._post_url, data)
+        except MCPConnectionError as error:
+            if self._lost is None or isinstance(error, HTTPStatusError):
+                raise
+            raise fresh(self._lost, error.delivery) from None  # the POST broke because the channel was closed
+
+    async def _post(self, url: URL, data: bytes) -> None:
+        response = await self._origin.send("POST", url, _POST, data)
         async with response:
             if response.status >= 300:
                 raise await self._origin.refusal(response)

@@ -4,7 +4,9 @@ import asyncio
 import collections
 import contextlib
 import logging
+import re
 import signal
+from collections.abc import Mapping
 from typing import IO, Any, cast
 
 from fastapi_server.mcp.clients.base_client import MCPClient
@@ -25,6 +27,8 @@ from fastapi_server.mcp.protocol.framing import LineFramer
 _STDERR_KEPT = 8 * 1024
 _STDERR_SHOWN = 2_000
 _END_SECONDS = 0.8
+_SHORTEST_SECRET = 6
+_SECRET_NAME = re.compile(r"key|token|secret|pass|auth|cred", re.IGNORECASE)
 
 _GROUP: dict[str, Any] = GROUP_OPTIONS
 
@@ -55,7 +59,8 @@ class StderrTail:
         while self._size - len(self._chunks[0]) >= _STDERR_KEPT:
             self._size -= len(self._chunks.popleft())
         if self._file is not None:
-            self._file.write(data)
+            with contextlib.suppress(OSError):  # a full disk is no reason to stop draining
+                self._file.write(data)
         if self._log:
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
@@ -81,9 +86,12 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
         self._config = config
         self._framer = LineFramer(config.max_message_bytes)
         self._stderr = StderrTail(config)
+        self.bare = not config.handshake
         self._ending = False
         self._exited = asyncio.Event()
         self._output_ended = asyncio.Event()
+        self._errors_ended = asyncio.Event()
+        self._over = asyncio.Event()
         self._pipes_closed = asyncio.Event()
         self._writable: asyncio.Future[None] | None = None
         self._process: asyncio.SubprocessTransport | None = None
@@ -128,7 +136,9 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         if fd == 1:
             self._output_ended.set()
-        if fd != 2:
+        if fd == 2:
+            self._errors_ended.set()
+        else:
             self._end()
 
     def process_exited(self) -> None:
@@ -160,9 +170,10 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
             async with asyncio.timeout(_END_SECONDS):
                 await self._exited.wait()
                 await self._output_ended.wait()
-        self._lose(self._end_error(Delivery.UNKNOWN))
+                await self._errors_ended.wait()
+        self._lose(self._end_error())
 
-    def _end_error(self, delivery: Delivery) -> ProcessExitedError:
+    def _end_error(self) -> ProcessExitedError:
         code = self._process.get_returncode() if self._process else None
         if code is None:
             what = "the process closed its standard input or output, but lives on"
@@ -170,9 +181,9 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
             what = f"the process was killed by {_signal_name(-code)}"
         else:
             what = f"the process exited with code {code}"
-        stderr = self._stderr.text()
+        stderr = _redacted(self._stderr.text(), self._config.env)
         shown = f"; its stderr ends:\n{stderr}" if stderr else "; it wrote nothing to stderr"
-        return ProcessExitedError(f"{what}{shown}", exit_code=code, stderr=stderr, delivery=delivery)
+        return ProcessExitedError(f"{what}{shown}", exit_code=code, stderr=stderr)
 
     # The channel.
 
@@ -183,12 +194,16 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
     async def _send(self, data: bytes) -> None:
         self._raise_if_lost()
         if self._stdin is None or self._stdin.is_closing():
-            raise self._end_error(Delivery.NOT_SENT)
+            self._end()
+            await self._over.wait()
+            self._raise_if_lost()
+            return
         self.metrics.bytes_sent += len(data)
         self._stdin.write(data + b"\n")
 
     def _lose(self, error: MCPClientError, *, notify: bool = True) -> None:
         super()._lose(error, notify=notify)
+        self._over.set()
         self._resume()
 
     async def _shut(self) -> None:
@@ -202,6 +217,14 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
                 async with asyncio.timeout(step):
                     await self._pipes_closed.wait()
         self._stderr.close()
+
+
+def _redacted(text: str, env: Mapping[str, str]) -> str:
+    """`text` without the values of variables that are secrets by their names."""
+    for name, value in env.items():
+        if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name):
+            text = text.replace(value, "***")
+    return text
 
 
 def _signal_name(number: int) -> str:

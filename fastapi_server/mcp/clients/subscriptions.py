@@ -92,12 +92,14 @@ class Subscription:
         interest: What was asked for.
         honoured: What the server agreed to: a `SubscriptionFilter` in wire form.
         acknowledged: Done when it has.
+        acknowledgements: How often it has: once for each connection that carried it.
         standing: It is there for the client's `list_changed` handler.
     """
 
-    def __init__(self, interest: Interest) -> None:
+    def __init__(self, interest: Interest, *, standing: bool = False) -> None:
         self.interest = interest
-        self.standing = False
+        self.standing = standing
+        self.acknowledgements = 0
         self.honoured: dict[str, Any] = interest.to_filter()
         self.acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._end: Callable[[], Awaitable[None]] | None = None
@@ -124,6 +126,7 @@ class Subscription:
     def acknowledge(self, honoured: dict[str, Any]) -> None:
         """The server has agreed."""
         self.honoured = honoured
+        self.acknowledgements += 1
         if not self.acknowledged.done():
             self.acknowledged.set_result(None)
         else:

@@ -15,6 +15,9 @@ from fastapi_server.mcp.protocol.headers import ParamHeaders, mirror_arguments, 
 logger = logging.getLogger("fastapi_server.mcp")
 
 
+_MOST_UNLISTED = 1_000
+
+
 @dataclass
 class KnownTool:
     """One tool, with its schema compiled when a result first asks for it."""
@@ -34,6 +37,7 @@ class ToolBook:
     def __init__(self, server: str) -> None:
         self._server = server
         self._tools: dict[str, KnownTool] = {}
+        self._unlisted: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
         return name in self._tools
@@ -54,7 +58,7 @@ class ToolBook:
                 logger.warning("server %r: tool %r is left out: %s", self._server, tool.name, error.message)
                 continue
             previous = self._tools.get(tool.name)
-            unchanged = previous is not None and previous.tool == tool
+            unchanged = previous is not None and previous.tool == tool and previous.headers == headers
             known[tool.name] = previous if previous is not None and unchanged else KnownTool(tool, headers)
         usable = [tool for tool in tools if tool.name in known]
         self._tools = known
@@ -63,6 +67,14 @@ class ToolBook:
     def forget(self) -> None:
         """The tools may have changed."""
         self._tools = {}
+        self._unlisted.clear()
+
+    def worth_listing(self, name: str) -> bool:
+        """Whether to list the tools would tell more of this one: once for each name that the list lacks."""
+        if name in self._tools or name in self._unlisted or len(self._unlisted) >= _MOST_UNLISTED:
+            return False
+        self._unlisted.add(name)
+        return True
 
     def headers(self, name: str, arguments: Mapping[str, Any]) -> dict[str, str]:
         """The `Mcp-Param-*` headers for a call; none for a tool not listed yet."""

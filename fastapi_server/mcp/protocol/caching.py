@@ -55,8 +55,8 @@ class ListCache:
 
     def drop(self, notice: str) -> None:
         """Forget what the notification `notice` makes stale."""
-        self._generation += 1
         for method in DROPPED_BY.get(notice, ()):
+            self._generation += 1
             self._entries.pop(method, None)
 
     def clear(self) -> None:

@@ -75,7 +75,19 @@ def decode_value(raw: Raw) -> Any:
         raise ProtocolError(f"the payload of a message is not JSON: {error}") from error
 
 
+_BOM = b"\xef\xbb\xbf"
+"""Some servers write it, though they must not; readers may pass over it (RFC 8259, 8.1)."""
 _DECODER: msgspec.json.Decoder[Message | list[Message]] = msgspec.json.Decoder(Message | list[Message])
+
+
+def _decode(data: bytes | bytearray | memoryview) -> Message | list[Message]:
+    try:
+        return _DECODER.decode(data)
+    except UnicodeDecodeError:  # in an error's text a replaced letter is better than a call without an answer
+        message = _DECODER.decode(bytes(data).decode("utf-8", "replace"))
+        if isinstance(message, Message) and isinstance(message.error, ErrorObject) and isinstance(message.id, int):
+            return message
+        raise
 
 
 def decode(data: bytes | bytearray | memoryview) -> list[Message]:
@@ -85,7 +97,7 @@ def decode(data: bytes | bytearray | memoryview) -> list[Message]:
         ProtocolError: It is not JSON, or not JSON-RPC.
     """
     try:
-        decoded = _DECODER.decode(data)
+        decoded = _decode(data if data[:3] != _BOM else data[3:])
     except MALFORMED as error:
         raise ProtocolError(f"not a JSON-RPC message: {error}") from error
     messages = decoded if isinstance(decoded, list) else [decoded]
