@@ -41,6 +41,7 @@ from fastapi_server.mcp import (
     ServerInfo,
     StdioConfig,
     ToolResult,
+    testing,
 )
 from fastapi_server.mcp.cli import arguments, ask, content, detect, overview, render, target
 from fastapi_server.mcp.cli.app import app
@@ -48,11 +49,11 @@ from fastapi_server.mcp.cli.run import Status, status_of
 from fastapi_server.mcp.cli.target import Options
 from fastapi_server.mcp.clients.handshake import Probe
 from fastapi_server.mcp.protocol.negotiation import Answer, Discover, Initialize, Outcome
-from tests.servers.http_peer import Seen, http_peer
+from fastapi_server.mcp.testing.http_peer import Seen, http_peer
 from tests.test_demo import processes_at_home_in
 
 PROGRAM = [sys.executable, "-m", "fastapi_server.mcp"]
-PEER = str(Path(__file__).parent / "servers" / "stdio_peer.py")
+PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
 NOWHERE = "http://127.0.0.1:9/mcp"
 
 Capture = pytest.CaptureFixture[str]

@@ -21,6 +21,7 @@ LAYERS: list[set[str]] = [
     {"client_factory"},
     {"exporters"},
     {""},  # the public names
+    {"testing"},
     {"demo", "sync"},
     {"cli"},
     {"__main__"},

@@ -23,10 +23,11 @@ from fastapi_server.mcp import (
     SSEMCPClient,
     StdioConfig,
     StdioMCPClient,
+    testing,
 )
 from fastapi_server.mcp.client_factory import _TRANSPORTS
 
-PEER = str(Path(__file__).parent / "servers" / "stdio_peer.py")
+PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
 
 
 def peer(name: str = "peer", *flags: str) -> ServerConfig:

@@ -25,13 +25,14 @@ from fastapi_server.mcp import (
     MCPConnectionError,
     ServerConfig,
     StdioConfig,
+    testing,
 )
 from fastapi_server.mcp.admission import PoolLimits
 from fastapi_server.mcp.client_factory import make_client
 from fastapi_server.mcp.pool import ClientPool, fingerprint_of
-from tests.servers.http_peer import HTTPPeer, Seen, http_peer
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
 
-PEER = str(Path(__file__).parent / "servers" / "stdio_peer.py")
+PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
 
 
 def stdio(name: str = "peer", *flags: str, **settings: Any) -> dict[str, ServerConfig]:

@@ -38,13 +38,14 @@ from fastapi_server.mcp import (
     ProcessExitedError,
     RPCError,
     ServerConfig,
+    testing,
 )
 from fastapi_server.mcp.client_factory import make_client
 from fastapi_server.mcp.pool import ClientPool
 from fastapi_server.mcp.sync import LoopThread, SyncClientPool, SyncMCPClient, SyncSubscription, loop_thread, shutdown
-from tests.servers.http_peer import HTTPPeer, Seen, http_peer
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
 
-PEER = str(Path(__file__).parent / "servers" / "stdio_peer.py")
+PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
 
 
 @pytest.fixture(autouse=True)

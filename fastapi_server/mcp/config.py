@@ -114,6 +114,16 @@ class StdioConfig(CommonConfig):
     shutdown_timeout: int = Field(default=2_000, gt=0, kw_only=True)
 
 
+class _Endpoint(str):
+    """A URL whose query, which may hold a key, does not show."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        head, mark, _query = self.partition("?")
+        return repr(head + (mark and "?…"))
+
+
 def _checked_endpoint(endpoint: str) -> str:
     try:
         parts = urlsplit(endpoint)
@@ -124,7 +134,7 @@ def _checked_endpoint(endpoint: str) -> str:
         raise ValueError("must be a URL that starts with http:// or https:// and names a host")
     if parts.username or parts.password:
         raise ValueError("must not carry credentials; put them into headers or api_key")
-    return endpoint
+    return _Endpoint(endpoint)
 
 
 @validated(config=_STRICT, frozen=True)

@@ -25,14 +25,15 @@ from fastapi_server.mcp import (
     ServerConfig,
     StdioConfig,
     StdioMCPClient,
+    testing,
 )
 from fastapi_server.mcp.client_factory import make_client
 from fastapi_server.mcp.clients.hooks import Hooks
 from fastapi_server.mcp.exporters.opentelemetry import CallTracer
 from fastapi_server.mcp.pool import ClientPool
-from tests.servers.http_peer import HTTPPeer, Seen, http_peer
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
 
-STDIO_PEER = str(Path(__file__).parents[1] / "servers" / "stdio_peer.py")
+STDIO_PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
 
 
 class Recorded:

@@ -18,7 +18,7 @@ from fastapi_server.mcp.exporters.prometheus import PoolCollector
 from fastapi_server.mcp.metrics import CallEvent
 from fastapi_server.mcp.pool import ClientPool, PoolMetrics
 from fastapi_server.mcp.resilience import BreakerState
-from tests.servers.http_peer import HTTPPeer, Seen, http_peer
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
 
 PEER = {"server": "peer", "transport": "http"}
 

@@ -29,12 +29,13 @@ from fastapi_server.mcp import (
     SSEMCPClient,
     StdioConfig,
     StdioMCPClient,
+    testing,
 )
-from tests.servers.http_peer import HTTPPeer, Seen, event, http_peer
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
 from tests.test_mcp_clients.test_sse_client import SSEPeer
 
 ROOT = Path(__file__).parent.parent.parent
-PEER = str(ROOT / "tests" / "servers" / "stdio_peer.py")
+PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
 OURS = str(ROOT / "fastapi_server")
 
 

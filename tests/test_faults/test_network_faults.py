@@ -39,7 +39,7 @@ from fastapi_server.mcp import (
     SSEConfig,
     SSEMCPClient,
 )
-from tests.servers.http_peer import HTTPPeer, Seen, event, http_peer
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
 from tests.servers.raw_peer import STREAM_HEAD, RawPeer, RawRequest, json_head, raw_peer
 from tests.test_mcp_clients.test_sse_client import SSEPeer
 

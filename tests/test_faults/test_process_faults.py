@@ -25,12 +25,13 @@ from fastapi_server.mcp import (
     ServerConfig,
     StdioConfig,
     StdioMCPClient,
+    testing,
 )
 from fastapi_server.mcp.admission import PoolLimits
 from fastapi_server.mcp.client_factory import make_client
 from fastapi_server.mcp.pool import ClientPool
 
-PEER = str(Path(__file__).parent.parent / "servers" / "stdio_peer.py")
+PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 

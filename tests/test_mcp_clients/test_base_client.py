@@ -47,12 +47,13 @@ from fastapi_server.mcp import (
     StdioConfig,
     StdioMCPClient,
     StructuredOutputError,
+    testing,
 )
 from fastapi_server.mcp.clients.lifecycle import MOVES, IllegalMoveError, moved
 from fastapi_server.mcp.clients.mailbox import Mailbox
-from tests.servers.http_peer import HTTPPeer, Seen, event, http_peer
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
 
-PEER = str(Path(__file__).parent.parent / "servers" / "stdio_peer.py")
+PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
 
 MakeClient = Callable[..., MCPClient]
 

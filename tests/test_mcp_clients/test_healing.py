@@ -24,10 +24,11 @@ from fastapi_server.mcp import (
     RPCError,
     StdioConfig,
     StdioMCPClient,
+    testing,
 )
-from tests.servers.http_peer import HTTPPeer, Seen, http_peer
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
 
-PEER = str(Path(__file__).parent.parent / "servers" / "stdio_peer.py")
+PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
 
 
 @pytest.fixture(params=["handshake", "stateless"])

@@ -27,7 +27,7 @@ from fastapi_server.mcp import (
     RPCError,
     SessionExpiredError,
 )
-from tests.servers.http_peer import HTTPPeer, Seen, event, http_peer
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
 
 
 @pytest.fixture

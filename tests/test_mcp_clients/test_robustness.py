@@ -33,11 +33,12 @@ from fastapi_server.mcp import (
     SSEMCPClient,
     StdioConfig,
     StdioMCPClient,
+    testing,
 )
 from fastapi_server.mcp.clients.mailbox import Mailbox
-from tests.servers.http_peer import HTTPPeer, Seen, event, http_peer
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
 
-PEER = str(Path(__file__).parent.parent / "servers" / "stdio_peer.py")
+PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
 CONTENT = {"content": [{"type": "text", "text": "done"}]}
 
 

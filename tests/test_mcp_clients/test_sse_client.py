@@ -22,7 +22,7 @@ from fastapi_server.mcp import (
     SSEConfig,
     SSEMCPClient,
 )
-from tests.servers.http_peer import HTTPPeer, Seen, event, http_peer
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
 
 
 class SSEPeer(HTTPPeer):

@@ -25,10 +25,11 @@ from fastapi_server.mcp import (
     ProcessExitedError,
     StdioConfig,
     StdioMCPClient,
+    testing,
 )
 from fastapi_server.mcp.clients.process import process_environment
 
-PEER = str(Path(__file__).parent.parent / "servers" / "stdio_peer.py")
+PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
 
 
 def peer(*flags: str, **settings: Any) -> StdioMCPClient:

@@ -378,7 +378,8 @@ class Caller:
         connector, options = self._connector, patience.options
         request_id = patience.request_id = next(connector.request_ids)
         if not patience.wants_progress:
-            return _result(await channel.exchange(self._request(channel, method, params, patience, options.meta)))
+            reply = await channel.exchange(self._request(channel, method, params, patience, options.meta))
+            return _result(reply, channel)
         patience.renew()
         mailbox = self._inbox.expect_progress(request_id, options.progress or _ignore_progress, patience.renew)
         try:
@@ -388,7 +389,7 @@ class Caller:
         finally:
             self._inbox.forget_progress(request_id)
             await mailbox.close()
-        return _result(reply)
+        return _result(reply, channel)
 
     def _request(
         self,
@@ -436,9 +437,9 @@ def _target(params: Mapping[str, Any] | None) -> str | None:
     return None if target is None else str(target)
 
 
-def _result(reply: Message) -> msgspec.Raw:
+def _result(reply: Message, channel: Channel) -> msgspec.Raw:
     if isinstance(reply.error, ErrorObject):
-        raise reply.error.to_exception()
+        raise reply.error.to_exception(channel.redacted)
     if not isinstance(reply.result, msgspec.Raw):
         raise ProtocolError("the reply has neither a result nor an error")
     return reply.result

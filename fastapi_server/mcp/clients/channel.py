@@ -124,6 +124,10 @@ class Channel(ABC):
     def begin_session(self, era: Era) -> None:  # noqa: B027 - most channels have nothing to do
         """The era is agreed on: start what the channel runs beside the calls."""
 
+    def redacted(self, text: str) -> str:
+        """`text` of the server's without any credential that we gave it."""
+        return text
+
     @property
     def lost(self) -> MCPClientError | None:
         """Why the channel can be used no more; `None` while it can."""

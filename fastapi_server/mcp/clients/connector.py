@@ -229,7 +229,17 @@ class Connector:
             if self.state is not ConnectionState.DISCONNECTED:
                 self._move(ConnectionState.DISCONNECTED)
             self._disconnecting = None
+            self._log(logging.DEBUG, "closed", "closed")
             self.released()
+
+    def _log(self, level: int, event: str, message: str) -> None:
+        """One line for one event; machines read it from `mcp_event`, `mcp_server` and `mcp_transport`."""
+        extra = {
+            "mcp_event": event,
+            "mcp_server": self._name,
+            "mcp_transport": self.channel.transport if self.channel else self._transport,
+        }
+        logger.log(level, "server %r: %s", self._name, message, extra=extra)
 
     async def _let_go(self) -> None:
         """Close the channel; what a transport raises then is logged, because there is nothing left to be done."""
@@ -291,7 +301,7 @@ class Connector:
                     raise
                 if isinstance(error, RateLimitError) and error.retry_after is not None:
                     delay = max(delay, min(error.retry_after, _LONGEST_RETRY_AFTER))
-                logger.info("server %r: %s; trying again in %.1f s", self._name, error.message, delay)
+                self._log(logging.INFO, "retrying", f"{error.message}; trying again in {delay:.1f} s")
             else:
                 return
             await asyncio.sleep(delay)
@@ -381,6 +391,9 @@ class Connector:
         self.last_error = None
         self.breaker.reconnected()
         self._move(ConnectionState.CONNECTED)
+        self._log(
+            logging.INFO, "connected", f"connected over {channel.transport}, revision {self.era.version or 'none'}"
+        )
         channel.begin_session(self.era)
         if self.when_up is not None:
             self._after = asyncio.ensure_future(self.when_up())
@@ -392,7 +405,7 @@ class Connector:
         self.last_error = self.locate(fresh(error, error.delivery), "call")
         self._metrics.connected_at = None
         self._move(ConnectionState.ERROR)
-        logger.warning("server %r: the connection is lost: %s", self._name, error.message)
+        self._log(logging.WARNING, "lost", f"the connection is lost: {error.message}")
         if not isinstance(error, SessionExpiredError):
             self.breaker.failed()
         self._retiring = asyncio.get_running_loop().create_task(self._retire())

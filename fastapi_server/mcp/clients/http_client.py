@@ -320,6 +320,9 @@ class StreamableHTTPChannel(Channel):
             interruption.reschedule(now)
         self._in_flight.clear()
 
+    def redacted(self, text: str) -> str:
+        return self._origin.redacted(text)
+
     async def _shut(self) -> None:
         if self._session and not isinstance(self._lost, SessionExpiredError):
             try:

@@ -100,6 +100,9 @@ class RESTChannel(Channel):
     async def notify(self, data: bytes, era: Era) -> None:
         """The dialect has no notifications: there is nobody to tell."""
 
+    def redacted(self, text: str) -> str:
+        return self._origin.redacted(text)
+
     async def _shut(self) -> None:
         await self._origin.close()
 

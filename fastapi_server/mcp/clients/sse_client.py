@@ -111,6 +111,9 @@ class SSEChannel(CorrelatingChannel):
             self._post_url.exception()  # seen: nobody may be waiting for it any more
         super()._lose(error, notify=notify)
 
+    def redacted(self, text: str) -> str:
+        return self._origin.redacted(text)
+
     async def _shut(self) -> None:
         await self._origin.close()
 

@@ -206,6 +206,9 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
         self._over.set()
         self._resume()
 
+    def redacted(self, text: str) -> str:
+        return _redacted(text, self._config.env)
+
     async def _shut(self) -> None:
         if self._process is not None:
             if self._stdin is not None:

@@ -1,6 +1,6 @@
 """JSON-RPC 2.0 envelopes (https://www.jsonrpc.org/specification), decoded once, with the payload left raw."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
@@ -22,9 +22,12 @@ class ErrorObject(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str = ""
     data: Any = UNSET
 
-    def to_exception(self) -> RPCError:
-        """The typed error that the caller gets."""
-        return RPCError(self.message, code=self.code, data=None if self.data is UNSET else self.data)
+    def to_exception(self, redacted: Callable[[str], str] = str) -> RPCError:
+        """The typed error that the caller gets, its texts without what `redacted` takes out."""
+        data = None
+        if self.data is not UNSET:
+            data = msgspec.json.decode(redacted(msgspec.json.encode(self.data).decode()))
+        return RPCError(redacted(self.message), code=self.code, data=data)
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):

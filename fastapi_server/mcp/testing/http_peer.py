@@ -45,7 +45,7 @@ class Seen:
         return response
 
 
-def event(message: Any, *, id: str = "", retry: int | None = None, name: str = "") -> bytes:  # noqa: A002
+def event(message: Any, *, id: str = "", retry: int | None = None, name: str = "") -> bytes:
     """One event with a JSON-RPC message; `None` for one without data."""
     lines = [f"event: {name}"] if name else []
     lines += [f"id: {id}"] if id else []
@@ -141,9 +141,7 @@ async def http_peer(peer: HTTPPeer | None = None, *, stateless: bool = False) ->
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    server = site._server
-    assert isinstance(server, asyncio.Server)
-    peer.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    peer.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield peer
     finally:

@@ -75,7 +75,11 @@ def call(request: dict[str, Any], name: str, arguments: dict[str, Any]) -> None:
         case "big":
             text(request, "x" * arguments["bytes"])
         case "drip":
-            reply = {"jsonrpc": "2.0", "id": request["id"], "result": {"content": [{"type": "text", "text": "é" * 20}]}}
+            reply: dict[str, Any] = {
+                "jsonrpc": "2.0",
+                "id": request["id"],
+                "result": {"content": [{"type": "text", "text": "é" * 20}]},
+            }
             for byte in json.dumps(reply, ensure_ascii=False).encode() + b"\n":
                 raw(bytes([byte]))
         case "notify":
@@ -102,13 +106,17 @@ def call(request: dict[str, Any], name: str, arguments: dict[str, Any]) -> None:
             text(request, "after")
         case "batch":
             note = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
-            reply = {"jsonrpc": "2.0", "id": request["id"], "result": {"content": []}}
+            reply: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"], "result": {"content": []}}
             send([note, reply])
         case "junk":
             raw(b"this is no JSON\n\n\xff\xfe\n[1, 2]\n42\n")
             text(request, "after the junk")
         case "latin1":  # one byte of a reply's text is no UTF-8
-            reply = {"jsonrpc": "2.0", "id": request["id"], "result": {"content": [{"type": "text", "text": "@"}]}}
+            reply: dict[str, Any] = {
+                "jsonrpc": "2.0",
+                "id": request["id"],
+                "result": {"content": [{"type": "text", "text": "@"}]},
+            }
             raw(json.dumps(reply).encode().replace(b"@", b"caf\xe9") + b"\n")
         case "latin1_error":
             refusal = {"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32603, "message": "@"}}

@@ -1,0 +1,132 @@
+"""Secrets are planted wherever a configuration takes one, servers echo them, and none may be seen anywhere."""
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from fastapi_server.mcp import (
+    AutoMCPClient,
+    ClientPool,
+    HTTPConfig,
+    HTTPMCPClient,
+    MCPClient,
+    MCPClientError,
+    ServerConfig,
+    SSEConfig,
+    SSEMCPClient,
+    StdioConfig,
+    StdioMCPClient,
+    make_client,
+)
+from fastapi_server.mcp.pool import fingerprint_of
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen
+
+SECRET = "planted-secret"
+
+
+class Seeing(logging.Handler):
+    """Keeps every record whole, arguments and extras too."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.text: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text.append(self.format(record) + repr(vars(record)))
+
+
+async def provided() -> dict[str, str]:
+    return {"X-Rotating": f"{SECRET}-rotating"}
+
+
+def everything_about(client: MCPClient, errors: list[MCPClientError]) -> str:
+    parts = [repr(client), repr(client.config), repr(client.metrics), str(client.metrics.to_dict())]
+    parts += [repr(client.server_info), repr(client.last_error), str(client.last_error)]
+    for error in errors:
+        parts += [str(error), repr(error), repr(vars(error)), "".join(traceback.format_exception_only(error))]
+    return "\n".join(parts)
+
+
+async def use(client: MCPClient) -> str:
+    errors: list[MCPClientError] = []
+    for verb in (client.list_tools, client.list_prompts, client.list_resources, client.ping):
+        try:
+            await verb(timeout=2)
+        except MCPClientError as error:
+            errors.append(error)
+    for name in ("say", "exit", "status"):
+        try:
+            await client.call_tool(name, {"stderr": f"token {SECRET}-env"}, timeout=2)
+        except MCPClientError as error:
+            errors.append(error)
+    assert errors
+    seen = everything_about(client, errors)
+    await client.disconnect()
+    return seen
+
+
+@pytest.fixture
+def log() -> Any:
+    seeing = Seeing()
+    logger = logging.getLogger("fastapi_server")
+    before = logger.level
+    logger.addHandler(seeing)
+    logger.setLevel(logging.DEBUG)
+    yield seeing
+    logger.removeHandler(seeing)
+    logger.setLevel(before)
+
+
+async def test_no_planted_secret_is_seen_anywhere(
+    log: Seeing,
+    mcp_http_peer: Callable[..., AbstractAsyncContextManager[HTTPPeer]],
+    mcp_stdio_peer: Callable[..., StdioConfig],
+) -> None:
+    async with mcp_http_peer() as peer:
+
+        async def echo(seen: Seen) -> web.StreamResponse:
+            headers = dict(seen.http.headers)
+            if seen.body.get("params", {}).get("name") == "status":
+                return web.Response(status=400, text=str(headers))
+            return seen.error(-32000, f"you sent {headers}", {"headers": headers})
+
+        for method in ("tools/list", "tools/call", "prompts/list", "resources/list", "ping"):
+            peer.handlers[method] = echo
+        common: dict[str, Any] = {"headers": {"X-Static": f"{SECRET}-static"}}
+        url = f"{peer.url}/mcp?key={SECRET}-query"
+        seen = [
+            await use(HTTPMCPClient("web", HTTPConfig(url, api_key=f"{SECRET}-key", **common))),
+            await use(HTTPMCPClient("web", HTTPConfig(url, api_key=f"{SECRET}-key", headers=provided))),
+            await use(AutoMCPClient("web", HTTPConfig(url, api_key=f"{SECRET}-key", **common))),
+            await use(SSEMCPClient("old", SSEConfig(url, timeout=500, **common))),
+            await use(
+                StdioMCPClient(
+                    "pipe",
+                    mcp_stdio_peer("--stderr", "starting", env={"API_TOKEN": f"{SECRET}-env"}, shutdown_timeout=500),
+                )
+            ),
+        ]
+        config = ServerConfig("web", "http", HTTPConfig(url, api_key=f"{SECRET}-key", **common))
+        async with ClientPool({"web": config}, make_client) as pool:
+            outcomes = await pool.connect_all()
+            seen += [repr(pool), repr(outcomes), repr(pool.members()), fingerprint_of(config), repr(config)]
+        await asyncio.sleep(0)
+    for text in [*seen, *log.text]:
+        assert SECRET not in text
+
+
+async def test_events_are_told_to_machines_too(caplog: pytest.LogCaptureFixture, mcp_stdio_peer: Any) -> None:
+    caplog.set_level(logging.DEBUG, logger="fastapi_server.mcp")
+    async with StdioMCPClient("pipe", mcp_stdio_peer(shutdown_timeout=500)) as client:
+        with pytest.raises(MCPClientError):
+            await client.call_tool("exit")
+    events = [vars(record).get("mcp_event") for record in caplog.records if "mcp_event" in vars(record)]
+    assert events == ["connected", "lost", "closed"]
+    (lost,) = [record for record in caplog.records if vars(record).get("mcp_event") == "lost"]
+    assert (vars(lost)["mcp_server"], vars(lost)["mcp_transport"]) == ("pipe", "stdio")
