@@ -223,6 +223,23 @@ async def test_no_place_in_time_is_a_busy_error(peer: HTTPPeer) -> None:
             await pool.client("peer", "b").call_tool("x")
 
 
+async def test_a_place_that_comes_too_late_goes_back(peer: HTTPPeer) -> None:
+    async with ClientPool(http(peer), make_client, limits=PoolLimits(total=1)) as pool:
+        async with pool.lease("peer", "a") as first:
+            second = pool.client("peer", "b")
+            call = asyncio.create_task(second.call_tool("x"))
+            async with asyncio.timeout(5):
+                while not pool._waiting:
+                    await asyncio.sleep(0)
+        attempt = second._connector._attempt
+        assert attempt is not None
+        attempt.cancel()  # in the very moment in which it has been given the place of the other
+        with pytest.raises(MCPConnectionError):
+            await call
+        assert first.state is ConnectionState.CONNECTED
+        assert [member.client for member in pool.members() if member.admitted] == [first]
+
+
 async def test_max_in_flight_is_kept_to_and_the_wait_is_bounded(peer: HTTPPeer) -> None:
     servers = http(peer, max_in_flight=1, queue_timeout=50)
     async with ClientPool(servers, make_client) as pool:
