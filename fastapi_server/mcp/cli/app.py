@@ -20,6 +20,7 @@ _STATUSES = """Exit status:
 - 3: the server cannot be reached
 - 4: timeout
 - 130: Ctrl-C
+- 143: SIGTERM
 """
 
 

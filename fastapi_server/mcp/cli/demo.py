@@ -101,7 +101,7 @@ def _said(server: ServerConfig) -> str:
 
 def _row(visit: Visit[Tour]) -> list[Text]:
     if isinstance(visit, Missed):
-        message = visit.error.message.partition("\n")[0]
+        message = render.summary(visit.error)
         return [render.cell((visit.server.name, "bold red")), *[Text("-")] * 3, render.cell((message, "red"))]
     info, seen = visit.info, visit.result
     arguments = " ".join(f"{name}={value}" for name, value in _ARGUMENTS.items())

@@ -34,7 +34,7 @@ async def show_list(server: str | None, options: Options) -> int:
 
 def _list_row(visit: Visit[list[Tool]]) -> list[Text]:
     if isinstance(visit, Missed):
-        message = visit.error.message.partition("\n")[0]
+        message = render.summary(visit.error)
         transport = render.transport_name(visit.error.transport or visit.server.transport)
         name, why = render.cell((visit.server.name, "bold red")), render.cell((message, "red"))
         return [name, render.cell(transport), Text("-"), why]

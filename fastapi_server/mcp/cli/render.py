@@ -57,6 +57,13 @@ def shown(text: str) -> str:
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text.replace("\r\n", "\n"))
 
 
+def summary(error: MCPClientError) -> str:
+    """An error in one line, with the last line of what the server's process wrote."""
+    first, _, rest = error.message.partition("\n")
+    last = rest.strip().rpartition("\n")[2]
+    return f"{first.removesuffix('; its stderr ends:')}: {last}" if last else first
+
+
 def complain(error: MCPClientError) -> None:
     """An error on standard error: one red line, and what the server's process wrote below it."""
     first, _, rest = shown(str(error)).partition("\n")
