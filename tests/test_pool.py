@@ -412,6 +412,39 @@ async def test_a_server_that_cannot_be_reached_takes_no_place() -> None:
         assert "1 of 2 clients connected" in repr(pool)
 
 
+async def test_a_probe_is_no_use_and_a_server_without_ping_is_alive(peer: HTTPPeer) -> None:
+    @peer.on("ping")
+    async def unknown(seen: Seen) -> web.StreamResponse:
+        return seen.error(-32601, "Method not found")
+
+    now = 0.0
+    limits = PoolLimits(idle_seconds=10, probe_seconds=3)
+    async with ClientPool(http(peer), make_client, limits=limits, clock=lambda: now) as pool:
+        client = pool.client("peer")
+        await client.call_tool("x")
+        now = 4.0
+        await pool.supervise_once()
+        now = 8.0
+        await pool.supervise_once()
+        assert peer.methods().count("ping") == 2
+        assert pool.metrics.replaced == 0
+        now = 11.0
+        await pool.supervise_once()
+        assert client.state is ConnectionState.DISCONNECTED
+
+
+async def test_many_principals_in_few_places_lose_no_call(peer: HTTPPeer) -> None:
+    async with ClientPool(http(peer), make_client, limits=PoolLimits(total=3, wait_seconds=30)) as pool:
+
+        async def use(number: int) -> None:
+            client = pool.client("peer", f"p{number % 10}")
+            for _ in range(5):
+                await client.call_tool("x", timeout=60)
+
+        await asyncio.gather(*(use(number) for number in range(40)))
+        assert pool.metrics.evictions > 0
+
+
 # The end.
 
 

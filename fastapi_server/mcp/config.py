@@ -39,6 +39,13 @@ class ToolRules:
     deny: list[str] = Field(default_factory=list[str])
     rename: dict[str, str] = Field(default_factory=dict[str, str])
 
+    @field_validator("rename")
+    @classmethod
+    def _each_name_once(cls, rename: dict[str, str]) -> dict[str, str]:
+        if len(set(rename.values())) < len(rename):
+            raise ValueError("two tools cannot have the same new name")
+        return rename
+
 
 @validated(config=_STRICT, frozen=True)
 class CommonConfig:

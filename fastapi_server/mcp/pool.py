@@ -25,7 +25,8 @@ from fastapi_server.mcp.clients.hooks import Hooks
 from fastapi_server.mcp.clients.inbox import ProgressCallback
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.config import CommonConfig, HTTPConfig, ServerConfig, SSEConfig, StdioConfig, ToolRules
-from fastapi_server.mcp.errors import BusyError, ConfigError, MCPClientError, MCPConnectionError
+from fastapi_server.mcp.errors import BusyError, ConfigError, MCPClientError
+from fastapi_server.mcp.resilience import BreakerState
 
 logger = logging.getLogger("fastapi_server.mcp")
 
@@ -71,6 +72,7 @@ class PoolMember:
     last_used: float
     last_probed: float
     leases: int = 0
+    probing: bool = False
     admitted: bool = False
     server: str = field(init=False)
     principal: str | None = field(init=False)
@@ -86,7 +88,8 @@ class PoolMember:
     @property
     def busy(self) -> bool:
         """Whether anybody would notice if it were closed."""
-        return self.load > 0 or self.client.listening
+        connecting = self.client.state in {ConnectionState.CONNECTING, ConnectionState.RECONNECTING}
+        return self.load > 0 or connecting or self.client.listening
 
 
 @dataclass
@@ -337,7 +340,7 @@ class ClientPool:
             self._waiting = [waiting for waiting in self._waiting if waiting[1] is not place]
         for evicted in admitted.evicted:
             self.metrics.evictions += 1
-            await evicted.client.park()
+            await evicted.client.park(drain=self.limits.drain_seconds)
 
     def _take_back(self, member: PoolMember, place: "asyncio.Future[Admit[PoolMember]]") -> None:
         """The place came just when nobody waited for it any more: those who should have gone for it stay."""
@@ -361,7 +364,8 @@ class ClientPool:
                 place.set_result(decision)
 
     def _rested(self, member: PoolMember) -> None:
-        member.last_used = self._clock()
+        if not member.probing:
+            member.last_used = self._clock()
         self._assign()
 
     def _released(self, member: PoolMember) -> None:
@@ -389,19 +393,26 @@ class ClientPool:
 
         async def connect(name: str) -> MCPClient | MCPClientError:
             async with turns:
-                client = self.client(name, principal)
-                connected = await client.connect(retry_count=1)
-            outcome = client if connected else client.last_error or MCPConnectionError("connecting failed")
+                outcome = await self._connected(name, principal)
             if progress is not None:
                 progress(name, outcome)
             return outcome
 
-        outcomes = dict(zip(self.servers, await asyncio.gather(*map(connect, self.servers)), strict=True))
+        servers = dict(self._servers)
+        outcomes = dict(zip(servers, await asyncio.gather(*map(connect, servers)), strict=True))
         for name, outcome in outcomes.items():
-            settings = self._servers[name].config
+            settings = servers[name].config
             if isinstance(outcome, MCPClientError) and isinstance(settings, CommonConfig) and settings.required:
                 raise outcome
         return outcomes
+
+    async def _connected(self, name: str, principal: str | None) -> MCPClient | MCPClientError:
+        try:
+            client = self.client(name, principal)
+            await client.initialize()
+        except MCPClientError as error:
+            return error
+        return client
 
     # One catalogue over all servers.
 
@@ -423,8 +434,8 @@ class ClientPool:
                 return error
 
         names = self.servers
-        answers = await asyncio.gather(*map(listed, names))
         rules = {name: self._rules(name) for name in names}
+        answers = await asyncio.gather(*map(listed, names))
         return catalogue_of(dict(zip(names, answers, strict=True)), rules, view or ToolRules())
 
     async def call(
@@ -474,7 +485,10 @@ class ClientPool:
         """Close what nobody uses, and probe what nobody is using now."""
         while True:
             await asyncio.sleep(min(self.limits.probe_seconds, self.limits.idle_seconds) * random.uniform(0.25, 0.5))  # noqa: S311
-            await self.supervise_once()
+            try:
+                await self.supervise_once()
+            except Exception:
+                logger.exception("the supervisor of a pool failed; it goes on")
 
     async def supervise_once(self) -> None:
         """One round of the supervisor."""
@@ -486,7 +500,7 @@ class ClientPool:
                 continue
             self.metrics.idle_closed += 1
             logger.info("server %r: closed after %.0f s without a call", member.server, now - member.last_used)
-            await member.client.park()
+            await member.client.park(drain=self.limits.drain_seconds)
             if not member.admitted and self._members.get(member.key) is member:
                 self._resting[member.key] = self._members.pop(member.key)  # for as long as somebody has its handle
         due = [m for m in idle if m not in stale and now - m.last_probed >= self.limits.probe_seconds]
@@ -497,8 +511,14 @@ class ClientPool:
         client = member.client
         if client.state is not ConnectionState.CONNECTED:
             return
+        if client.metrics.breaker_state != BreakerState.CLOSED:
+            return  # calls find out when it works again
         probed = client.metrics.connections
-        alive = await client.health_check()
+        member.probing = True
+        try:
+            alive = await client.health_check()
+        finally:
+            member.probing = False
         unchanged = client.state is ConnectionState.CONNECTED and client.metrics.connections == probed
         if not alive and unchanged:  # otherwise somebody else has noticed, and perhaps replaced it already
             self.metrics.replaced += 1
@@ -513,6 +533,7 @@ def _warn_of_abandoned(servers: Mapping[str, ServerConfig]) -> None:
 def fingerprint_of(config: ServerConfig) -> str:
     """A hash over everything in a configuration. A callable for headers counts as itself, not by what it returns."""
     settings = config.config
-    plain = dataclasses.asdict(settings) if isinstance(settings, CommonConfig) else settings
+    is_typed = isinstance(settings, CommonConfig)
+    plain = {one.name: getattr(settings, one.name) for one in dataclasses.fields(settings)} if is_typed else settings
     text = json.dumps([config.transport, plain], sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

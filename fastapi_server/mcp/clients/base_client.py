@@ -186,9 +186,9 @@ class MCPClient(ABC):
         Args:
             drain: Seconds that calls in flight get to finish before they fail.
         """
-        await self._caller.drain(drain)
         await self._listener.close()
         self._standing = None
+        await self._caller.drain(drain)
         await self._connector.disconnect(for_good=False)
 
     @property
@@ -299,6 +299,8 @@ class MCPClient(ABC):
             return False
         try:
             await self.ping(timeout=timeout)
+        except RPCError:
+            return True  # it has no ping, and says so: that is an answer
         except MCPClientError:
             return False
         return True

@@ -173,10 +173,10 @@ class Caller:
                 raise CallTimeoutError(f"no connection within {seconds:.3g} s", delivery=Delivery.NOT_SENT) from None
 
     async def drain(self, seconds: float) -> None:
-        """Wait until no call is in flight, at most so long."""
-        if seconds > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
+        """Wait until no call is in flight, at most so long. Nothing runs between the last one and the return."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._metrics.in_flight > 0:
                     await self._idle.wait()
 
     async def call_for(

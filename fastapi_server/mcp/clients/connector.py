@@ -122,6 +122,8 @@ class Connector:
             MCPConnectionError: There is none and none can be opened.
         """
         self.own_loop()
+        while self._disconnecting is not None and not self._closed:
+            await asyncio.shield(self._disconnecting)
         channel = self.channel
         if channel is not None and self.state is ConnectionState.CONNECTED and channel.lost is None:
             return channel
@@ -207,11 +209,11 @@ class Connector:
             for_good: Refuse calls until `connect`; otherwise the next call opens another channel.
         """
         self.own_loop()
-        self._closed = True
+        if for_good:
+            self._closed = True
         if self._disconnecting is None:
             self._disconnecting = asyncio.get_running_loop().create_task(self._tear_down())
         await asyncio.shield(self._disconnecting)
-        self._closed = for_good
 
     async def _tear_down(self) -> None:
         try:
@@ -418,7 +420,12 @@ class Connector:
             await self._let_go()
         finally:
             self._retiring = None
-        if not self._closed and self._attempt is None and (self._config.reconnect == "eager" or self.wanted()):
+        if (
+            not self._closed
+            and self._disconnecting is None
+            and self._attempt is None
+            and (self._config.reconnect == "eager" or self.wanted())
+        ):
             self._start(_EAGER_ATTEMPTS)
 
     def _move(self, to: ConnectionState) -> None:
