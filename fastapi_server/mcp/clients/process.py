@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fastapi_server.mcp.config import StdioConfig
 from fastapi_server.mcp.errors import CommandNotFoundError
@@ -109,7 +110,12 @@ class ProcessGroup:
 
 _SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
-if sys.platform == "win32":
-    GROUP_OPTIONS = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-else:
-    GROUP_OPTIONS = {"start_new_session": True}
+
+def _group_options() -> dict[str, Any]:
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+    return {"start_new_session": True}
+
+
+GROUP_OPTIONS = _group_options()
+"""How to start a process so that it leads a group of its own."""

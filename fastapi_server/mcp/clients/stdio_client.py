@@ -7,7 +7,7 @@ import logging
 import re
 import signal
 from collections.abc import Mapping
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.channel import CorrelatingChannel
@@ -30,7 +30,6 @@ _END_SECONDS = 0.8
 _SHORTEST_SECRET = 6
 _SECRET_NAME = re.compile(r"key|token|secret|pass|auth|cred", re.IGNORECASE)
 
-_GROUP: dict[str, Any] = GROUP_OPTIONS
 
 _stderr_logger = logging.getLogger("fastapi_server.mcp.stderr")
 
@@ -107,7 +106,7 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
         try:
             command = command_line(self._config, env)
             self._process, _ = await asyncio.get_running_loop().subprocess_exec(
-                lambda: self, *command, env=env, cwd=self._config.cwd, **_GROUP
+                lambda: self, *command, env=env, cwd=self._config.cwd, **GROUP_OPTIONS
             )
         except CommandNotFoundError:
             raise

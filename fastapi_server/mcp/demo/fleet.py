@@ -20,8 +20,6 @@ _SERVERS = ["-m", "fastapi_server.mcp.demo.servers"]
 _HTTP = {"sse": "/sse", "handshake": "/mcp", "stateless": "/mcp"}
 _END_SECONDS = 3.0
 
-_GROUP: dict[str, Any] = GROUP_OPTIONS
-
 
 @asynccontextmanager
 async def demo_fleet() -> AsyncGenerator[Path]:
@@ -48,7 +46,7 @@ async def demo_fleet() -> AsyncGenerator[Path]:
 
 async def _start(kind: str) -> Process:
     command = command_line(StdioConfig(command=sys.executable, args=[*_SERVERS, kind]), os.environ)
-    return await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, **_GROUP)
+    return await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, **GROUP_OPTIONS)
 
 
 async def _port(process: Process) -> int:
