@@ -1,9 +1,11 @@
 """The factory, row by row of what was asked for."""
 
 import asyncio
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,7 @@ from fastapi_server.mcp import (
     SSEMCPClient,
     StdioConfig,
     StdioMCPClient,
+    client_factory,
     testing,
 )
 from fastapi_server.mcp.client_factory import _TRANSPORTS
@@ -30,8 +33,9 @@ from fastapi_server.mcp.client_factory import _TRANSPORTS
 PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
 
 
-def peer(name: str = "peer", *flags: str) -> ServerConfig:
-    return ServerConfig(name, "stdio", StdioConfig(sys.executable, ["-S", PEER, *flags], shutdown_timeout=500))
+def peer(name: str = "peer", *flags: str, **settings: Any) -> ServerConfig:
+    config = StdioConfig(sys.executable, ["-S", PEER, *flags], shutdown_timeout=500, **settings)
+    return ServerConfig(name, "stdio", config)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +141,24 @@ async def test_shutdown_all_disconnects_every_client_at_once() -> None:
     await MCPClientFactory.shutdown_all()
     assert {client.state for client in clients} == {ConnectionState.DISCONNECTED}
     assert MCPClientFactory.list_clients() == []
+
+
+async def test_clients_of_the_factory_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = dataclasses.replace(client_factory._KEEP_ALL, probe_seconds=0.05)
+    monkeypatch.setattr(client_factory, "_KEEP_ALL", limits)
+    monkeypatch.setattr(MCPClientFactory, "_unclaimed", [])
+    client = await MCPClientFactory.create_and_connect(peer("peer", timeout=300))
+    await client.call_tool("stop_reading")
+    async with asyncio.timeout(5):
+        while MCPClientFactory.pool().metrics.replaced == 0 or not await client.health_check():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_client_does_not_outlive_shutdown_all() -> None:
+    client = await MCPClientFactory.create_and_connect(peer())
+    await MCPClientFactory.shutdown_all()
+    assert await client.connect() is False
+    assert await MCPClientFactory.create(peer()).connect() is True
 
 
 async def test_handlers_are_given_when_a_client_is_made() -> None:

@@ -23,6 +23,8 @@ def lasting(*seconds: float) -> ClientMetrics:
 
 def test_nothing_has_happened_at_first() -> None:
     numbers = ClientMetrics().to_dict()
+    for name in ("connecting", "queued"):
+        assert numbers.pop(name)["count"] == 0
     assert [name for name, value in numbers.items() if value not in (0, {}, "closed")] == []
 
 
@@ -117,11 +119,14 @@ def test_sums_of_several_clients() -> None:
     for name, number in numbers.items():
         setattr(other, name, number)
     other.retries["BusyError"] += 1
+    other.breaker_moves["open"] += 1
+    other.queued.observe(1.0)
     before = other.to_dict()
     total.add(other)
     total.add(other)
     assert {name: getattr(total, name) for name in _COUNTS} == {name: 2 * number for name, number in numbers.items()}
     assert total.calls == {"ping": 3, "tools/call": 2}
+    assert (total.breaker_moves, total.queued.seconds) == ({"open": 2}, 2.0)
     assert (total.errors_by_type, total.retries) == ({"RPCError": 2}, {"BusyError": 2})
     assert (total.latency["ping"].seconds, sum(total.latency["ping"].counts)) == (5, 3)
     assert total.avg_latency == 11 / 5
@@ -138,6 +143,7 @@ def test_to_dict_has_what_was_promised_and_is_plain() -> None:
     metrics = ClientMetrics(
         connections=3,
         reconnects=2,
+        failed_connects=7,
         in_flight=1,
         bytes_sent=10,
         bytes_received=20,
@@ -146,6 +152,9 @@ def test_to_dict_has_what_was_promised_and_is_plain() -> None:
         coerced_replies=6,
     )
     metrics.retries["MCPConnectionError"] += 2
+    metrics.breaker_moves["open"] += 1
+    metrics.connecting.observe(2.5)
+    metrics.queued.observe(0.05)
     metrics.record(CallEvent("tools/call", 0.5))
     metrics.record(CallEvent("resources/read", 1.5, "RPCError"))
     numbers = metrics.to_dict()
@@ -154,6 +163,7 @@ def test_to_dict_has_what_was_promised_and_is_plain() -> None:
         "uptime_seconds": 0.0,
         "connections": 3,
         "reconnects": 2,
+        "failed_connects": 7,
         "errors": 1,
         "errors_by_type": {"RPCError": 1},
         "calls": {"tools/call": 1, "resources/read": 1},
@@ -162,13 +172,16 @@ def test_to_dict_has_what_was_promised_and_is_plain() -> None:
         "resource_reads": 1,
         "in_flight": 1,
         "breaker_state": "closed",
+        "breaker_moves": {"open": 1},
+        "connecting": {"count": 1, "seconds": 2.5, "within": numbers_within(2.5)},
+        "queued": {"count": 1, "seconds": 0.05, "within": numbers_within(0.05)},
         "avg_latency": 1.0,
         "latency_p50": 1.0,
         "latency_p95": pytest.approx(1.45),
         "latency_p99": pytest.approx(1.49),
         "latency_by_method": {
-            "tools/call": {"calls": 1, "seconds": 0.5, "within": numbers_within(0.5)},
-            "resources/read": {"calls": 1, "seconds": 1.5, "within": numbers_within(1.5)},
+            "tools/call": {"count": 1, "seconds": 0.5, "within": numbers_within(0.5)},
+            "resources/read": {"count": 1, "seconds": 1.5, "within": numbers_within(1.5)},
         },
         "bytes_sent": 10,
         "bytes_received": 20,

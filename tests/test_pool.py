@@ -1,7 +1,11 @@
 """The pool: keys, places, fleets, and what it does while nobody looks."""
 
 import asyncio
+import contextlib
 import gc
+import itertools
+import json
+import os
 import random
 import subprocess
 import sys
@@ -15,22 +19,26 @@ from aiohttp import web
 
 from fastapi_server.mcp import (
     BusyError,
+    ClientClosedError,
     ConfigError,
     ConnectionState,
+    Delivery,
     HandlerContext,
     Handlers,
     HTTPConfig,
     MCPClient,
     MCPClientError,
     MCPConnectionError,
+    OutcomeUnknownError,
     ServerConfig,
     StdioConfig,
     testing,
 )
 from fastapi_server.mcp.admission import PoolLimits
 from fastapi_server.mcp.client_factory import make_client
-from fastapi_server.mcp.pool import ClientPool, fingerprint_of
-from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
+from fastapi_server.mcp.members import fingerprint_of
+from fastapi_server.mcp.pool import ClientPool
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
 
 PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
 
@@ -155,19 +163,71 @@ async def test_handlers_are_told_principal_and_server() -> None:
 # Several processes of one server.
 
 
-async def test_calls_go_to_the_least_busy_of_several_processes() -> None:
+async def pids(client: MCPClient, count: int) -> list[str]:
+    """The processes that answer `count` calls made one after the other."""
+    return [text_of(await client.call_tool("pid")) for _ in range(count)]
+
+
+async def test_calls_of_one_handle_go_to_the_least_busy_of_several_processes() -> None:
     async with ClientPool(stdio(instances=3), make_client) as pool:
-        waiting: list[asyncio.Task[Any]] = []
-        for _ in range(3):
-            client = pool.client("peer")
-            await client.ping()
-            waiting.append(asyncio.create_task(client.call_tool("never", timeout=5)))
-            await asyncio.sleep(0)
-        assert pool.metrics.created == 3
-        assert len({id(pool.client("peer")) for _ in range(5)}) == 1
+        client = pool.client("peer")
+        (first,) = set(await pids(client, 5))  # nobody is busy: one is enough
+        waiting = [asyncio.create_task(client.call_tool("never", timeout=60)) for _ in range(2)]
+        await asyncio.sleep(0)
+        (third,) = set(await pids(client, 5))
+        assert third != first
+        assert [member.load for member in pool.members()] == [1, 1, 0]
+        assert [member.key.instance for member in pool.members()] == [0, 1, 2]
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+        assert pool.client("peer") is client
+        assert set(await pids(client, 5)) == {first}
+
+
+async def test_a_process_of_several_that_dies_is_replaced_by_the_next_call() -> None:
+    async with ClientPool(stdio(instances=2), make_client) as pool:
+        client = pool.client("peer")
+        waiting = asyncio.create_task(client.call_tool("never", timeout=60))
+        await asyncio.sleep(0)
+        (second,) = set(await pids(client, 2))
+        os.kill(int(second), 9)
+        with contextlib.suppress(OutcomeUnknownError):  # the call may be quicker than the news
+            await pids(client, 1)
+        (another,) = set(await pids(client, 2))
+        assert another != second
+        waiting.cancel()
+
+
+async def test_no_further_process_is_started_where_the_pool_is_full() -> None:
+    async with ClientPool(stdio(instances=3), make_client, limits=PoolLimits(total=1)) as pool:
+        client = pool.client("peer")
+        await client.ping()
+        waiting = asyncio.create_task(client.call_tool("never", timeout=60))
+        await asyncio.sleep(0)
+        assert len(set(await pids(client, 3))) == 1
+        assert len(pool.members()) == 1
+        waiting.cancel()
+
+
+async def test_all_processes_of_a_server_know_the_logging_level(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with ClientPool(stdio("peer", "--log", str(log), instances=3), make_client) as pool:
+        client = pool.client("peer")
+        waiting = [asyncio.create_task(client.call_tool("never", timeout=60))]
+        await asyncio.sleep(0)
+        await pids(client, 1)
+        await client.set_logging_level("error")
+        await client.notify("notifications/roots/list_changed")
+        waiting.append(asyncio.create_task(client.call_tool("never", timeout=60)))
+        await asyncio.sleep(0)
+        await pids(client, 1)  # by a third, which has been told while it was connected
+        sent = [json.loads(line) for line in log.read_text().splitlines()]
+        levels = [message["params"]["level"] for message in sent if message["method"] == "logging/setLevel"]
+        assert levels == ["error"] * 3
+        assert [message["method"] for message in sent].count("notifications/roots/list_changed") == 2
+        for task in waiting:
+            task.cancel()
 
 
 # Places.
@@ -200,7 +260,7 @@ async def test_a_leased_client_is_not_closed_and_the_others_wait_in_order(peer: 
             for name in ("a", "b", "c"):
                 waiting.append(asyncio.create_task(use(pool, name)))
                 async with asyncio.timeout(5):
-                    while len(pool._waiting) < len(waiting):
+                    while pool._admission.waiting < len(waiting):
                         await asyncio.sleep(0)
             assert order == []
         await asyncio.gather(*waiting)
@@ -216,6 +276,36 @@ async def test_a_call_that_ends_makes_room_too(peer: HTTPPeer) -> None:
         assert text_of(await slow) == "slow"
 
 
+async def test_who_has_connected_without_a_call_makes_room(peer: HTTPPeer) -> None:
+    async with ClientPool(http(peer), make_client, limits=PoolLimits(total=1)) as pool:
+        connecting = asyncio.create_task(pool.client("peer", "a").connect())
+        await asyncio.sleep(0)
+        assert text_of(await pool.client("peer", "b").call_tool("x")) == "x"
+        assert await connecting
+
+
+@pytest.mark.parametrize("stateless", [False, True])
+async def test_who_ends_listening_makes_room(peer: HTTPPeer, stateless: bool) -> None:
+    peer.stateless = stateless
+
+    @peer.on("subscriptions/listen")
+    async def listen(seen: Seen) -> web.StreamResponse:
+        meta = {"_meta": {"io.modelcontextprotocol/subscriptionId": str(seen.id)}}
+        response = await seen.stream()
+        acknowledged = {"method": "notifications/subscriptions/acknowledged", "params": {**meta, "notifications": {}}}
+        await response.write(event({"jsonrpc": "2.0", **acknowledged}))
+        await peer.gone.wait()
+        return response
+
+    async with ClientPool(http(peer), make_client, limits=PoolLimits(total=1)) as pool:
+        async with await pool.client("peer", "a").listen(tools=True):
+            waiting = asyncio.create_task(pool.client("peer", "b").call_tool("x"))
+            while not pool._admission.waiting:
+                await asyncio.sleep(0)
+        assert text_of(await waiting) == "x"
+        peer.gone.set()
+
+
 async def test_no_place_in_time_is_a_busy_error(peer: HTTPPeer) -> None:
     limits = PoolLimits(total=1, wait_seconds=0.05)
     async with ClientPool(http(peer), make_client, limits=limits) as pool, pool.lease("peer", "a"):
@@ -229,7 +319,7 @@ async def test_a_place_that_comes_too_late_goes_back(peer: HTTPPeer) -> None:
             second = pool.client("peer", "b")
             call = asyncio.create_task(second.call_tool("x"))
             async with asyncio.timeout(5):
-                while not pool._waiting:
+                while not pool._admission.waiting:
                     await asyncio.sleep(0)
         attempt = second._connector._attempt
         assert attempt is not None
@@ -238,6 +328,32 @@ async def test_a_place_that_comes_too_late_goes_back(peer: HTTPPeer) -> None:
             await call
         assert first.state is ConnectionState.CONNECTED
         assert [member.client for member in pool.members() if member.admitted] == [first]
+
+
+async def test_those_who_leave_keep_their_place_until_they_are_closed(peer: HTTPPeer) -> None:
+    async with ClientPool(http(peer), make_client, limits=PoolLimits(total=1)) as pool:
+        slow = asyncio.create_task(pool.client("peer").call_tool("slow"))
+        while not peer.methods().count("tools/call"):
+            await asyncio.sleep(0.001)
+        pool.put(ServerConfig("peer", "http", HTTPConfig(f"{peer.url}/mcp", timeout=1234)))
+        assert text_of(await pool.client("peer").call_tool("x")) == "x"
+        assert slow.done()
+        assert text_of(await slow) == "slow"
+        assert peer.methods().index("DELETE") < len(peer.seen) - 1 - peer.methods()[::-1].index("initialize")
+
+
+async def test_a_handle_whose_configuration_has_left_says_so(peer: HTTPPeer) -> None:
+    async with ClientPool(http(peer), make_client) as pool:
+        old = pool.client("peer")
+        await old.ping()
+        await pool.reload(http(peer, timeout=1234))
+        async with asyncio.timeout(5):
+            while old.state is not ConnectionState.DISCONNECTED:
+                await asyncio.sleep(0.001)
+        with pytest.raises(ClientClosedError):
+            await old.ping()
+        assert await old.connect() is False
+        assert "left the pool" in str(old.last_error)
 
 
 async def test_max_in_flight_is_kept_to_and_the_wait_is_bounded(peer: HTTPPeer) -> None:
@@ -402,6 +518,9 @@ async def test_who_listens_is_not_closed_for_being_idle(peer: HTTPPeer) -> None:
             await pool.supervise_once()
             assert client.state is ConnectionState.CONNECTED
         await pool.supervise_once()
+        assert client.state is ConnectionState.CONNECTED  # it has been used until just now
+        now = 30.0
+        await pool.supervise_once()
         assert client.state is ConnectionState.DISCONNECTED
 
 
@@ -434,15 +553,19 @@ async def test_a_probe_is_no_use_and_a_server_without_ping_is_alive(peer: HTTPPe
 
 
 async def test_many_principals_in_few_places_lose_no_call(peer: HTTPPeer) -> None:
-    async with ClientPool(http(peer), make_client, limits=PoolLimits(total=3, wait_seconds=30)) as pool:
+    """Clients in constant use are evicted in between two calls, and what comes meanwhile waits for its turn."""
+    limits = PoolLimits(total=3, wait_seconds=50, drain_seconds=0.5)
+    async with ClientPool(http(peer), make_client, limits=limits) as pool:
 
         async def use(number: int) -> None:
             client = pool.client("peer", f"p{number % 10}")
-            for _ in range(5):
-                await client.call_tool("x", timeout=60)
+            for _ in range(25):
+                await client.call_tool("x", timeout=50)
 
         await asyncio.gather(*(use(number) for number in range(40)))
+        assert peer.methods().count("tools/call") == 1000
         assert pool.metrics.evictions > 0
+        assert pool.metrics.to_dict()["waited"]["count"] == pool.metrics.waits > 0
 
 
 # The end.
@@ -454,6 +577,62 @@ async def test_closing_drains_the_calls_in_flight(peer: HTTPPeer) -> None:
         await asyncio.sleep(0.05)
     assert text_of(await slow) == "slow"
     await pool.close()
+
+
+async def test_a_lease_is_waited_for(peer: HTTPPeer) -> None:
+    async with ClientPool(http(peer), make_client) as pool:
+        async with pool.lease("peer") as client:
+            await pool.reload({})
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert text_of(await client.call_tool("x")) == "x"
+        async with asyncio.timeout(5):
+            while client.state is not ConnectionState.DISCONNECTED:
+                await asyncio.sleep(0.001)
+
+
+async def test_a_lease_is_not_waited_for_longer_than_drain_seconds(peer: HTTPPeer) -> None:
+    limits = PoolLimits(drain_seconds=0.05)
+    async with ClientPool(http(peer), make_client, limits=limits) as pool, pool.lease("peer") as client:
+        await pool.close()
+        assert client.state is ConnectionState.DISCONNECTED
+
+
+async def test_a_closed_pool_gives_no_client_and_revives_none(peer: HTTPPeer) -> None:
+    async with ClientPool(http(peer), make_client) as pool:
+        client, unused = pool.client("peer"), pool.client("peer", "ann")
+        await client.ping()
+    seen = len(peer.seen)
+    for use in (pool.call("peer__x"), client.ping(), unused.ping(), pool.lease("peer").__aenter__()):
+        with pytest.raises(ClientClosedError) as caught:
+            await use
+        assert caught.value.delivery is Delivery.NOT_SENT
+    assert await client.connect() is False
+    assert "the pool was closed" in str(client.last_error)
+    with pytest.raises(ClientClosedError):
+        await pool.__aenter__()
+    assert isinstance((await pool.connect_all())["peer"], ClientClosedError)
+    assert len(peer.seen) == seen
+
+
+async def test_closing_goes_on_when_whoever_asked_for_it_is_cancelled(peer: HTTPPeer) -> None:
+    for k in itertools.count():
+        pool = await ClientPool(http(peer), make_client).__aenter__()
+        clients = [pool.client("peer", name) for name in "ab"]
+        await asyncio.gather(*(client.ping() for client in clients))
+        closing = asyncio.create_task(pool.close())
+        for _ in range(k):
+            await asyncio.sleep(0)
+        done = closing.done()
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+        if k:  # otherwise it has not begun
+            async with asyncio.timeout(5):
+                while {client.state for client in clients} != {ConnectionState.DISCONNECTED}:
+                    await asyncio.sleep(0.001)
+        await pool.close()
+        if done:
+            break
 
 
 def test_a_pool_abandoned_without_close_warns_and_leaves_nothing_running() -> None:

@@ -9,22 +9,32 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from fastapi_server.mcp import (
     AutoMCPClient,
     ClientPool,
+    ErrorEvent,
+    Hooks,
     HTTPConfig,
     HTTPMCPClient,
     MCPClient,
     MCPClientError,
+    RequestEvent,
+    ResponseEvent,
     ServerConfig,
     SSEConfig,
     SSEMCPClient,
+    StateEvent,
     StdioConfig,
     StdioMCPClient,
     make_client,
 )
-from fastapi_server.mcp.pool import fingerprint_of
+from fastapi_server.mcp.exporters.opentelemetry import CallTracer
+from fastapi_server.mcp.exporters.prometheus import PoolCollector
+from fastapi_server.mcp.members import fingerprint_of
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen
 
 SECRET = "planted-secret"
@@ -118,6 +128,47 @@ async def test_no_planted_secret_is_seen_anywhere(
             seen += [repr(pool), repr(outcomes), repr(pool.members()), fingerprint_of(config), repr(config)]
         await asyncio.sleep(0)
     for text in [*seen, *log.text]:
+        assert SECRET not in text
+
+
+async def test_no_credential_of_a_principal_is_seen_by_hooks_or_exporters(
+    log: Seeing, mcp_http_peer: Callable[..., AbstractAsyncContextManager[HTTPPeer]]
+) -> None:
+    """The whole of a pool: credentials asked for, hooks told, spans and metrics exported, the catalogue, a reload."""
+    told: list[object] = []
+    spans = InMemorySpanExporter()
+    tracers = TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(spans))
+
+    async def credentials(_server: str, principal: str | None) -> dict[str, str]:
+        return {"Authorization": f"Bearer {SECRET}-of-{principal}", "Cookie": f"{SECRET}-cookie"}
+
+    hooks = Hooks(told.append, told.append, told.append, told.append, CallTracer(tracers))
+    async with mcp_http_peer() as peer:
+
+        async def echo(seen: Seen) -> web.StreamResponse:
+            return seen.error(-32000, f"you sent {dict(seen.http.headers)}")
+
+        async def refuse(seen: Seen) -> web.StreamResponse:
+            return web.Response(status=401, text=str(dict(seen.http.headers)))
+
+        peer.handlers |= {"tools/call": echo, "prompts/list": refuse}
+        servers = {"web": ServerConfig("web", "http", HTTPConfig(f"{peer.url}/mcp"))}
+        async with ClientPool(servers, make_client, credentials=credentials, hooks=hooks) as pool:
+            collector = PoolCollector(pool)
+            for principal in ("ann", None):
+                client = pool.client("web", principal)
+                for use in (pool.call("web__x", principal=principal), client.list_prompts()):
+                    with pytest.raises(MCPClientError) as caught:
+                        await use
+                    told += [caught.value, *traceback.format_exception_only(caught.value), vars(caught.value)]
+            told += [await pool.tools(principal="ann"), *pool.members(), pool, pool.metrics, pool.metrics.to_dict()]
+            told += list(collector.collect())
+            await pool.reload({})
+        told += [span.to_json() for span in spans.get_finished_spans()]
+    assert len(spans.get_finished_spans()) > 4
+    assert {type(event) for event in told} >= {RequestEvent, ResponseEvent, ErrorEvent, StateEvent}
+    for text in [*map(repr, told), *map(str, told), *log.text]:
         assert SECRET not in text
 
 

@@ -55,8 +55,9 @@ from fastapi_server.mcp.errors import (
     SessionExpiredError,
     StructuredOutputError,
 )
+from fastapi_server.mcp.members import PoolKey
 from fastapi_server.mcp.metrics import CallEvent, ClientMetrics
-from fastapi_server.mcp.pool import ClientPool, PoolKey
+from fastapi_server.mcp.pool import ClientPool
 from fastapi_server.mcp.protocol.eras import EraName
 
 __all__ = [

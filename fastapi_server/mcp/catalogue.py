@@ -116,6 +116,27 @@ def is_allowed(name: str, rules: ToolRules) -> bool:
     return allowed and not _matches(name, rules.deny)
 
 
+def resolved(name: str, rules: Mapping[str, ToolRules], view: ToolRules) -> tuple[str, str]:
+    """The server of a name in the catalogue, and the tool's own name there.
+
+    Args:
+        name: As listed.
+        rules: Of each server.
+        view: Over the names of the catalogue.
+
+    Raises:
+        ConfigError: There is no such name, or the rules or the view hide it.
+    """
+    server, shown = split(name)
+    its = rules.get(server)
+    if its is not None:
+        original = original_name(shown, its)
+        hidden = shown in its.rename and shown not in its.rename.values()
+        if not hidden and is_allowed(original, its) and is_allowed(name, view):
+            return server, original
+    raise ConfigError(f"there is no tool {name!r} in this catalogue")
+
+
 def original_name(name: str, rules: ToolRules) -> str:
     """What the server calls a tool that may have been renamed."""
     return next((original for original, renamed in rules.rename.items() if renamed == name), name)

@@ -16,7 +16,8 @@ from fastapi_server.mcp.clients.stdio_client import StdioMCPClient
 from fastapi_server.mcp.config import ServerConfig
 from fastapi_server.mcp.detection import AUTO, HTTP, SSE, STDIO, canonical_transport
 from fastapi_server.mcp.errors import ConfigError, MCPConnectionError
-from fastapi_server.mcp.pool import ClientPool, fingerprint_of
+from fastapi_server.mcp.members import fingerprint_of
+from fastapi_server.mcp.pool import ClientPool
 
 _TRANSPORTS: dict[str, type[MCPClient]] = {
     STDIO: StdioMCPClient,

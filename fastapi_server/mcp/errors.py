@@ -17,7 +17,7 @@ MCPClientError
 │   ├── OutcomeUnknownError                         it may have been carried out, and must not be repeated blindly
 │   └── HTTPStatusError                             the server answered with an HTTP status that is no success
 │       ├── AuthenticationError                     401, 403
-│       ├── RateLimitError                          429, with `retry_after`
+│       ├── RateLimitError                          429; like 503 mostly with `retry_after`
 │       └── SessionExpiredError                     the server does not know our session any more
 ├── CallTimeoutError               TimeoutError     the deadline passed before the reply
 ├── RPCError                                        the server answered with a JSON-RPC error
@@ -169,12 +169,24 @@ class HTTPStatusError(MCPConnectionError):
     Attributes:
         status: The HTTP status code.
         body: The start of the response's body.
+        retry_after: Seconds the server asks us to wait (`Retry-After`, RFC 9110, 10.2.3), where it says so.
     """
 
-    def __init__(self, message: str = "", *, status: int = 0, body: str = "", delivery: Delivery | None = None) -> None:
+    default_status = 0
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        body: str = "",
+        retry_after: float | None = None,
+        delivery: Delivery | None = None,
+    ) -> None:
         super().__init__(message, delivery=delivery)
-        self.status = status
+        self.status = self.default_status if status is None else status
         self.body = body
+        self.retry_after = retry_after
 
 
 class AuthenticationError(HTTPStatusError):
@@ -184,25 +196,10 @@ class AuthenticationError(HTTPStatusError):
 
 
 class RateLimitError(HTTPStatusError):
-    """HTTP 429.
-
-    Attributes:
-        retry_after: Seconds the server asks us to wait (RFC 9110, 10.2.3), where it says so.
-    """
+    """HTTP 429; `retry_after` says when to come again, where the server does."""
 
     default_delivery = Delivery.REJECTED
-
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        status: int = 429,
-        body: str = "",
-        retry_after: float | None = None,
-        delivery: Delivery | None = None,
-    ) -> None:
-        super().__init__(message, status=status, body=body, delivery=delivery)
-        self.retry_after = retry_after
+    default_status = 429
 
 
 class SessionExpiredError(HTTPStatusError):

@@ -16,11 +16,11 @@ LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 
 class Histogram:
-    """How long calls took, by the bound that each stayed within.
+    """How long things took, by the bound that each stayed within.
 
     Attributes:
-        counts: Calls by bound, not cumulative; the last are those beyond all of `LATENCY_BOUNDS`.
-        seconds: Of all calls together.
+        counts: Things by bound, not cumulative; the last are those beyond all of `LATENCY_BOUNDS`.
+        seconds: Of all of them together.
     """
 
     __slots__ = ("counts", "seconds")
@@ -30,7 +30,7 @@ class Histogram:
         self.seconds = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one call."""
+        """Count one thing."""
         self.counts[bisect.bisect_left(LATENCY_BOUNDS, seconds)] += 1
         self.seconds += seconds
 
@@ -39,6 +39,10 @@ class Histogram:
         self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
         self.seconds += other.seconds
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return {"count": sum(self.counts), "seconds": self.seconds, "within": self.cumulative()}
+
     def cumulative(self) -> dict[str, int]:
         """Calls that stayed within each bound, as Prometheus wants it: the last bound is `+Inf`."""
         bounds = [*map(repr, LATENCY_BOUNDS), "+Inf"]
@@ -46,9 +50,11 @@ class Histogram:
 
 
 _SUMMED = (
-    *("connections", "reconnects", "in_flight", "bytes_sent", "bytes_received"),
+    *("connections", "reconnects", "failed_connects", "in_flight", "bytes_sent", "bytes_received"),
     *("skipped_messages", "unmatched_replies", "coerced_replies"),
 )
+_COUNTED = ("calls", "errors_by_type", "retries", "breaker_moves")
+_TIMED = ("connecting", "queued")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,7 @@ class ClientMetrics:
     Attributes:
         connections: Channels opened and agreed on.
         reconnects: Those that replaced a channel that had died.
+        failed_connects: Attempts that gave no channel.
         in_flight: Calls waiting for their result now.
         bytes_sent: Bytes of JSON-RPC messages written, framing and HTTP headers not counted.
         bytes_received: The same, read.
@@ -82,12 +89,16 @@ class ClientMetrics:
         skipped_messages: What came on the stream and was no JSON-RPC message.
         unmatched_replies: Replies that nobody waited for.
         coerced_replies: Replies whose id came back in another type.
+        breaker_moves: Times that the circuit breaker went to a state, by state.
         latency: How long calls took, by method; failed ones too.
+        connecting: How long it took to open a channel and agree on an era, where that went well.
+        queued: How long calls waited for their turn (`max_in_flight`), where they had to.
         breaker: Asked for the state of the circuit breaker.
     """
 
     connections: int = 0
     reconnects: int = 0
+    failed_connects: int = 0
     in_flight: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
@@ -97,6 +108,9 @@ class ClientMetrics:
     calls: Counter[str] = field(default_factory=Counter[str])
     errors_by_type: Counter[str] = field(default_factory=Counter[str])
     retries: Counter[str] = field(default_factory=Counter[str])
+    breaker_moves: Counter[str] = field(default_factory=Counter[str])
+    connecting: Histogram = field(default_factory=Histogram, repr=False)
+    queued: Histogram = field(default_factory=Histogram, repr=False)
     latency: dict[str, Histogram] = field(default_factory=dict[str, Histogram])
     connected_at: float | None = None
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
@@ -123,9 +137,10 @@ class ClientMetrics:
         """
         for name in _SUMMED:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.calls.update(dict(other.calls))
-        self.errors_by_type.update(dict(other.errors_by_type))
-        self.retries.update(dict(other.retries))
+        for name in _COUNTED:
+            getattr(self, name).update(dict(getattr(other, name)))
+        for name in _TIMED:
+            getattr(self, name).add(getattr(other, name))
         for method, histogram in dict(other.latency).items():
             self.latency.setdefault(method, Histogram()).add(histogram)
         self._busy_seconds += other._busy_seconds
@@ -173,6 +188,7 @@ class ClientMetrics:
             "uptime_seconds": self.uptime_seconds,
             "connections": self.connections,
             "reconnects": self.reconnects,
+            "failed_connects": self.failed_connects,
             "errors": self.errors,
             "errors_by_type": dict(self.errors_by_type),
             "calls": dict(self.calls),
@@ -181,14 +197,14 @@ class ClientMetrics:
             "resource_reads": self.resource_reads,
             "in_flight": self.in_flight,
             "breaker_state": self.breaker_state,
+            "breaker_moves": dict(self.breaker_moves),
             "avg_latency": self.avg_latency,
             "latency_p50": self.percentile(50),
             "latency_p95": self.percentile(95),
             "latency_p99": self.percentile(99),
-            "latency_by_method": {
-                method: {"calls": sum(one.counts), "seconds": one.seconds, "within": one.cumulative()}
-                for method, one in self.latency.items()
-            },
+            "latency_by_method": {method: one.to_dict() for method, one in self.latency.items()},
+            "connecting": self.connecting.to_dict(),
+            "queued": self.queued.to_dict(),
             "bytes_sent": self.bytes_sent,
             "bytes_received": self.bytes_received,
             "skipped_messages": self.skipped_messages,

@@ -2,33 +2,26 @@
 
 import asyncio
 import contextlib
-import dataclasses
-import hashlib
-import json
-import logging
-import random
 import time
 import warnings
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
 from mcp_types import CallToolResult, Tool
 
-from fastapi_server.mcp.admission import Admit, PoolLimits, decide
-from fastapi_server.mcp.catalogue import Catalogue, catalogue_of, is_allowed, original_name, split
+from fastapi_server.mcp.admission import Admission, PoolLimits
+from fastapi_server.mcp.catalogue import Catalogue, catalogue_of, resolved
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.handlers import Handlers
 from fastapi_server.mcp.clients.hooks import Hooks
 from fastapi_server.mcp.clients.inbox import ProgressCallback
-from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.config import CommonConfig, HTTPConfig, ServerConfig, SSEConfig, StdioConfig, ToolRules
-from fastapi_server.mcp.errors import BusyError, ConfigError, MCPClientError
-from fastapi_server.mcp.resilience import BreakerState
-
-logger = logging.getLogger("fastapi_server.mcp")
+from fastapi_server.mcp.errors import ClientClosedError, ConfigError, Delivery, MCPClientError
+from fastapi_server.mcp.members import PoolKey, PoolMember, PoolMetrics, fingerprint_of
+from fastapi_server.mcp.supervisor import Supervisor, rounds
 
 Credentials: TypeAlias = Callable[[str, str | None], Awaitable[Mapping[str, str]]]
 """Asked, before each HTTP request, for the headers of `(server, principal)`."""
@@ -44,77 +37,6 @@ class MakeClient(Protocol):
     ) -> MCPClient:
         """A client that is not connected."""
         ...
-
-
-@dataclass(frozen=True)
-class PoolKey:
-    """Whose client it is: nothing is shared between two keys.
-
-    Attributes:
-        server: Name of the server.
-        fingerprint: Of its configuration, environment and headers included; a hash, so that it can be shown.
-        principal: On whose behalf; `None` for nobody in particular.
-        instance: Number of the process, where a server has several.
-    """
-
-    server: str
-    fingerprint: str
-    principal: str | None = None
-    instance: int = 0
-
-
-@dataclass(eq=False)
-class PoolMember:
-    """One client of the pool."""
-
-    key: PoolKey
-    client: MCPClient
-    last_used: float
-    last_probed: float
-    leases: int = 0
-    probing: bool = False
-    admitted: bool = False
-    server: str = field(init=False)
-    principal: str | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.server, self.principal = self.key.server, self.key.principal
-
-    @property
-    def load(self) -> int:
-        """Who holds it, and what is in flight."""
-        return self.leases + self.client.metrics.in_flight
-
-    @property
-    def busy(self) -> bool:
-        """Whether anybody would notice if it were closed."""
-        connecting = self.client.state in {ConnectionState.CONNECTING, ConnectionState.RECONNECTING}
-        return self.load > 0 or connecting or self.client.listening
-
-
-@dataclass
-class PoolMetrics:
-    """Counters of a pool.
-
-    Attributes:
-        created: Clients made.
-        hits: Times that a client was there already.
-        waits: Times that somebody had to wait for a place.
-        evictions: Clients closed to make room.
-        idle_closed: Clients closed because nobody used them.
-        replaced: Clients whose channel did not answer a probe.
-    """
-
-    created: int = 0
-    hits: int = 0
-    waits: int = 0
-    evictions: int = 0
-    idle_closed: int = 0
-    replaced: int = 0
-
-    def to_dict(self) -> dict[str, int]:
-        """Everything as plain values."""
-        return dataclasses.asdict(self)
 
 
 class ClientPool:
@@ -159,15 +81,15 @@ class ClientPool:
         self._given: dict[str, Handlers] = {}
         self._members: dict[PoolKey, PoolMember] = {}
         self._resting: weakref.WeakValueDictionary[PoolKey, PoolMember] = weakref.WeakValueDictionary()
-        self._retired: list[PoolMember] = []
-        self._waiting: list[tuple[PoolMember, asyncio.Future[Admit[PoolMember]]]] = []
-        self._supervisor: asyncio.Task[None] | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        self._leaving: dict[PoolMember, asyncio.Task[None] | None] = {}
+        self._admission = Admission(self.limits, self.metrics)
+        self._supervisor = Supervisor(self.limits, self.metrics, clock, self._rest)
+        self._watching: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._unclosed: weakref.finalize[..., ClientPool] | None = None
 
     async def __aenter__(self) -> Self:
-        self._unclosed = weakref.finalize(self, _warn_of_abandoned, self._servers)
-        self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
+        self._start()
         return self
 
     async def __aexit__(
@@ -176,29 +98,49 @@ class ClientPool:
         await self.close()
 
     def __repr__(self) -> str:
-        connected = sum(member.admitted for member in self._members.values())
-        return f"<ClientPool {len(self._servers)} servers, {connected} of {len(self._members)} clients connected>"
+        servers, clients = len(self._servers), len(self._members)
+        return f"<ClientPool {servers} servers, {len(self._admission)} of {clients} clients connected>"
+
+    def _start(self) -> None:
+        """From now on there is something to be watched, and to be closed.
+
+        Raises:
+            ClientClosedError: The pool was closed.
+        """
+        if self._closing is not None:
+            raise ClientClosedError("the pool was closed; make another one", delivery=Delivery.NOT_SENT)
+        if self._unclosed is None:
+            self._unclosed = weakref.finalize(self, _warn_of_abandoned, self._admission.taken)
+        if self._watching is None or self._watching.done():
+            pool = weakref.ref(self)  # so that whoever abandons the pool is told
+
+            def next_round() -> Awaitable[None] | None:
+                watched = pool()
+                return None if watched is None else watched.supervise_once()
+
+            self._watching = asyncio.get_running_loop().create_task(rounds(self.limits, next_round))
 
     async def close(self) -> None:
-        """Close every client, after its calls in flight have had `drain_seconds`. Safe twice."""
+        """Close every client, after its leases and calls in flight have had `drain_seconds`.
+
+        Safe twice; cancelled, it goes on by itself. A closed pool gives no more clients.
+        """
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        self._retire(lambda _key: True)
+        endings = [self._ending(member) for member in self._leaving]
+        outcomes = await asyncio.gather(*endings, return_exceptions=True)
         if self._unclosed is not None:
             self._unclosed.detach()
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.gather(self._supervisor, return_exceptions=True)
-            self._supervisor = None
-        members = [*self._members.values(), *self._resting.values(), *self._retired]
-        self._members.clear()
-        self._retired.clear()
-        ended = (self._end(member) for member in members)
-        outcomes = await asyncio.gather(*ended, *self._closing, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-
-    async def _end(self, member: PoolMember) -> None:
-        await member.client.park(drain=self.limits.drain_seconds)
-        await member.client.disconnect()
 
     # Who gets what.
 
@@ -228,28 +170,38 @@ class ClientPool:
     def _retire(self, leaves: Callable[[PoolKey], bool]) -> None:
         """Close members that nobody will get any more: now, or where no event loop runs, with the pool."""
         there = (self._members, self._resting)
-        leaving = [members.pop(key) for members in there for key in list(members) if leaves(key)]
-        for member in leaving:
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:
-                self._retired.append(member)
-                continue
-            closing = loop.create_task(self._end(member))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+        for member in [members.pop(key) for members in there for key in list(members) if leaves(key)]:
+            member.leaving = True
+            self._leaving[member] = None
+            with contextlib.suppress(RuntimeError):
+                self._ending(member)
+
+    def _ending(self, member: PoolMember) -> asyncio.Task[None]:
+        """The task that ends a member, begun where it has not been.
+
+        Raises:
+            RuntimeError: No event loop runs.
+        """
+        ending = self._leaving[member]
+        if ending is None:
+            loop = asyncio.get_running_loop()
+            ending = self._leaving[member] = loop.create_task(member.end(self.limits.drain_seconds))
+            ending.add_done_callback(lambda _done: self._leaving.pop(member, None))
+        return ending
 
     def members(self) -> list[PoolMember]:
         """The clients that there are now, connected or not. Safe to call from any thread; to look at, not to change."""
         return list(self._members.values())
 
     def client(self, name: str, principal: str | None = None) -> MCPClient:
-        """The client of a server for a principal: the least busy one, where there are several processes.
+        """The client of a server for a principal. Opens nothing; it connects with its first call.
 
-        Opens nothing; the client connects with its first call. Keep the handle as long as you like.
+        Keep the handle as long as you like. Where the server has several processes, each of its calls goes to the
+        least busy one; what belongs to a session, subscriptions say, stays with the first.
 
         Raises:
             ConfigError: There is no such server.
+            ClientClosedError: The pool was closed.
         """
         return self._member(name, principal).client
 
@@ -262,44 +214,44 @@ class ClientPool:
             MCPConnectionError: It cannot be reached, or no place became free in time.
         """
         member = self._member(name, principal)
-        member.leases += 1
+        member.lease()
         try:
             await member.client.initialize()
             yield member.client
         finally:
-            member.leases -= 1
-            member.last_used = self._clock()
-            self._assign()
+            member.give_back(self._clock())
+            self._admission.assign()
 
     def _member(self, name: str, principal: str | None) -> PoolMember:
-        config = self._servers.get(name)
-        if config is None:
+        if self._closing is not None:
+            raise ClientClosedError("the pool was closed; make another one", delivery=Delivery.NOT_SENT)
+        if name not in self._servers:
             raise ConfigError(f"there is no server {name!r}; known are {', '.join(self._servers) or 'none'}")
-        fingerprint = self._fingerprints[name]
-        instances = config.config.instances if isinstance(config.config, StdioConfig) else 1
-        keys = [PoolKey(name, fingerprint, principal, instance) for instance in range(instances)]
-        for key in keys:
-            if key in self._resting and key not in self._members:
-                self._members[key] = self._resting.pop(key)
-        there = [self._members[key] for key in keys if key in self._members]
-        least = min(there, key=lambda member: (member.load, -member.last_used), default=None)
-        if least is not None and (least.load == 0 or len(there) == instances):
-            self.metrics.hits += 1
+        key = PoolKey(name, self._fingerprints[name], principal)
+        member = self._present(key)
+        if member is None:
+            member = self._new_member(key)
         else:
-            key = next(key for key in keys if key not in self._members)
-            least = self._members[key] = self._new_member(key, config)
-        least.last_used = self._clock()
-        return least
+            self.metrics.hits += 1
+        member.last_used = self._clock()
+        return member
 
-    def _new_member(self, key: PoolKey, config: ServerConfig) -> PoolMember:
+    def _present(self, key: PoolKey) -> PoolMember | None:
+        """The member of a key, one that rests too."""
+        member = self._members.get(key) or self._resting.pop(key, None)
+        if member is not None:
+            self._members[key] = member
+        return member
+
+    def _new_member(self, key: PoolKey) -> PoolMember:
+        config = self._with_credentials(self._servers[key.server], key.principal)
         handlers = self._given.get(key.server)
         if handlers is None and self._handlers is not None:
             handlers = self._handlers(key.server, key.principal)
-        config = self._with_credentials(config, key.principal)
         client = self._make(config, handlers=handlers, principal=key.principal, hooks=self._hooks)
         now = self._clock()
-        member = PoolMember(key, client, now, now)
-        client.join_pool(lambda: self._admit(member), lambda: self._released(member), lambda: self._rested(member))
+        member = self._members[key] = PoolMember(key, client, now, now)
+        client.join_pool(_Membership(self, member, alone=self._instances(key.server) == 1))
         self.metrics.created += 1
         return member
 
@@ -315,62 +267,56 @@ class ClientPool:
 
         return replace(config, config=replace(settings, headers=headers))
 
-    # Admission.
+    # What the members tell and ask.
 
-    async def _admit(self, member: PoolMember) -> None:
-        """Wait for a place, in the order of asking, and close those who have to go for it."""
-        if member.admitted:
-            return
+    async def admit(self, member: PoolMember) -> None:
+        """Wait for a place.
+
+        Raises:
+            ClientClosedError: The pool was closed, or has no use for the member any more.
+            BusyError: No place became free in time.
+        """
+        self._start()
+        if member.leaving:
+            raise ClientClosedError(
+                "its configuration has left the pool; ask the pool for the client that it has now",
+                delivery=Delivery.NOT_SENT,
+            )
         self._members.setdefault(member.key, member)
-        place: asyncio.Future[Admit[PoolMember]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((member, place))
-        self._assign()
-        if not place.done():
-            self.metrics.waits += 1
-        try:
-            async with asyncio.timeout(self.limits.wait_seconds):
-                admitted = await place
-        except asyncio.CancelledError:
-            self._take_back(member, place)
-            raise
-        except TimeoutError:
-            self._take_back(member, place)
-            raise BusyError(f"no place in the pool within {self.limits.wait_seconds:g} s ({self!r})") from None
-        finally:
-            self._waiting = [waiting for waiting in self._waiting if waiting[1] is not place]
-        for evicted in admitted.evicted:
-            self.metrics.evictions += 1
-            await evicted.client.park(drain=self.limits.drain_seconds)
+        await self._admission.admit(member)
 
-    def _take_back(self, member: PoolMember, place: "asyncio.Future[Admit[PoolMember]]") -> None:
-        """The place came just when nobody waited for it any more: those who should have gone for it stay."""
-        if place.done() and not place.cancelled():
-            member.admitted = False
-            for evicted in place.result().evicted:
-                evicted.admitted = True
-            self._assign()
+    def release(self, member: PoolMember) -> None:
+        """A member is closed."""
+        self._admission.release(member)
 
-    def _assign(self) -> None:
-        """Give places to those who wait, first come first served; one who cannot have a place holds nobody up."""
-        for member, place in self._waiting:
-            if place.done():
-                continue
-            connected = [other for other in self._members.values() if other.admitted]
-            decision = decide(member, connected, self.limits)
-            if isinstance(decision, Admit):
-                for evicted in decision.evicted:
-                    evicted.admitted = False
-                member.admitted = True
-                place.set_result(decision)
-
-    def _rested(self, member: PoolMember) -> None:
+    def rested(self, member: PoolMember) -> None:
+        """A member has no call in flight any more."""
         if not member.probing:
             member.last_used = self._clock()
-        self._assign()
+        self._admission.assign()
 
-    def _released(self, member: PoolMember) -> None:
-        member.admitted = False
-        self._assign()
+    def least_busy(self, asked: PoolMember) -> PoolMember:
+        """Of the processes of one server and principal, the one to call; one more where all are busy and it may be."""
+        if asked.leaving:
+            return asked
+        there = self.processes(asked)
+        least = min(there, key=lambda member: member.load)
+        if least.load and len(there) < self._instances(asked.server):
+            keys = (replace(asked.key, instance=number) for number in range(len(there) + 1))
+            fresh = self._new_member(next(key for key in keys if key not in self._members))
+            if self._admission.has_room(fresh):
+                return fresh
+            del self._members[fresh.key]
+        return least
+
+    def processes(self, member: PoolMember) -> list[PoolMember]:
+        """The members for all processes of its server and principal that there are, in the order of their numbers."""
+        keys = (replace(member.key, instance=number) for number in range(self._instances(member.server)))
+        return [found for key in keys if (found := self._present(key)) is not None] or [member]
+
+    def _instances(self, name: str) -> int:
+        config = self._servers.get(name)
+        return config.config.instances if config is not None and isinstance(config.config, StdioConfig) else 1
 
     # Fleets.
 
@@ -454,19 +400,10 @@ class ClientPool:
         Raises:
             ConfigError: There is no such name, or the server's rules or the view hide it.
         """
-        server, shown = split(name)
-        rules = self._rules(server) if server in self._servers else ToolRules()
-        original = original_name(shown, rules)
-        hidden = shown in rules.rename and shown not in rules.rename.values()
-        if (
-            server not in self._servers
-            or hidden
-            or not is_allowed(original, rules)
-            or not is_allowed(name, view or ToolRules())
-        ):
-            raise ConfigError(f"there is no tool {name!r} in this catalogue")
+        rules = {server: self._rules(server) for server in self._servers}
+        server, tool = resolved(name, rules, view or ToolRules())
         client = self.client(server, principal)
-        return await client.call_tool(original, args, timeout=timeout, progress=progress, idempotent=idempotent)
+        return await client.call_tool(tool, args, timeout=timeout, progress=progress, idempotent=idempotent)
 
     def _rules(self, name: str) -> ToolRules:
         settings = self._servers[name].config
@@ -481,59 +418,42 @@ class ClientPool:
 
     # The supervisor.
 
-    async def _supervise(self) -> None:
-        """Close what nobody uses, and probe what nobody is using now."""
-        while True:
-            await asyncio.sleep(min(self.limits.probe_seconds, self.limits.idle_seconds) * random.uniform(0.25, 0.5))  # noqa: S311
-            try:
-                await self.supervise_once()
-            except Exception:
-                logger.exception("the supervisor of a pool failed; it goes on")
-
     async def supervise_once(self) -> None:
         """One round of the supervisor."""
-        now = self._clock()
-        idle = [member for member in self._members.values() if member.admitted and not member.busy]
-        stale = [member for member in idle if now - member.last_used >= self.limits.idle_seconds]
-        for member in stale:
-            if member.busy:  # since the one before was closed
-                continue
-            self.metrics.idle_closed += 1
-            logger.info("server %r: closed after %.0f s without a call", member.server, now - member.last_used)
-            await member.client.park(drain=self.limits.drain_seconds)
-            if not member.admitted and self._members.get(member.key) is member:
-                self._resting[member.key] = self._members.pop(member.key)  # for as long as somebody has its handle
-        due = [m for m in idle if m not in stale and now - m.last_probed >= self.limits.probe_seconds]
-        await asyncio.gather(*(self._probe(member) for member in due))
+        await self._supervisor.round(self.members())
 
-    async def _probe(self, member: PoolMember) -> None:
-        member.last_probed = self._clock()
-        client = member.client
-        if client.state is not ConnectionState.CONNECTED:
-            return
-        if client.metrics.breaker_state != BreakerState.CLOSED:
-            return  # calls find out when it works again
-        probed = client.metrics.connections
-        member.probing = True
-        try:
-            alive = await client.health_check()
-        finally:
-            member.probing = False
-        unchanged = client.state is ConnectionState.CONNECTED and client.metrics.connections == probed
-        if not alive and unchanged:  # otherwise somebody else has noticed, and perhaps replaced it already
-            self.metrics.replaced += 1
-            await client.replace_channel()
+    def _rest(self, member: PoolMember) -> None:
+        """It stays in the pool for as long as somebody has its handle."""
+        if self._members.get(member.key) is member:
+            self._resting[member.key] = self._members.pop(member.key)
 
 
-def _warn_of_abandoned(servers: Mapping[str, ServerConfig]) -> None:
-    message = f"a ClientPool of {', '.join(servers) or 'no servers'} was abandoned without close()"
-    warnings.warn(message, ResourceWarning, stacklevel=2)
+@dataclass(frozen=True)
+class _Membership:
+    """The pool, as one of its clients sees it."""
+
+    pool: ClientPool
+    member: PoolMember
+    alone: bool
+
+    async def admit(self) -> None:
+        await self.pool.admit(self.member)
+
+    def released(self) -> None:
+        self.pool.release(self.member)
+
+    def rested(self) -> None:
+        self.pool.rested(self.member)
+
+    def least_busy(self) -> MCPClient:
+        return self.member.client if self.alone else self.pool.least_busy(self.member).client
+
+    def processes(self) -> Sequence[MCPClient]:
+        return [member.client for member in self.pool.processes(self.member)]
 
 
-def fingerprint_of(config: ServerConfig) -> str:
-    """A hash over everything in a configuration. A callable for headers counts as itself, not by what it returns."""
-    settings = config.config
-    is_typed = isinstance(settings, CommonConfig)
-    plain = {one.name: getattr(settings, one.name) for one in dataclasses.fields(settings)} if is_typed else settings
-    text = json.dumps([config.transport, plain], sort_keys=True, default=repr)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _warn_of_abandoned(taken: Mapping[str, int]) -> None:
+    servers = [name for name, count in taken.items() if count]
+    if servers:
+        message = f"a ClientPool of {', '.join(servers)} was abandoned without close()"
+        warnings.warn(message, ResourceWarning, stacklevel=2)

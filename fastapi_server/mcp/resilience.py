@@ -17,7 +17,6 @@ from fastapi_server.mcp.errors import (
     MCPClientError,
     MCPConnectionError,
     OutcomeUnknownError,
-    RateLimitError,
     SessionExpiredError,
 )
 
@@ -31,21 +30,18 @@ _PASSING_STATUSES = frozenset({408, 429, 502, 503, 504})
 def backoff_delays(
     attempts: int, *, base: float = 1.0, cap: float = 30.0, dice: Callable[[], float] = random.random
 ) -> Iterator[float]:
-    """Seconds to wait before each of `attempts` retries: 1, 2, 4, … up to `cap`, each with jitter.
+    """Seconds to wait before each of `attempts` retries: at random up to 1, 2, 4, … and never more than `cap`.
 
-    Half of each delay is fixed and half is random, so that many clients of one server do not come back in step and
-    yet none hammers it.
+    Full jitter: the clients of a server that comes back do not all come back to it at once.
 
     Args:
         attempts: How many delays to give.
-        base: The first delay, before jitter.
+        base: The longest first delay.
         cap: No delay is longer.
         dice: Gives a number in [0, 1).
     """
-    ceiling = min(cap, base)
-    for _ in range(attempts):
-        yield ceiling * (0.5 + dice() / 2)
-        ceiling = min(cap, ceiling * 2)
+    for tried in range(attempts):
+        yield min(cap, base * 2 ** min(tried, _MOST_DOUBLINGS)) * dice()
 
 
 def is_permanent(error: MCPConnectionError) -> bool:
@@ -104,7 +100,7 @@ class RetryPolicy:
             raise OutcomeUnknownError(f"the request may or may not have been carried out: {error.message}") from error
         if tried > self.retries:
             raise error
-        if isinstance(error, RateLimitError) and error.retry_after is not None:
+        if isinstance(error, HTTPStatusError) and error.retry_after is not None:
             return error.retry_after
         return min(self.cap, self.base * 2 ** min(tried - 1, _MOST_DOUBLINGS)) * self.dice()
 
@@ -121,50 +117,52 @@ class BreakerState(StrEnum):
 class CircuitBreaker:
     """Stops calling a server that does not work, and lets one call find out when it works again.
 
+    Who calls gets a ticket from `check` and hands it back with the outcome, so that the outcome of a call that began
+    before the breaker opened is not taken for that of the call that finds out.
+
     Args:
         threshold: Failures in a row that open it.
         reset_seconds: How long it stays open.
         clock: Seconds, monotonic.
+        moved: Told each new state.
     """
 
-    def __init__(self, threshold: int, reset_seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        threshold: int,
+        reset_seconds: float,
+        clock: Callable[[], float],
+        moved: Callable[[BreakerState], None] = lambda _state: None,
+    ) -> None:
         self._threshold = threshold
         self._reset_seconds = reset_seconds
         self._clock = clock
+        self._moved = moved
         self._failures = 0
-        self._counted = 0
-        self._opened_at: float | None = None
-        self._probing = False
-
-    @property
-    def state(self) -> BreakerState:
-        """Where it stands now."""
-        if self._opened_at is None:
-            return BreakerState.CLOSED
-        return BreakerState.HALF_OPEN if self._probing else BreakerState.OPEN
+        self._ticket = 0
+        self._opened_at = 0.0
+        self.state = BreakerState.CLOSED
 
     def check(self) -> int:
-        """Ask to call. Returns a ticket for `failed`.
+        """Ask to call. Returns the ticket.
 
         Raises:
             CircuitOpenError: It is open, or somebody else is finding out; says when to try again.
         """
-        if self._opened_at is None:
-            return self._counted
-        wait = self._opened_at + self._reset_seconds - self._clock()
-        if wait > 0 or self._probing:
-            wait = max(wait, 0.0)
-            raise CircuitOpenError(
-                f"not tried: {self._failures} failures in a row; the next try is in {wait:.1f} s", retry_after=wait
-            )
-        self._probing = True
-        return self._counted
+        if self.state is not BreakerState.CLOSED:
+            wait = max(0.0, self._opened_at + self._reset_seconds - self._clock())
+            if wait > 0 or self.state is BreakerState.HALF_OPEN:
+                raise CircuitOpenError(
+                    f"not tried: {self._failures} failures in a row; the next try is in {wait:.1f} s", retry_after=wait
+                )
+            self._ticket += 1
+            self._move(BreakerState.HALF_OPEN)
+        return self._ticket
 
     def succeeded(self) -> None:
         """The server answered, whatever it said."""
         self._failures = 0
-        self._opened_at = None
-        self._probing = False
+        self._move(BreakerState.CLOSED)
 
     def failed(self, ticket: int | None = None) -> None:
         """The server could not be reached, or the connection broke.
@@ -173,21 +171,26 @@ class CircuitBreaker:
             ticket: Of the call. Calls that were under way together and fail together are one failure, not many in a
                 row: a restart with fifty callers is no reason to give up the server.
         """
-        if ticket is not None and ticket != self._counted:
+        if ticket is not None and ticket != self._ticket:
             return
-        self._counted += 1
+        self._ticket += 1
         self._failures += 1
-        self._probing = False
         if self._failures >= self._threshold:
             self._opened_at = self._clock()
+            self._move(BreakerState.OPEN)
 
     def reconnected(self) -> None:
         """There is a connection again: calls may be tried, but one more failure opens the breaker again."""
-        if self._opened_at is not None:
+        if self.state is not BreakerState.CLOSED:
             self._failures = self._threshold - 1
-            self._opened_at = None
-            self._probing = False
+            self._move(BreakerState.CLOSED)
 
-    def abandoned(self) -> None:
-        """The call that was finding out ended without an answer either way."""
-        self._probing = False
+    def abandoned(self, ticket: int) -> None:
+        """A call ended without an answer either way; where it was finding out, the next one does."""
+        if self.state is BreakerState.HALF_OPEN and ticket == self._ticket:
+            self._move(BreakerState.OPEN)
+
+    def _move(self, state: BreakerState) -> None:
+        if state is not self.state:
+            self.state = state
+            self._moved(state)

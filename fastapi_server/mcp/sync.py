@@ -33,8 +33,9 @@ from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.clients.subscriptions import Change, Interest, Subscription
 from fastapi_server.mcp.config import ServerConfig
 from fastapi_server.mcp.errors import ClientClosedError, MCPClientError
+from fastapi_server.mcp.members import PoolMetrics
 from fastapi_server.mcp.metrics import ClientMetrics
-from fastapi_server.mcp.pool import ClientPool, PoolMetrics
+from fastapi_server.mcp.pool import ClientPool
 
 _CANCEL_SECONDS = 5.0
 _POLL_SECONDS = 0.2 if sys.platform == "win32" else None  # there Ctrl-C does not wake a thread that waits for a lock

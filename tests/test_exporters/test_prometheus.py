@@ -15,8 +15,9 @@ from fastapi_server.mcp.admission import PoolLimits
 from fastapi_server.mcp.client_factory import make_client
 from fastapi_server.mcp.exporters import prometheus
 from fastapi_server.mcp.exporters.prometheus import PoolCollector
+from fastapi_server.mcp.members import PoolMetrics
 from fastapi_server.mcp.metrics import CallEvent
-from fastapi_server.mcp.pool import ClientPool, PoolMetrics
+from fastapi_server.mcp.pool import ClientPool
 from fastapi_server.mcp.resilience import BreakerState
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
 
@@ -207,4 +208,4 @@ async def test_a_pool_in_which_nothing_has_happened() -> None:
 
 
 def test_every_counter_of_a_pool_has_a_meaning() -> None:
-    assert set(prometheus._POOL_COUNTERS) == set(PoolMetrics().to_dict())
+    assert set(prometheus._POOL_COUNTERS) == set(PoolMetrics().counts())

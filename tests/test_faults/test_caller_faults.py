@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +18,7 @@ from aiohttp import web
 from fastapi_server.mcp import (
     CircuitOpenError,
     ClientClosedError,
+    ClientPool,
     ConnectionState,
     Delivery,
     HTTPConfig,
@@ -25,10 +26,13 @@ from fastapi_server.mcp import (
     HTTPStatusError,
     MCPClient,
     MCPConnectionError,
+    PoolLimits,
+    ServerConfig,
     SSEConfig,
     SSEMCPClient,
     StdioConfig,
     StdioMCPClient,
+    make_client,
     testing,
 )
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
@@ -188,6 +192,60 @@ async def test_cancelled_at_every_await_of_closing(client: MCPClient) -> None:
         assert our_tasks() == set()
         if done or k > 200:
             break
+
+
+async def _leased(pool: ClientPool) -> None:
+    async with pool.lease("peer", "ann") as client:
+        await client.call_tool("echo")
+
+
+async def _changed(pool: ClientPool) -> None:
+    (config,) = [pool.config_of(name) for name in pool.servers]
+    assert config is not None
+    await pool.reload({"peer": config, "other": ServerConfig("other", "http", config.config)})
+    await pool.connect_all()
+    await pool.reload({"peer": config})
+
+
+POOL_USES: dict[str, Callable[[ClientPool], Awaitable[object]]] = {
+    "call": lambda pool: pool.call("peer__echo", principal="ann"),
+    "lease": _leased,
+    "connect_all": lambda pool: pool.connect_all(principal="ann"),
+    "tools": lambda pool: pool.tools(principal="ann"),
+    "reload": _changed,
+    "supervise": lambda pool: pool.supervise_once(),
+}
+
+
+@pytest.mark.parametrize("use", POOL_USES.values(), ids=POOL_USES)
+async def test_cancelled_at_every_await_of_a_pool(
+    use: Callable[[ClientPool], Awaitable[object]], nothing_left: None
+) -> None:
+    """In a pool with one place, which somebody else has: it is given back, whenever the next one gives up."""
+    limits = PoolLimits(total=1, idle_seconds=60, wait_seconds=5)
+    clock = itertools.count(0, 100).__next__  # who was used last was used long ago
+
+    async with http_peer() as peer:
+        servers = {"peer": ServerConfig("peer", "http", HTTPConfig(f"{peer.url}/mcp"))}
+        walked = 0
+        for k in growing():
+            async with ClientPool(servers, make_client, limits=limits, clock=clock) as pool:
+                await pool.client("peer", "bob").call_tool("echo")
+                using = asyncio.ensure_future(use(pool))
+                await steps(k)
+                done = using.done()
+                using.cancel()
+                await asyncio.gather(using, return_exceptions=True)
+                await asyncio.gather(*(pool.client("peer", name).call_tool("echo") for name in ("ann", "bob", "ann")))
+                assert {member.load for member in pool.members()} == {0}
+                assert sum(member.admitted for member in pool.members()) == 1
+                connected = [m for m in pool.members() if m.client.state is ConnectionState.CONNECTED]
+                assert len(connected) == 1
+            assert our_tasks() == set()
+            walked += 1
+            if done:
+                break
+        assert walked > 3
 
 
 async def test_cancelled_while_it_finds_out_for_the_circuit_breaker(nothing_left: None) -> None:

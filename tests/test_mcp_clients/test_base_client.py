@@ -822,6 +822,25 @@ async def test_a_subscription_outlives_its_channel(tmp_path: Path) -> None:
     assert methods.count("resources/subscribe") == 2
 
 
+async def test_a_subscription_that_the_new_session_refuses_ends_with_the_error(nothing_left: None) -> None:
+    async with http_peer() as peer:
+        refused: set[str] = set()
+
+        @peer.on("resources/subscribe")
+        async def subscribe(seen: Seen) -> web.StreamResponse:
+            return seen.error(-32002, "no longer") if seen.body["params"]["uri"] in refused else seen.json({})
+
+        async with HTTPMCPClient("peer", HTTPConfig(f"{peer.url}/mcp")) as client:
+            async with await client.subscribe("x://gone") as gone, await client.subscribe("x://there") as there:
+                refused.add("x://gone")
+                await client.replace_channel()
+                with pytest.raises(RPCError, match="no longer"):
+                    await anext(gone)
+                assert (await anext(there)).uri == "x://there"
+                assert client.listening
+            assert peer.methods().count("resources/unsubscribe") == 1
+
+
 async def test_a_subscription_ends_with_an_error_where_the_server_does_not_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1122,6 +1141,20 @@ def test_a_client_belongs_to_one_event_loop_at_a_time() -> None:
         assert second.run(client.connect()) is True
         assert second.run(use()) == "{}"
         second.run(client.disconnect())
+
+
+def test_turns_are_those_of_the_present_event_loop() -> None:
+    client = StdioMCPClient("peer", StdioConfig(sys.executable, ["-S", PEER], max_in_flight=1, shutdown_timeout=500))
+
+    async def crowd() -> None:
+        await asyncio.gather(*(client.call_tool("echo") for _ in range(5)))
+        await client.park()
+
+    asyncio.run(crowd())
+    asyncio.run(crowd())
+    queued = client.metrics.queued
+    assert sum(queued.counts) == 8
+    assert client.metrics.to_dict()["queued"]["seconds"] == queued.seconds > 0
 
 
 def test_a_client_whose_event_loop_is_gone_starts_anew() -> None:

@@ -126,18 +126,37 @@ async def test_statuses_by_the_delivery_rule(peer: HTTPPeer, status: int, repeat
     assert peer.methods().count("tools/call") == 1 + repeated
 
 
-async def test_retry_after_is_honoured_inside_the_deadline_and_surfaced_beyond_it(peer: HTTPPeer) -> None:
+@pytest.mark.parametrize("status", [429, 503])
+async def test_retry_after_is_honoured_inside_the_deadline_and_surfaced_beyond_it(peer: HTTPPeer, status: int) -> None:
     after = iter(["0", "60"])
 
     @peer.on("tools/call")
     async def call(_seen: Seen) -> web.StreamResponse:
-        return web.Response(status=429, headers={"Retry-After": next(after)})
+        return web.Response(status=status, headers={"Retry-After": next(after)})
 
     async with client_of(peer) as client:
-        with pytest.raises(RateLimitError) as caught:
+        with pytest.raises(RateLimitError if status == 429 else HTTPStatusError) as caught:
             await client.call_tool("x", timeout=5)
     assert caught.value.retry_after == 60
     assert peer.methods().count("tools/call") == 2
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_retry_after_while_connecting(nothing_left: None, status: int) -> None:
+    """Waited for, and where that would be too long for anybody, said."""
+    async with http_peer() as peer:
+        after = iter(["0", "0", "3600"])
+
+        @peer.on("server/discover")
+        async def busy(_seen: Seen) -> web.StreamResponse:
+            return web.Response(status=status, headers={"Retry-After": next(after)})
+
+        client = client_of(peer)
+        assert await client.connect(retry_count=9) is False
+        assert isinstance(client.last_error, HTTPStatusError)
+        assert client.last_error.retry_after == 3600
+        assert client.metrics.failed_connects == len(peer.seen) == 3
+        await client.disconnect()
 
 
 async def test_an_expired_session_is_renewed_within_the_call(nothing_left: None) -> None:
@@ -183,6 +202,7 @@ async def test_a_breaker_opens_answers_at_once_and_closes_again(peer: HTTPPeer) 
         await asyncio.sleep(caught.value.retry_after)
         assert await client.list_tools() == []
         assert await client.list_tools() == []
+        assert client.metrics.breaker_moves == {"open": 1, "half_open": 1, "closed": 1}
 
 
 async def test_errors_of_tools_never_open_the_breaker(peer: HTTPPeer) -> None:

@@ -5,9 +5,9 @@ import dataclasses
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from mcp_types import (
     CallToolResult,
@@ -49,6 +49,30 @@ from fastapi_server.mcp.protocol.eras import EraName, StatelessEra
 from fastapi_server.mcp.resilience import RetryPolicy
 
 logger = logging.getLogger("fastapi_server.mcp")
+
+
+class Membership(Protocol):
+    """A pool, as one of its clients sees it."""
+
+    async def admit(self) -> None:
+        """Wait for leave to open a channel."""
+        ...
+
+    def released(self) -> None:
+        """Hear that the channel is closed, or could not be opened."""
+        ...
+
+    def rested(self) -> None:
+        """Hear that nothing is under way any more: the last call in flight has ended, or connecting, or listening."""
+        ...
+
+    def least_busy(self) -> "MCPClient":
+        """Give the client for the next call: another one, where the server has several processes."""
+        ...
+
+    def processes(self) -> "Sequence[MCPClient]":
+        """Give the clients of all processes of the server, one mostly."""
+        ...
 
 
 class MCPClient(ABC):
@@ -105,9 +129,9 @@ class MCPClient(ABC):
         )
         self._connector.when_up = self._when_up
         self._hooks = HookRunner(name, principal, hooks or Hooks())
-        self._connector.moved = lambda before, after: self._hooks.moved(before, after, self.last_error)
+        self._connector.moved = self._moved
         policy = RetryPolicy(common.retries)
-        slots = Slots(common.max_in_flight, common.queue_timeout / 1000)
+        slots = Slots(common.max_in_flight, common.queue_timeout / 1000, self.metrics.queued.observe)
         self._caller = Caller(self._connector, handlers, self._inbox, self.metrics, policy, slots, self._hooks)
         self._listener = Listener(self._caller, self._connector, self._inbox)
         self._connector.when_failed = self._listener.fail
@@ -116,6 +140,7 @@ class MCPClient(ABC):
         self._log_level: LoggingLevel | None = "info" if handlers.logging else None
         self._tells_changes = handlers.list_changed is not None
         self._standing: Subscription | None = None
+        self._membership: Membership | None = None
 
     # What a transport provides.
 
@@ -188,21 +213,30 @@ class MCPClient(ABC):
         """
         await self._listener.close()
         self._standing = None
-        await self._caller.drain(drain)
-        await self._connector.disconnect(for_good=False)
+        await self._connector.park(drain)
 
     @property
     def listening(self) -> bool:
         """Somebody iterates over a subscription of this client."""
         return self._listener.active
 
-    def join_pool(
-        self, admit: Callable[[], Awaitable[None]], released: Callable[[], None], idle: Callable[[], None]
-    ) -> None:
-        """Have a pool say when a channel may be opened (`admit`), and hear when it is closed and when calls end."""
-        self._connector.admit = admit
-        self._connector.released = released
-        self._caller.when_idle = idle
+    def join_pool(self, membership: Membership) -> None:
+        """Become the client of a pool."""
+        self._membership = membership
+        self._log_level = membership.processes()[0]._log_level
+        self._connector.admit = membership.admit
+        self._connector.released = membership.released
+        self._caller.when_idle = membership.rested
+
+    @property
+    def _chosen(self) -> Caller:
+        """For a call that any process of the server can answer: the caller of the least busy one."""
+        return self._caller if self._membership is None else self._membership.least_busy()._caller
+
+    @property
+    def _processes(self) -> "Sequence[MCPClient]":
+        """For what all processes of the server have to know."""
+        return (self,) if self._membership is None else self._membership.processes()
 
     async def replace_channel(self) -> None:
         """Open a new channel for one that does not answer; raises nothing, `state` says how it went."""
@@ -234,6 +268,11 @@ class MCPClient(ABC):
     async def _connect(self, attempts: int) -> None:
         with self._caller.locating("connect"):
             await self._connector.connect(attempts)
+
+    def _moved(self, before: ConnectionState, after: ConnectionState) -> None:
+        self._hooks.moved(before, after, self.last_error)
+        if after is ConnectionState.CONNECTED and self.metrics.in_flight == 0:
+            self._caller.when_idle()
 
     async def _when_up(self) -> None:
         """On each new channel: what the host asked for once holds on this one too."""
@@ -308,9 +347,10 @@ class MCPClient(ABC):
     async def set_logging_level(self, level: LoggingLevel, *, timeout: float | None = None) -> None:
         """Ask for log messages of `level` and above; holds for later channels, too."""
         deadline = self._deadline(timeout)
-        await self._caller.ready(deadline)
-        await self._apply_logging_level(level, deadline)
-        self._log_level = level
+        for client in self._processes:
+            await client._caller.ready(deadline)
+            await client._apply_logging_level(level, deadline)
+            client._log_level = level
 
     async def _apply_logging_level(self, level: LoggingLevel, deadline: float) -> None:
         if self._stateless is not None:
@@ -322,15 +362,17 @@ class MCPClient(ABC):
         self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
     ) -> Any:
         """Any request, with its result as plain values: for extensions, and for bare JSON-RPC peers."""
-        return jsonrpc.decode_value(await self._caller.call(method, params, self._deadline(timeout)))
+        return jsonrpc.decode_value(await self._chosen.call(method, params, self._deadline(timeout)))
 
     async def notify(
         self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
     ) -> None:
         """Any notification, for instance `notifications/roots/list_changed`."""
-        channel = await self._caller.ready(self._deadline(timeout))
-        with self._caller.locating():
-            await channel.notify(jsonrpc.encode_notification(method, params), self._connector.era)
+        deadline, message = self._deadline(timeout), jsonrpc.encode_notification(method, params)
+        for client in self._processes:
+            channel = await client._caller.ready(deadline)
+            with client._caller.locating():
+                await channel.notify(message, client._connector.era)
 
     # Verbs: tools.
 
@@ -376,14 +418,14 @@ class MCPClient(ABC):
             repeatable=idempotent or (self._trusted and self._tools.is_repeatable(name)),
         )
         try:
-            result = await self._caller.call_for(CallToolResult, "tools/call", params, deadline, options)
+            result = await self._chosen.call_for(CallToolResult, "tools/call", params, deadline, options)
         except RPCError as error:
             if error.code != RPCError.HEADER_MISMATCH:
                 raise
             self._cache.clear()  # the tool's annotations are not the ones that we know
             await self._list_tools(deadline)
             options = dataclasses.replace(options, headers=self._tools.headers(name, arguments))
-            result = await self._caller.call_for(CallToolResult, "tools/call", params, deadline, options)
+            result = await self._chosen.call_for(CallToolResult, "tools/call", params, deadline, options)
         if self._output_validation != "off":
             await self._check_output(name, result, deadline)
         return result
@@ -393,7 +435,7 @@ class MCPClient(ABC):
         if cached is not None:
             return cached
         ticket = self._cache.ticket()
-        pages = await self._caller.pages(ListToolsResult, "tools/list", deadline)
+        pages = await self._chosen.pages(ListToolsResult, "tools/list", deadline)
         channel = self._connector.channel
         mirrored = self._stateless is not None and channel is not None and not channel.shared_stream
         tools = self._tools.learn([tool for page in pages for tool in page.tools], mirrored=mirrored)
@@ -440,7 +482,7 @@ class MCPClient(ABC):
         if cached is not None:
             return cached
         ticket = self._cache.ticket()
-        pages = await self._caller.pages(model, method, self._deadline(timeout))
+        pages = await self._chosen.pages(model, method, self._deadline(timeout))
         items = [item for page in pages for item in getattr(page, member)]
         self._cache.put(method, items, min(page.ttl_ms for page in pages), ticket)
         return items
@@ -448,14 +490,14 @@ class MCPClient(ABC):
     async def read_resource(self, uri: str, *, timeout: float | None = None) -> ReadResourceResult:
         """The contents of a resource."""
         params = {"uri": str(uri)}
-        return await self._caller.call_for(ReadResourceResult, "resources/read", params, self._deadline(timeout))
+        return await self._chosen.call_for(ReadResourceResult, "resources/read", params, self._deadline(timeout))
 
     async def get_prompt(
         self, name: str, args: Mapping[str, str] | None = None, *, timeout: float | None = None
     ) -> GetPromptResult:
         """A prompt, with its arguments filled in."""
         params = {"name": name, "arguments": dict(args or {})}
-        return await self._caller.call_for(GetPromptResult, "prompts/get", params, self._deadline(timeout))
+        return await self._chosen.call_for(GetPromptResult, "prompts/get", params, self._deadline(timeout))
 
     async def complete(
         self,
@@ -471,7 +513,7 @@ class MCPClient(ABC):
         if context:
             params["context"] = {"arguments": dict(context)}
         deadline = self._deadline(timeout)
-        return (await self._caller.call_for(CompleteResult, "completion/complete", params, deadline)).completion
+        return (await self._chosen.call_for(CompleteResult, "completion/complete", params, deadline)).completion
 
     # Verbs: changes.
 

@@ -78,12 +78,15 @@ class Slots:
     Args:
         limit: `None` for as many as there are.
         wait_seconds: How long one of the others waits.
+        waited: Told for how long one has.
     """
 
-    def __init__(self, limit: int | None, wait_seconds: float) -> None:
+    def __init__(self, limit: int | None, wait_seconds: float, waited: Callable[[float], None]) -> None:
         self._limit = limit
         self._wait_seconds = wait_seconds
-        self._free = asyncio.Semaphore(limit) if limit is not None else None
+        self._waited = waited
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._free = asyncio.Semaphore(0)
 
     async def take(self) -> None:
         """Wait for a turn.
@@ -91,8 +94,15 @@ class Slots:
         Raises:
             BusyError: None came in time.
         """
-        if self._free is None:
+        if self._limit is None:
             return
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # of the one before, with the calls that were in flight there, nothing is left
+            self._loop, self._free = loop, asyncio.Semaphore(self._limit)
+        if not self._free.locked():
+            await self._free.acquire()
+            return
+        started = loop.time()
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await self._free.acquire()
@@ -100,10 +110,12 @@ class Slots:
             raise BusyError(
                 f"no turn within {self._wait_seconds:g} s: {self._limit} calls are in flight (config: max_in_flight)"
             ) from None
+        finally:
+            self._waited(loop.time() - started)
 
     def give_back(self) -> None:
         """The turn is over."""
-        if self._free is not None:
+        if self._limit is not None:
             self._free.release()
 
 
@@ -120,7 +132,7 @@ class Caller:
         hooks: Told when calls begin and end.
 
     Attributes:
-        when_idle: Called when the last call in flight has ended.
+        when_idle: Called when the last call in flight, a subscription, or connecting has ended.
     """
 
     def __init__(
@@ -137,8 +149,6 @@ class Caller:
         self._slots = slots
         self._calls = 0
         self.when_idle: Callable[[], None] = lambda: None
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._policy = policy
         self._connector = connector
         self._handlers = handlers
@@ -171,13 +181,6 @@ class Caller:
             except TimeoutError:
                 seconds = time.monotonic() - started
                 raise CallTimeoutError(f"no connection within {seconds:.3g} s", delivery=Delivery.NOT_SENT) from None
-
-    async def drain(self, seconds: float) -> None:
-        """Wait until no call is in flight, at most so long. Nothing runs between the last one and the return."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self._metrics.in_flight > 0:
-                    await self._idle.wait()
 
     async def call_for(
         self,
@@ -286,7 +289,6 @@ class Caller:
 
     def _begin(self, method: str, params: Mapping[str, Any] | None) -> RequestEvent | None:
         self._metrics.in_flight += 1
-        self._idle.clear()
         if not self._hooks.watches_calls:
             return None
         self._calls += 1
@@ -295,7 +297,6 @@ class Caller:
     def _end(self, method: str, begun: RequestEvent | None, seconds: float, failure: BaseException | None) -> None:
         self._metrics.in_flight -= 1
         if self._metrics.in_flight == 0:
-            self._idle.set()
             self.when_idle()
         self._metrics.record(CallEvent(method, seconds, None if failure is None else type(failure).__name__))
         if begun is not None:
@@ -340,25 +341,24 @@ class Caller:
         """One exchange that succeeds, after as many as the retry policy allows and the deadline leaves time for."""
         breaker, loop = self._connector.breaker, asyncio.get_running_loop()
         failure: MCPClientError | None = None
-        ticket = 0
         for tried in itertools.count(1):
             try:
                 ticket = breaker.check()
-                channel = await self._connector.live_channel()
-                patience.sent = True
-                result = await self._exchange(channel, method, params, patience)
-                breaker.succeeded()
-                return result
-            except RPCError as error:
-                breaker.succeeded()
-                self._connector.doubt(error)
-                raise
             except CircuitOpenError:
                 if failure is not None:  # it was this call that opened it
                     raise failure from failure.__cause__
                 raise
-            except asyncio.CancelledError:  # the deadline, too
-                breaker.abandoned()
+            try:
+                channel = await self._connector.live_channel()
+                patience.sent = True
+                self._connector.exchanging += 1
+                try:
+                    result = await self._exchange(channel, method, params, patience)
+                finally:
+                    self._connector.exchange_over()
+            except RPCError as error:
+                breaker.succeeded()
+                self._connector.doubt(error)
                 raise
             except MCPClientError as error:
                 failure = error
@@ -369,6 +369,12 @@ class Caller:
                 if loop.time() + wait >= patience.deadline:
                     raise
                 self._metrics.retries[type(error).__name__] += 1
+            except BaseException:  # cancelled, perhaps by the deadline
+                breaker.abandoned(ticket)
+                raise
+            else:
+                breaker.succeeded()
+                return result
             await asyncio.sleep(wait)
         raise AssertionError("unreachable")
 

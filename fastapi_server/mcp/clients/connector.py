@@ -20,18 +20,17 @@ from fastapi_server.mcp.errors import (
     MCPClientError,
     MCPConnectionError,
     Phase,
-    RateLimitError,
     RPCError,
     SessionExpiredError,
 )
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol.eras import BareEra, Era, EraName
 from fastapi_server.mcp.protocol.negotiation import Answer, Outcome
-from fastapi_server.mcp.resilience import CircuitBreaker, backoff_delays, is_passing, is_permanent
+from fastapi_server.mcp.resilience import BreakerState, CircuitBreaker, backoff_delays, is_passing, is_permanent
 
 logger = logging.getLogger("fastapi_server.mcp")
 
-_LONGEST_RETRY_AFTER = 30.0
+_LONGEST_WAIT = 30.0
 _EAGER_ATTEMPTS = 5
 _DOUBTFUL_CODES = frozenset({RPCError.UNSUPPORTED_PROTOCOL_VERSION, RPCError.INVALID_REQUEST, -32000})
 
@@ -56,6 +55,7 @@ class Connector:
         channel: The present one, dead or alive.
         era: How to speak on it.
         info: What was negotiated last.
+        exchanging: Exchanges under way on the channel; `park` waits for them.
         breaker: Counts failures to connect and of the transport, and calls a halt.
         report: Told each step of a negotiation and what came back.
         when_up: Run in the background after each negotiation.
@@ -85,7 +85,9 @@ class Connector:
         self.info: ServerInfo | None = None
         self.request_ids = itertools.count(1)
         self.report: Report = lambda _step, _answer: None
-        self.breaker = CircuitBreaker(config.breaker_threshold, config.breaker_reset / 1000, metrics.clock)
+        self.breaker = CircuitBreaker(
+            config.breaker_threshold, config.breaker_reset / 1000, metrics.clock, self._breaker_moved
+        )
         metrics.breaker = lambda: self.breaker.state
         self.when_up: Callable[[], Awaitable[None]] | None = None
         self.when_failed: Callable[[MCPClientError], None] = lambda _error: None
@@ -108,6 +110,9 @@ class Connector:
         self._pid = os.getpid()
         self._attempt: asyncio.Task[None] | None = None
         self._disconnecting: asyncio.Task[None] | None = None
+        self._parking: asyncio.Task[None] | None = None
+        self.exchanging = 0
+        self._quiet: asyncio.Future[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
         self._after: asyncio.Task[None] | None = None
 
@@ -122,8 +127,8 @@ class Connector:
             MCPConnectionError: There is none and none can be opened.
         """
         self.own_loop()
-        while self._disconnecting is not None and not self._closed:
-            await asyncio.shield(self._disconnecting)
+        while (going := self._parking or self._disconnecting) is not None and not self._closed:
+            await asyncio.shield(going)
         channel = self.channel
         if channel is not None and self.state is ConnectionState.CONNECTED and channel.lost is None:
             return channel
@@ -162,7 +167,8 @@ class Connector:
 
     def _abandon(self) -> None:
         """The loop that had the channel is gone, and the channel with it: nothing is left to be awaited."""
-        self.channel = self._attempt = self._retiring = self._after = self._disconnecting = None
+        self.channel = self._attempt = self._retiring = self._after = self._disconnecting = self._parking = None
+        self.exchanging = 0
         self._metrics.connected_at = None
         self.state = ConnectionState.DISCONNECTED
 
@@ -202,18 +208,42 @@ class Connector:
         if not attempt.cancelled():
             attempt.exception()  # seen, even where every caller has gone away
 
-    async def disconnect(self, *, for_good: bool = True) -> None:
-        """Close the channel and stop trying to open one. Safe in any state, twice, and from any task.
-
-        Args:
-            for_good: Refuse calls until `connect`; otherwise the next call opens another channel.
-        """
+    async def disconnect(self) -> None:
+        """Close the channel and refuse calls until `connect`. Safe in any state, twice, and from any task."""
         self.own_loop()
-        if for_good:
-            self._closed = True
+        self._closed = True
+        await self._close()
+
+    async def _close(self) -> None:
         if self._disconnecting is None:
             self._disconnecting = asyncio.get_running_loop().create_task(self._tear_down())
         await asyncio.shield(self._disconnecting)
+
+    async def park(self, drain_seconds: float) -> None:
+        """Close the channel, but open another one for whoever comes next. Cancelled, it goes on by itself.
+
+        Args:
+            drain_seconds: What is under way gets so long to finish; who comes meanwhile waits for the next channel.
+        """
+        self.own_loop()
+        if self._parking is None:
+            self._parking = asyncio.get_running_loop().create_task(self._park(drain_seconds))
+        await asyncio.shield(self._parking)
+
+    async def _park(self, drain_seconds: float) -> None:
+        try:
+            if self.exchanging:
+                self._quiet = asyncio.get_running_loop().create_future()
+                await asyncio.wait((self._quiet,), timeout=drain_seconds)
+            await self._close()
+        finally:
+            self._parking = self._quiet = None
+
+    def exchange_over(self) -> None:
+        """What `exchanging` counted is done."""
+        self.exchanging -= 1
+        if self.exchanging == 0 and self._quiet is not None and not self._quiet.done():
+            self._quiet.set_result(None)
 
     async def _tear_down(self) -> None:
         try:
@@ -288,35 +318,43 @@ class Connector:
     async def _try_to_bring_up(self, attempts: int) -> None:
         if self._retiring is not None:
             await asyncio.shield(self._retiring)
-        if self.admit is not None:
-            await self.admit()
         had_one = self.state is ConnectionState.ERROR and self._metrics.connections > 0
         self._move(ConnectionState.RECONNECTING if had_one else ConnectionState.CONNECTING)
+        if self.admit is not None:
+            try:
+                await self.admit()
+            except MCPConnectionError as error:
+                self._fail(error)
+                raise
         delays = backoff_delays(attempts - 1)
         while True:
             try:
                 await self._one_attempt()
             except MCPConnectionError as error:
-                delay = None if is_permanent(error) else next(delays, None)
+                self._metrics.failed_connects += 1
+                delay = None if is_permanent(error) else _asked_for(error, next(delays, None))
                 if delay is None:
+                    self.breaker.failed()
                     self._fail(error)
                     raise
-                if isinstance(error, RateLimitError) and error.retry_after is not None:
-                    delay = max(delay, min(error.retry_after, _LONGEST_RETRY_AFTER))
                 self._log(logging.INFO, "retrying", f"{error.message}; trying again in {delay:.1f} s")
             else:
                 return
             await asyncio.sleep(delay)
+
+    def _breaker_moved(self, state: BreakerState) -> None:
+        self._metrics.breaker_moves[state] += 1
+        level = logging.WARNING if state is BreakerState.OPEN else logging.INFO
+        self._log(level, "breaker", f"the circuit breaker is {state.replace('_', ' ')}")
 
     def failed(self, error: MCPClientError, ticket: int) -> None:
         """Have the breaker know that an exchange failed; what took the whole channel with it is counted once, there."""
         if is_passing(error) and self.channel is not None and self.channel.lost is None:
             self.breaker.failed(ticket)
         else:
-            self.breaker.abandoned()
+            self.breaker.abandoned(ticket)
 
     def _fail(self, error: MCPClientError) -> None:
-        self.breaker.failed()
         if error.delivery is Delivery.UNKNOWN:
             error.delivery = Delivery.NOT_SENT  # no call had begun
         self.last_error = self.locate(error, "handshake" if isinstance(error, HandshakeError) else "connect")
@@ -326,10 +364,11 @@ class Connector:
         self.released()
 
     async def _one_attempt(self) -> None:
-        seconds = self._config.timeout / 1000
+        started, seconds = self._metrics.clock(), self._config.timeout / 1000
         try:
             async with asyncio.timeout(seconds):
                 await self._open_and_agree()
+            self._metrics.connecting.observe(self._metrics.clock() - started)
         except TimeoutError as error:
             await self._let_go()
             if isinstance(error, MCPClientError):
@@ -431,3 +470,10 @@ class Connector:
     def _move(self, to: ConnectionState) -> None:
         before, self.state = self.state, moved(self.state, to)
         self.moved(before, to)
+
+
+def _asked_for(error: MCPConnectionError, delay: float | None) -> float | None:
+    """The wait before another attempt, as the server asks for it; none where that is longer than anybody would wait."""
+    if delay is None or not isinstance(error, HTTPStatusError) or error.retry_after is None:
+        return delay
+    return error.retry_after if error.retry_after <= _LONGEST_WAIT else None

@@ -170,16 +170,17 @@ class HTTPOrigin:
         status = response.status
         body = self.redacted(start[:_BODY_SHOWN].decode("utf-8", "replace").strip())
         message = f"HTTP {status} {response.reason or ''}".rstrip() + (f": {body}" if body else "")
+        retry_after = _retry_after(response)
         match status:
             case 401 | 403:
                 return AuthenticationError(
                     f"{message} (check the credentials configured for this server)", status=status, body=body
                 )
             case 429:
-                return RateLimitError(message, body=body, retry_after=_retry_after(response))
+                return RateLimitError(message, body=body, retry_after=retry_after)
             case _:
                 delivery = Delivery.REJECTED if status < 500 or status == 503 else Delivery.UNKNOWN
-                return HTTPStatusError(message, status=status, body=body, delivery=delivery)
+                return HTTPStatusError(message, status=status, body=body, retry_after=retry_after, delivery=delivery)
 
     async def start_of_body(self, response: aiohttp.ClientResponse) -> bytes:
         """As much as an error needs; empty where it does not come within a second."""

@@ -63,29 +63,42 @@ class Listener:
     async def restore(self) -> None:
         """A new session has to be told what the old one knew; streams look after themselves.
 
+        A subscription that the new session refuses ends with the error.
+
         Raises:
-            MCPClientError: It does not want to know.
+            MCPClientError: The new session is lost, too; the next one will be told.
         """
         deadline = asyncio.get_running_loop().time() + _SUBSCRIBE_SECONDS
         for uri in list(self._uris):
-            await self._caller.call("resources/subscribe", {"uri": uri}, deadline)
+            try:
+                await self._caller.call("resources/subscribe", {"uri": uri}, deadline)
+            except MCPClientError as error:
+                if self._connector.state is not ConnectionState.CONNECTED:
+                    raise
+                self._refuse(uri, error)
         for subscription in list(self._in_session.values()):
             subscription.tell_everything()
 
+    def _refuse(self, uri: str, error: MCPClientError) -> None:
+        self._uris.pop(uri, None)
+        for subscription_id, subscription in list(self._in_session.items()):
+            if uri in subscription.interest.uris:
+                self._end(subscription_id, error)
+
+    def _end(self, subscription_id: int, error: MCPClientError | None = None) -> None:
+        self._inbox.subscriptions.pop(subscription_id, None)
+        self._in_session.pop(subscription_id).finish(error)
+
     def fail(self, error: MCPClientError) -> None:
         """There will be no new session."""
-        for subscription_id, subscription in list(self._in_session.items()):
-            self._inbox.subscriptions.pop(subscription_id, None)
-            subscription.finish(error)
-        self._in_session.clear()
+        for subscription_id in list(self._in_session):
+            self._end(subscription_id, error)
         self._uris.clear()
 
     async def close(self) -> None:
         """The client is closed: every subscription ends."""
-        for subscription_id, subscription in list(self._in_session.items()):
-            self._inbox.subscriptions.pop(subscription_id, None)
-            subscription.finish()
-        self._in_session.clear()
+        for subscription_id in list(self._in_session):
+            self._end(subscription_id)
         self._uris.clear()
         streams = list(self._streams)
         for stream in streams:
@@ -99,7 +112,7 @@ class Listener:
         subscription = Subscription(interest, standing=standing)
         stream = asyncio.get_running_loop().create_task(self._hold(subscription))
         self._streams[stream] = subscription
-        stream.add_done_callback(lambda done: self._streams.pop(done, None))
+        stream.add_done_callback(self._stream_over)
 
         async def end() -> None:
             stream.cancel()
@@ -112,6 +125,10 @@ class Listener:
             await subscription.close()
             raise
         return subscription
+
+    def _stream_over(self, stream: asyncio.Task[None]) -> None:
+        self._streams.pop(stream, None)
+        self._caller.when_idle()
 
     async def _hold(self, subscription: Subscription) -> None:
         """Keep the stream open until the server ends it, whatever channel carries it."""
@@ -162,6 +179,7 @@ class Listener:
             self._in_session.pop(subscription_id, None)
             for uri in held:
                 await self._release(uri)
+            self._caller.when_idle()
 
         subscription.ends_with(end)
         try:

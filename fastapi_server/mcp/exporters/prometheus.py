@@ -15,8 +15,9 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
-from fastapi_server.mcp.metrics import ClientMetrics
-from fastapi_server.mcp.pool import ClientPool, PoolMember
+from fastapi_server.mcp.members import PoolMember
+from fastapi_server.mcp.metrics import ClientMetrics, Histogram
+from fastapi_server.mcp.pool import ClientPool
 from fastapi_server.mcp.resilience import BreakerState
 
 _BREAKER = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
@@ -24,6 +25,7 @@ _LABELS = ("server", "transport")
 _COUNTERS: tuple[tuple[str, str, Callable[[ClientMetrics], int]], ...] = (
     ("connections", "Connections opened and agreed on.", lambda sums: sums.connections),
     ("reconnects", "Connections that replaced one that had died.", lambda sums: sums.reconnects),
+    ("failed_connects", "Attempts to connect that failed.", lambda sums: sums.failed_connects),
     ("sent_bytes", "Bytes of JSON-RPC messages written.", lambda sums: sums.bytes_sent),
     ("received_bytes", "Bytes of JSON-RPC messages read.", lambda sums: sums.bytes_received),
     ("skipped_messages", "What came and was no JSON-RPC message.", lambda sums: sums.skipped_messages),
@@ -39,6 +41,11 @@ _COUNTERS_BY: tuple[tuple[str, str, str, Callable[[ClientMetrics], Mapping[str, 
         lambda sums: sums.errors_by_type,
     ),
     ("retries", "reason", "Requests sent again, by class of the error before.", lambda sums: sums.retries),
+    ("breaker_moves", "state", "Times that the circuit breaker went to a state.", lambda sums: sums.breaker_moves),
+)
+_TIMES: tuple[tuple[str, str, Callable[[ClientMetrics], Histogram]], ...] = (
+    ("connect", "From the attempt to connect to an agreed era, where that went well.", lambda sums: sums.connecting),
+    ("queue", "Waits of calls for their turn (`max_in_flight`).", lambda sums: sums.queued),
 )
 _POOL_COUNTERS = {
     "created": "Clients made.",
@@ -132,6 +139,11 @@ def _of_clients(servers: Mapping[tuple[str, str], _Server]) -> Iterator[Metric]:
             gauge.add_metric(labels, value_of(server))
         yield gauge
     yield _latency(servers)
+    for name, meaning, read_time in _TIMES:
+        family = HistogramMetricFamily(f"mcp_client_{name}_duration_seconds", meaning, labels=_LABELS)
+        for labels, server in servers.items():
+            _add(family, labels, read_time(server.sums))
+        yield family
 
 
 def _latency(servers: Mapping[tuple[str, str], _Server]) -> Metric:
@@ -140,13 +152,20 @@ def _latency(servers: Mapping[tuple[str, str], _Server]) -> Metric:
     )
     for labels, server in servers.items():
         for method, histogram in server.sums.latency.items():
-            family.add_metric((*labels, method), list(histogram.cumulative().items()), histogram.seconds)
+            _add(family, (*labels, method), histogram)
     return family
 
 
+def _add(family: HistogramMetricFamily, labels: tuple[str, ...], histogram: Histogram) -> None:
+    family.add_metric(labels, list(histogram.cumulative().items()), histogram.seconds)
+
+
 def _of_pool(pool: ClientPool, members: list[PoolMember]) -> Iterator[Metric]:
-    for name, count in pool.metrics.to_dict().items():
+    for name, count in pool.metrics.counts().items():
         yield CounterMetricFamily(f"mcp_pool_{name}", _POOL_COUNTERS[name], count)
+    waits = HistogramMetricFamily("mcp_pool_wait_duration_seconds", "Waits for a place.", labels=())
+    _add(waits, (), pool.metrics.waited)
+    yield waits
     yield GaugeMetricFamily("mcp_pool_clients", "Clients that there are, connected or not.", len(members))
     places = sum(member.admitted for member in members)
     yield GaugeMetricFamily("mcp_pool_places_taken", "Clients that hold a place.", places)

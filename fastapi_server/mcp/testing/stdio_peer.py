@@ -70,6 +70,8 @@ def call(request: dict[str, Any], name: str, arguments: dict[str, Any]) -> None:
             text(request, json.dumps(dict(os.environ)))
         case "cwd":
             text(request, os.getcwd())
+        case "pid":
+            text(request, str(os.getpid()))
         case "parent":
             text(request, str(os.getppid()))
         case "big":

@@ -1,0 +1,137 @@
+"""The clients of a pool: whose each is, whether it is busy, and what its pool counts."""
+
+import asyncio
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi_server.mcp.clients.base_client import MCPClient
+from fastapi_server.mcp.clients.lifecycle import ConnectionState
+from fastapi_server.mcp.config import CommonConfig, ServerConfig
+from fastapi_server.mcp.metrics import Histogram
+
+
+@dataclass(frozen=True)
+class PoolKey:
+    """Whose client it is: nothing is shared between two keys.
+
+    Attributes:
+        server: Name of the server.
+        fingerprint: Of its configuration, environment and headers included; a hash, so that it can be shown.
+        principal: On whose behalf; `None` for nobody in particular.
+        instance: Number of the process, where a server has several.
+    """
+
+    server: str
+    fingerprint: str
+    principal: str | None = None
+    instance: int = 0
+
+
+def fingerprint_of(config: ServerConfig) -> str:
+    """A hash over everything in a configuration. A callable for headers counts as itself, not by what it returns."""
+    settings = config.config
+    is_typed = isinstance(settings, CommonConfig)
+    plain = {one.name: getattr(settings, one.name) for one in dataclasses.fields(settings)} if is_typed else settings
+    text = json.dumps([config.transport, plain], sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass
+class PoolMetrics:
+    """Counters of a pool.
+
+    Attributes:
+        created: Clients made.
+        hits: Times that a client was there already.
+        waits: Times that somebody had to wait for a place.
+        evictions: Clients closed to make room.
+        idle_closed: Clients closed because nobody used them.
+        replaced: Clients whose channel did not answer a probe.
+        waited: How long those who had to wait for a place did.
+    """
+
+    created: int = 0
+    hits: int = 0
+    waits: int = 0
+    evictions: int = 0
+    idle_closed: int = 0
+    replaced: int = 0
+    waited: Histogram = field(default_factory=Histogram, repr=False)
+
+    def counts(self) -> dict[str, int]:
+        """The plain counters, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, int)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, times in seconds."""
+        return {**self.counts(), "waited": self.waited.to_dict()}
+
+
+@dataclass(eq=False)
+class PoolMember:
+    """One client of a pool.
+
+    Attributes:
+        key: Whose it is.
+        client: The handle.
+        last_used: When somebody used it last, on the clock of the pool.
+        last_probed: When it was asked last whether it is alive.
+        leases: How many hold it.
+        admitted: It has a place: it is connected, or may be.
+        leaving: Nobody will get it any more; it has its place until it is closed.
+        probing: It is being asked whether it is alive, which is no use.
+    """
+
+    key: PoolKey
+    client: MCPClient
+    last_used: float
+    last_probed: float
+    leases: int = 0
+    admitted: bool = False
+    leaving: bool = False
+    probing: bool = False
+    server: str = field(init=False)
+    principal: str | None = field(init=False)
+    _unleased: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+
+    def __post_init__(self) -> None:
+        self.server, self.principal = self.key.server, self.key.principal
+
+    @property
+    def load(self) -> int:
+        """Who holds it, and what is in flight."""
+        return self.leases + self.client.metrics.in_flight
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody would notice if it were closed."""
+        connecting = self.client.state in {ConnectionState.CONNECTING, ConnectionState.RECONNECTING}
+        return self.load > 0 or self.leaving or connecting or self.client.listening
+
+    def lease(self) -> None:
+        """Somebody more holds it."""
+        self.leases += 1
+
+    def give_back(self, now: float) -> None:
+        """Somebody less does."""
+        self.leases -= 1
+        self.last_used = now
+        if self.leases == 0:
+            self._unleased.set()
+
+    async def end(self, drain_seconds: float) -> None:
+        """Disconnect for good, once leases and calls have had `drain_seconds` to end."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + drain_seconds
+        if self.leases:
+            self._unleased.clear()
+            waiting = loop.create_task(self._unleased.wait())
+            try:
+                await asyncio.wait((waiting,), timeout=drain_seconds)
+            finally:
+                waiting.cancel()
+        await self.client.park(drain=max(0.0, deadline - loop.time()))
+        await self.client.disconnect()

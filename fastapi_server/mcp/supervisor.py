@@ -1,0 +1,86 @@
+"""What a pool does while nobody looks: closes what nobody uses, and replaces what does not answer."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable
+
+from fastapi_server.mcp.admission import PoolLimits
+from fastapi_server.mcp.clients.lifecycle import ConnectionState
+from fastapi_server.mcp.members import PoolMember, PoolMetrics
+from fastapi_server.mcp.resilience import BreakerState
+
+logger = logging.getLogger("fastapi_server.mcp")
+
+_LEAST_SECONDS = 0.05
+
+
+async def rounds(limits: PoolLimits, next_round: Callable[[], Awaitable[None] | None]) -> None:
+    """Have rounds made, at intervals with jitter, until there is none to be made any more."""
+    seconds = max(_LEAST_SECONDS, min(limits.probe_seconds, limits.idle_seconds))
+    while True:
+        await asyncio.sleep(seconds * random.uniform(0.25, 0.5))  # noqa: S311
+        under_way = next_round()
+        if under_way is None:
+            return
+        try:
+            await under_way
+        except Exception:
+            logger.exception("the supervisor of a pool failed; it goes on")
+
+
+class Supervisor:
+    """Looks at the clients of a pool, one round at a time.
+
+    Args:
+        limits: What the pool keeps to.
+        metrics: Of the pool.
+        clock: Seconds, monotonic.
+        rest: Told of a member that was closed for being idle.
+    """
+
+    def __init__(
+        self,
+        limits: PoolLimits,
+        metrics: PoolMetrics,
+        clock: Callable[[], float],
+        rest: Callable[[PoolMember], None],
+    ) -> None:
+        self._limits = limits
+        self._metrics = metrics
+        self._clock = clock
+        self._rest = rest
+
+    async def round(self, members: Iterable[PoolMember]) -> None:
+        """Close those that nobody has used for `idle_seconds`, and probe the others that nobody is using now."""
+        now = self._clock()
+        idle = [member for member in members if member.admitted and not member.busy]
+        stale = [member for member in idle if now - member.last_used >= self._limits.idle_seconds]
+        due = [m for m in idle if m not in stale and now - m.last_probed >= self._limits.probe_seconds]
+        for member in stale:
+            if not member.busy:  # as it may be since the one before was closed
+                await self._close_idle(member, now)
+        await asyncio.gather(*(self._probe(member) for member in due))
+
+    async def _close_idle(self, member: PoolMember, now: float) -> None:
+        self._metrics.idle_closed += 1
+        logger.info("server %r: closed after %.0f s without a call", member.server, now - member.last_used)
+        await member.client.park(drain=self._limits.drain_seconds)
+        if not member.admitted:  # nobody has wanted it meanwhile
+            self._rest(member)
+
+    async def _probe(self, member: PoolMember) -> None:
+        member.last_probed = self._clock()
+        client = member.client
+        if client.state is not ConnectionState.CONNECTED or client.metrics.breaker_state != BreakerState.CLOSED:
+            return  # calls find out when it works again
+        probed = client.metrics.connections
+        member.probing = True
+        try:
+            alive = await client.health_check()
+        finally:
+            member.probing = False
+        unchanged = client.state is ConnectionState.CONNECTED and client.metrics.connections == probed
+        if not alive and unchanged:  # otherwise somebody else has noticed, and perhaps replaced it already
+            self._metrics.replaced += 1
+            await client.replace_channel()
