@@ -8,7 +8,6 @@ PUBLIC = [
     "AuthenticationError",
     "AutoMCPClient",
     "BusyError",
-    "CallEvent",
     "CallTimeoutError",
     "Catalogue",
     "Change",

@@ -56,7 +56,7 @@ from fastapi_server.mcp.errors import (
     StructuredOutputError,
 )
 from fastapi_server.mcp.members import PoolKey
-from fastapi_server.mcp.metrics import CallEvent, ClientMetrics
+from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.pool import ClientPool
 from fastapi_server.mcp.protocol.eras import EraName
 
@@ -64,7 +64,6 @@ __all__ = [
     "AuthenticationError",
     "AutoMCPClient",
     "BusyError",
-    "CallEvent",
     "CallTimeoutError",
     "Catalogue",
     "Change",

@@ -1,4 +1,4 @@
-"""What a client counts. One record for each event; the numbers are derived when somebody asks."""
+"""What a client counts. A call costs one record; the numbers are derived when somebody asks."""
 
 import bisect
 import itertools
@@ -39,9 +39,14 @@ class Histogram:
         self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
         self.seconds += other.seconds
 
+    @property
+    def total(self) -> int:
+        """How many."""
+        return sum(self.counts)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values."""
-        return {"count": sum(self.counts), "seconds": self.seconds, "within": self.cumulative()}
+        return {"count": self.total, "seconds": self.seconds, "within": self.cumulative()}
 
     def cumulative(self) -> dict[str, int]:
         """Calls that stayed within each bound, as Prometheus wants it: the last bound is `+Inf`."""
@@ -53,23 +58,8 @@ _SUMMED = (
     *("connections", "reconnects", "failed_connects", "in_flight", "bytes_sent", "bytes_received"),
     *("skipped_messages", "unmatched_replies", "coerced_replies"),
 )
-_COUNTED = ("calls", "errors_by_type", "retries", "breaker_moves")
+_COUNTED = ("errors_by_type", "retries", "breaker_moves")
 _TIMED = ("connecting", "queued")
-
-
-@dataclass(frozen=True, slots=True)
-class CallEvent:
-    """One call that has ended.
-
-    Attributes:
-        method: Of the protocol, such as `tools/call`.
-        seconds: From the call to its result or error, on the monotonic clock.
-        error: Class name of the error, `None` for success.
-    """
-
-    method: str
-    seconds: float
-    error: str | None = None
 
 
 @dataclass
@@ -83,7 +73,6 @@ class ClientMetrics:
         in_flight: Calls waiting for their result now.
         bytes_sent: Bytes of JSON-RPC messages written, framing and HTTP headers not counted.
         bytes_received: The same, read.
-        calls: Calls ended, by method.
         errors_by_type: Calls failed, by class name of the error.
         retries: Requests sent again, by class name of the error that they had failed with.
         skipped_messages: What came on the stream and was no JSON-RPC message.
@@ -105,7 +94,6 @@ class ClientMetrics:
     skipped_messages: int = 0
     unmatched_replies: int = 0
     coerced_replies: int = 0
-    calls: Counter[str] = field(default_factory=Counter[str])
     errors_by_type: Counter[str] = field(default_factory=Counter[str])
     retries: Counter[str] = field(default_factory=Counter[str])
     breaker_moves: Counter[str] = field(default_factory=Counter[str])
@@ -116,19 +104,22 @@ class ClientMetrics:
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     breaker: Callable[[], str] = field(default=lambda: "closed", repr=False)
     _latencies: deque[float] = field(default_factory=lambda: deque[float](maxlen=_WINDOW), repr=False)
-    _busy_seconds: float = field(default=0.0, repr=False)
 
-    def record(self, event: CallEvent) -> None:
-        """Count one call that has ended."""
-        self.calls[event.method] += 1
-        self._latencies.append(event.seconds)
-        self._busy_seconds += event.seconds
-        histogram = self.latency.get(event.method)
+    def record(self, method: str, seconds: float, error: str | None = None) -> None:
+        """Count one call that has ended.
+
+        Args:
+            method: Of the protocol, such as `tools/call`.
+            seconds: From the call to its result or error, on the monotonic clock.
+            error: Class name of the error, `None` for success.
+        """
+        self._latencies.append(seconds)
+        histogram = self.latency.get(method)
         if histogram is None:
-            histogram = self.latency[event.method] = Histogram()
-        histogram.observe(event.seconds)
-        if event.error is not None:
-            self.errors_by_type[event.error] += 1
+            histogram = self.latency[method] = Histogram()
+        histogram.observe(seconds)
+        if error is not None:
+            self.errors_by_type[error] += 1
 
     def add(self, other: "ClientMetrics") -> None:
         """Count what another client has counted, which may go on counting in another thread meanwhile.
@@ -143,7 +134,11 @@ class ClientMetrics:
             getattr(self, name).add(getattr(other, name))
         for method, histogram in dict(other.latency).items():
             self.latency.setdefault(method, Histogram()).add(histogram)
-        self._busy_seconds += other._busy_seconds
+
+    @property
+    def calls(self) -> Counter[str]:
+        """Calls ended, by method."""
+        return Counter({method: histogram.total for method, histogram in dict(self.latency).items()})
 
     @property
     def errors(self) -> int:
@@ -164,7 +159,7 @@ class ClientMetrics:
     def avg_latency(self) -> float:
         """Seconds per call, over all calls; 0 before the first."""
         total = self.calls.total()
-        return self._busy_seconds / total if total else 0.0
+        return sum(one.seconds for one in self.latency.values()) / total if total else 0.0
 
     @property
     def breaker_state(self) -> str:

@@ -16,7 +16,6 @@ from fastapi_server.mcp.client_factory import make_client
 from fastapi_server.mcp.exporters import prometheus
 from fastapi_server.mcp.exporters.prometheus import PoolCollector
 from fastapi_server.mcp.members import PoolMetrics
-from fastapi_server.mcp.metrics import CallEvent
 from fastapi_server.mcp.pool import ClientPool
 from fastapi_server.mcp.resilience import BreakerState
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
@@ -92,8 +91,8 @@ async def test_latency_by_method(peer: HTTPPeer) -> None:
         for principal in (None, "ann"):
             client = pool.client("peer", principal)
             for seconds in (0.005, 0.3, 100.0):
-                client.metrics.record(CallEvent("tools/call", seconds))
-        client.metrics.record(CallEvent("ping", 0.01))
+                client.metrics.record("tools/call", seconds)
+        client.metrics.record("ping", 0.01)
         registry = scraped(pool)
         name, labels = "mcp_client_call_duration_seconds", {**PEER, "method": "tools/call"}
         within = {le: value(registry, f"{name}_bucket", **labels, le=le) for le in ("0.0025", "0.005", "0.5", "60.0")}
@@ -189,7 +188,7 @@ async def test_it_is_read_from_another_thread_while_calls_are_made(peer: HTTPPee
             thread.start()
         try:
             for number in range(100):
-                pool.client("peer", f"p{number}").metrics.record(CallEvent(f"method/{number}", 0.1, f"Error{number}"))
+                pool.client("peer", f"p{number}").metrics.record(f"method/{number}", 0.1, f"Error{number}")
                 await asyncio.sleep(0.001)
         finally:
             over.set()

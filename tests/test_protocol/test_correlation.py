@@ -1,7 +1,5 @@
 """Which reply belongs to which call."""
 
-from collections.abc import Mapping
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,18 +15,10 @@ def table_of(*ids: int) -> CorrelationTable[str]:
     return table
 
 
-def counts_of(table: CorrelationTable[str]) -> Mapping[str, int]:
-    """Those that are not nought."""
-    counts = table.counts
-    named = {"unmatched": counts.unmatched, "coerced": counts.coerced, "without_id": counts.without_id}
-    return {name: count for name, count in named.items() if count}
-
-
 def test_a_reply_goes_to_the_call_with_its_id() -> None:
     table = table_of(1, 2)
     assert table.take(Message(id=2)) == "caller 2"
     assert table.take(Message(id=1)) == "caller 1"
-    assert not counts_of(table)
 
 
 @settings(deadline=None, derandomize=True)
@@ -43,14 +33,12 @@ def test_a_call_waits_for_one_reply_only() -> None:
     table = table_of(1, 2)
     assert table.take(Message(id=1)) == "caller 1"
     assert table.take(Message(id=1)) is None
-    assert counts_of(table) == {"unmatched": 1}
 
 
 @pytest.mark.parametrize("reply_id", ["1", "01", 1.0])
-def test_an_id_that_comes_back_in_another_type_is_taken_and_counted(reply_id: str | float) -> None:
+def test_an_id_that_comes_back_in_another_type_is_taken(reply_id: str | float) -> None:
     table = table_of(1, 2)
     assert table.take(Message(id=reply_id)) == "caller 1"
-    assert counts_of(table) == {"coerced": 1}
 
 
 @pytest.mark.parametrize(
@@ -59,21 +47,17 @@ def test_an_id_that_comes_back_in_another_type_is_taken_and_counted(reply_id: st
 def test_an_id_never_sent_is_unmatched(reply_id: str | float) -> None:
     table = table_of(1)
     assert table.take(Message(id=reply_id)) is None
-    assert counts_of(table) == {"unmatched": 1}
     assert len(table) == 1
 
 
-def test_an_id_in_another_type_that_nobody_waits_for_is_both() -> None:
-    table = table_of(1)
-    assert table.take(Message(id="7")) is None
-    assert counts_of(table) == {"unmatched": 1, "coerced": 1}
+def test_an_id_in_another_type_that_nobody_waits_for() -> None:
+    assert table_of(1).take(Message(id="7")) is None
 
 
 @pytest.mark.parametrize("reply", [Message(), Message(id=None)], ids=["no id", "null"])
 def test_a_reply_without_an_id_goes_to_the_only_call_in_flight(reply: Message) -> None:
     table = table_of(5)
     assert table.take(reply) == "caller 5"
-    assert counts_of(table) == {"without_id": 1}
 
 
 @pytest.mark.parametrize("ids", [(), (1, 2)], ids=["none", "two"])
@@ -81,7 +65,6 @@ def test_a_reply_without_an_id_goes_to_the_only_call_in_flight(reply: Message) -
 def test_a_reply_without_an_id_is_not_guessed(reply: Message, ids: tuple[int, ...]) -> None:
     table = table_of(*ids)
     assert table.take(reply) is None
-    assert counts_of(table) == {"unmatched": 1}
     assert len(table) == len(ids)
 
 
@@ -90,7 +73,6 @@ def test_a_call_given_up_is_waited_for_no_more() -> None:
     table.discard(1)
     assert len(table) == 1
     assert table.take(Message(id=1)) is None
-    assert counts_of(table) == {"unmatched": 1}
 
 
 def test_discarding_what_is_gone_already_does_nothing() -> None:
@@ -98,7 +80,6 @@ def test_discarding_what_is_gone_already_does_nothing() -> None:
     table.discard(1)
     table.discard(1)
     assert len(table) == 0
-    assert not counts_of(table)
 
 
 def test_drain_gives_all_oldest_first_and_empties_the_table() -> None:

@@ -18,16 +18,16 @@ exactly = settings(deadline=None, derandomize=True)
 pieces = st.lists(st.lists(st.sampled_from([b"\n", b"\r", b"a", b"\xc3", b'{"id":1}', b""])).map(b"".join))
 
 
-def framed(chunks: Iterable[bytes], limit: int = ROOMY) -> tuple[list[bytes], bytes] | str:
+def framed(chunks: Iterable[bytes], limit: int = ROOMY) -> tuple[list[bytes | bytearray], bytes] | str:
     """The lines and what is pending after them, or that a line was too long."""
     framer = LineFramer(limit)
-    lines: list[bytes] = []
+    lines: list[bytes | bytearray] = []
     try:
         for chunk in chunks:
             lines += framer.feed(chunk)
     except MessageTooLargeError:
         return "too large"
-    return lines, framer.pending
+    return lines, bytes(framer._rest)
 
 
 def test_lines_end_at_a_newline_and_what_follows_the_last_is_pending() -> None:
@@ -91,11 +91,11 @@ def test_nothing_fed_gives_nothing() -> None:
 def test_pending_starts_anew_after_each_line() -> None:
     framer = LineFramer(ROOMY)
     assert framer.feed(b"one") == []
-    assert framer.pending == b"one"
+    assert bytes(framer._rest) == b"one"
     assert framer.feed(b" two\nthree") == [b"one two"]
-    assert framer.pending == b"three"
+    assert bytes(framer._rest) == b"three"
     assert framer.feed(b"\n") == [b"three"]
-    assert framer.pending == b""
+    assert bytes(framer._rest) == b""
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])

@@ -6,19 +6,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import Raw
 
 from fastapi_server.mcp.errors import InputRequiredError, ProtocolError
 from fastapi_server.mcp.protocol.input_required import MAX_ROUNDS, METHODS, InputRequired, answered, parse
 
 ELICIT = {"who": {"method": "elicitation/create", "params": {"message": "Who are you?"}}}
-DEEP = b"[" * 100_000 + b"]" * 100_000
 
 each_method = pytest.mark.parametrize("method", sorted(METHODS))
 
 
-def wanted(**members: Any) -> Raw:
-    return Raw(json.dumps({"resultType": "input_required", **members}).encode())
+def wanted(**members: Any) -> dict[str, Any]:
+    return {"resultType": "input_required", **members}
 
 
 def test_three_methods_may_ask_and_ten_rounds_are_enough() -> None:
@@ -40,7 +38,7 @@ def test_three_methods_may_ask_and_ten_rounds_are_enough() -> None:
 )
 @pytest.mark.parametrize("method", [*sorted(METHODS), "tools/list"])
 def test_a_result_is_final_unless_it_says_otherwise(result: bytes, method: str) -> None:
-    assert parse(Raw(result), method) is None
+    assert parse(json.loads(result), method) is None
 
 
 # Requests for input.
@@ -86,44 +84,45 @@ def test_a_result_type_that_we_do_not_know_is_refused(kind: str, method: str) ->
     with pytest.raises(
         ProtocolError, match=f"^the result of {method} has a resultType that it must not have: '{kind}'"
     ):
-        parse(Raw(json.dumps({"resultType": kind}).encode()), method)
+        parse({"resultType": kind}, method)
 
 
 @pytest.mark.parametrize(
     "result",
     [
-        b"",
-        b"null",
-        b"[]",
-        b"7",
-        b'"complete"',
-        b'{"resultType":7}',
-        b'{"resultType":null}',
-        b'{"resultType":"\xff"}',
-        b'{"resultType":"complete"',
-        bytes(wanted(inputRequests=[])),
-        bytes(wanted(inputRequests={"a": "b"})),
-        bytes(wanted(inputRequests={"a": None})),
-        bytes(wanted(requestState=7)),
-        pytest.param(b'{"content":' + DEEP + b"}", id="nested too deep"),
+        None,
+        [],
+        7,
+        "complete",
+        wanted(inputRequests=[]),
+        wanted(inputRequests={"a": "b"}),
+        wanted(inputRequests={"a": None}),
+        wanted(requestState=7),
     ],
 )
-def test_a_malformed_result_is_refused(result: bytes) -> None:
+def test_a_malformed_result_is_refused(result: Any) -> None:
     with pytest.raises(ProtocolError, match=r"^the result of tools/call is malformed: "):
-        parse(Raw(result), "tools/call")
+        parse(result, "tools/call")
+
+
+@pytest.mark.parametrize("kind", [7, None, ["complete"], {}])
+def test_a_result_type_that_is_no_text_is_refused(kind: Any) -> None:
+    with pytest.raises(ProtocolError, match=r"^the result of tools/call has a resultType that it must not have: "):
+        parse({"resultType": kind}, "tools/call")
 
 
 @settings(deadline=None, derandomize=True)
 @given(
-    st.binary()
+    st.none()
+    | st.text()
     | st.dictionaries(
         st.sampled_from(["resultType", "inputRequests", "requestState"]),
         st.none() | st.sampled_from(["complete", "input_required"]) | st.just(ELICIT) | st.text() | st.integers(),
-    ).map(lambda members: json.dumps(members).encode())
+    )
 )
-def test_no_result_raises_anything_but_protocol_errors(result: bytes) -> None:
+def test_no_result_raises_anything_but_protocol_errors(result: Any) -> None:
     try:
-        required = parse(Raw(result), "tools/call")
+        required = parse(result, "tools/call")
     except ProtocolError:
         return
     assert required is None or required.input_requests or required.request_state is not None

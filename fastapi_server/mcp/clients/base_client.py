@@ -1,12 +1,11 @@
 """`MCPClient`: the handle that a caller keeps, with a verb for everything a server can do."""
 
 import asyncio
-import dataclasses
 import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Protocol, Self
 
 from mcp_types import (
@@ -29,7 +28,7 @@ from mcp_types import (
     Tool,
 )
 
-from fastapi_server.mcp.clients.caller import Caller, CallOptions, Slots
+from fastapi_server.mcp.clients.caller import Caller, CallOptions
 from fastapi_server.mcp.clients.channel import Channel
 from fastapi_server.mcp.clients.connector import Connector
 from fastapi_server.mcp.clients.handlers import Handlers
@@ -38,6 +37,7 @@ from fastapi_server.mcp.clients.hooks import HookRunner, Hooks
 from fastapi_server.mcp.clients.inbox import Inbox, ProgressCallback
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.clients.listener import Listener
+from fastapi_server.mcp.clients.slots import Slots
 from fastapi_server.mcp.clients.subscriptions import Interest, Subscription, list_changes
 from fastapi_server.mcp.clients.tool_book import ToolBook
 from fastapi_server.mcp.config import CommonConfig, ServerConfig
@@ -49,6 +49,8 @@ from fastapi_server.mcp.protocol.eras import EraName, StatelessEra
 from fastapi_server.mcp.resilience import RetryPolicy
 
 logger = logging.getLogger("fastapi_server.mcp")
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Membership(Protocol):
@@ -131,7 +133,9 @@ class MCPClient(ABC):
         self._hooks = HookRunner(name, principal, hooks or Hooks())
         self._connector.moved = self._moved
         policy = RetryPolicy(common.retries)
-        slots = Slots(common.max_in_flight, common.queue_timeout / 1000, self.metrics.queued.observe)
+        slots = None
+        if common.max_in_flight is not None:
+            slots = Slots(common.max_in_flight, common.queue_timeout / 1000, self.metrics.queued.observe)
         self._caller = Caller(self._connector, handlers, self._inbox, self.metrics, policy, slots, self._hooks)
         self._listener = Listener(self._caller, self._connector, self._inbox)
         self._connector.when_failed = self._listener.fail
@@ -313,7 +317,7 @@ class MCPClient(ABC):
         await self._caller.ready(deadline)
         if self._connector.info is None:  # a pinned stateless revision: nobody has asked yet
             result = await self._caller.call("server/discover", None, deadline)
-            self._connector.info = server_info(jsonrpc.as_object(jsonrpc.decode_value(result)), self._connector.era)
+            self._connector.info = server_info(jsonrpc.as_object(result), self._connector.era)
         return self._connector.info
 
     async def ping(self, *, timeout: float | None = None) -> float:
@@ -362,7 +366,7 @@ class MCPClient(ABC):
         self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
     ) -> Any:
         """Any request, with its result as plain values: for extensions, and for bare JSON-RPC peers."""
-        return jsonrpc.decode_value(await self._chosen.call(method, params, self._deadline(timeout)))
+        return await self._chosen.call(method, params, self._deadline(timeout))
 
     async def notify(
         self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
@@ -413,7 +417,7 @@ class MCPClient(ABC):
         options = CallOptions(
             progress,
             progress_timeout,
-            meta or {},
+            meta or _NOTHING,
             self._tools.headers(name, arguments),
             repeatable=idempotent or (self._trusted and self._tools.is_repeatable(name)),
         )
@@ -424,10 +428,12 @@ class MCPClient(ABC):
                 raise
             self._cache.clear()  # the tool's annotations are not the ones that we know
             await self._list_tools(deadline)
-            options = dataclasses.replace(options, headers=self._tools.headers(name, arguments))
+            options = options._replace(headers=self._tools.headers(name, arguments))
             result = await self._chosen.call_for(CallToolResult, "tools/call", params, deadline, options)
         if self._output_validation != "off":
-            await self._check_output(name, result, deadline)
+            if result.structured_content is not None and self._tools.worth_listing(name):
+                await self._learn_schema(name, deadline)
+            self._check_output(name, result)
         return result
 
     async def _list_tools(self, deadline: float) -> list[Tool]:
@@ -442,18 +448,21 @@ class MCPClient(ABC):
         self._cache.put("tools/list", tools, min(page.ttl_ms for page in pages), ticket)
         return tools
 
-    async def _check_output(self, name: str, result: CallToolResult, deadline: float) -> None:
-        """Hold a structured result against the tool's schema, which is asked for where it is not known yet."""
-        strict = self._output_validation == "strict"
-        if result.structured_content is not None and self._tools.worth_listing(name):
-            try:
-                await self._list_tools(deadline)
-            except MCPClientError as error:
-                if strict:
-                    raise
-                logger.warning("server %r: the output of %r goes unchecked: %s", self.name, name, error.message)
-        with self._caller.locating():
-            self._tools.check_output(name, result, strict=strict)
+    async def _learn_schema(self, name: str, deadline: float) -> None:
+        """A tool that nobody has listed yet may have an output schema, too."""
+        try:
+            await self._list_tools(deadline)
+        except MCPClientError as error:
+            if self._output_validation == "strict":
+                raise
+            logger.warning("server %r: the output of %r goes unchecked: %s", self.name, name, error.message)
+
+    def _check_output(self, name: str, result: CallToolResult) -> None:
+        try:
+            self._tools.check_output(name, result, strict=self._output_validation == "strict")
+        except MCPClientError as error:
+            self._connector.locate(error, "call")
+            raise
 
     # Verbs: resources, prompts, completion.
 

@@ -4,21 +4,24 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
-import msgspec
 from mcp_types import PaginatedResult
-from pydantic import BaseModel, ValidationError
+from msgspec import UNSET
+from pydantic import BaseModel
 
 from fastapi_server.mcp.clients.channel import Channel, Request
 from fastapi_server.mcp.clients.connector import Connector
+from fastapi_server.mcp.clients.deadline import Deadline
 from fastapi_server.mcp.clients.handlers import Handlers
-from fastapi_server.mcp.clients.hooks import HookRunner, OutgoingCall, RequestEvent
+from fastapi_server.mcp.clients.hooks import Around, HookRunner, OutgoingCall, RequestEvent
 from fastapi_server.mcp.clients.inbox import Inbox, ProgressCallback
+from fastapi_server.mcp.clients.results import read
+from fastapi_server.mcp.clients.slots import Slots
 from fastapi_server.mcp.errors import (
-    BusyError,
     CallTimeoutError,
     CircuitOpenError,
     Delivery,
@@ -29,11 +32,11 @@ from fastapi_server.mcp.errors import (
     ProtocolError,
     RPCError,
 )
-from fastapi_server.mcp.metrics import CallEvent, ClientMetrics
+from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol import input_required
 from fastapi_server.mcp.protocol.eras import EraName
 from fastapi_server.mcp.protocol.input_required import InputRequired
-from fastapi_server.mcp.protocol.jsonrpc import ErrorObject, Message, as_object
+from fastapi_server.mcp.protocol.jsonrpc import Message, as_object
 from fastapi_server.mcp.resilience import RetryPolicy
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -47,11 +50,9 @@ _REPEATABLE = frozenset(
 """Methods that change nothing, or nothing more the second time."""
 _MAX_PAGES = 1_000
 _STATE_ONLY_SECONDS = 0.1
-_PROBLEMS_SHOWN = 3
 
 
-@dataclass(frozen=True, slots=True)
-class CallOptions:
+class CallOptions(NamedTuple):
     """What a call may have besides its parameters.
 
     Attributes:
@@ -64,59 +65,12 @@ class CallOptions:
 
     progress: ProgressCallback | None = None
     progress_timeout: float | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    meta: Mapping[str, Any] = MappingProxyType({})
+    headers: Mapping[str, str] = MappingProxyType({})
     repeatable: bool = False
 
 
 _NO_OPTIONS = CallOptions()
-
-
-class Slots:
-    """How many calls one client makes at the same time; the others wait in the order they came.
-
-    Args:
-        limit: `None` for as many as there are.
-        wait_seconds: How long one of the others waits.
-        waited: Told for how long one has.
-    """
-
-    def __init__(self, limit: int | None, wait_seconds: float, waited: Callable[[float], None]) -> None:
-        self._limit = limit
-        self._wait_seconds = wait_seconds
-        self._waited = waited
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._free = asyncio.Semaphore(0)
-
-    async def take(self) -> None:
-        """Wait for a turn.
-
-        Raises:
-            BusyError: None came in time.
-        """
-        if self._limit is None:
-            return
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # of the one before, with the calls that were in flight there, nothing is left
-            self._loop, self._free = loop, asyncio.Semaphore(self._limit)
-        if not self._free.locked():
-            await self._free.acquire()
-            return
-        started = loop.time()
-        try:
-            async with asyncio.timeout(self._wait_seconds):
-                await self._free.acquire()
-        except TimeoutError:
-            raise BusyError(
-                f"no turn within {self._wait_seconds:g} s: {self._limit} calls are in flight (config: max_in_flight)"
-            ) from None
-        finally:
-            self._waited(loop.time() - started)
-
-    def give_back(self) -> None:
-        """The turn is over."""
-        if self._limit is not None:
-            self._free.release()
 
 
 class Caller:
@@ -128,7 +82,7 @@ class Caller:
         inbox: Receives progress.
         metrics: Gets one record for each call that ends.
         policy: Says which calls are repeated.
-        slots: Bound the calls in flight.
+        slots: Bound the calls in flight, where they are bounded.
         hooks: Told when calls begin and end.
 
     Attributes:
@@ -142,7 +96,7 @@ class Caller:
         inbox: Inbox,
         metrics: ClientMetrics,
         policy: RetryPolicy,
-        slots: Slots,
+        slots: Slots | None,
         hooks: HookRunner,
     ) -> None:
         self._hooks = hooks
@@ -195,16 +149,11 @@ class Caller:
         Raises:
             InvalidResultError: The result does not have the model's shape.
         """
-        raw = await self.call(method, params, deadline, options)
+        value = await self.call(method, params, deadline, options)
         try:
-            return model.model_validate_json(bytes(raw), by_alias=True, by_name=False)
-        except ValidationError as error:
-            problems = error.errors(include_input=False, include_url=False)
-            shown = "; ".join(
-                f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems[:_PROBLEMS_SHOWN]
-            )
-            failure = InvalidResultError(f"the result of {method} is malformed: {shown}")
-            raise self._connector.locate(failure, "call") from error
+            return read(model, method, value)
+        except InvalidResultError as error:
+            raise self._connector.locate(error, "call") from error.__cause__
 
     async def pages(self, model: type[PageT], method: str, deadline: float) -> list[PageT]:
         """Every page of a list.
@@ -226,14 +175,14 @@ class Caller:
             cursors.add(page.next_cursor)
             params = {"cursor": page.next_cursor}
 
-    async def call(
+    def call(
         self,
         method: str,
         params: Mapping[str, Any] | None,
         deadline: float,
         options: CallOptions = _NO_OPTIONS,
-    ) -> msgspec.Raw:
-        """Call, and return the result as it came.
+    ) -> Coroutine[Any, Any, Any]:
+        """Call, and return the result as plain values.
 
         Args:
             method: Of the protocol.
@@ -244,80 +193,74 @@ class Caller:
         Raises:
             MCPClientError: It failed; one of its subclasses says how, and `delivery` what may have happened.
         """
-        if self._hooks.around is None:
-            return await self._call(method, params, deadline, options, None)
-        outgoing = self._hooks.outgoing(method, _target(params))
-        with self._hooks.around(outgoing):
-            outgoing.result = await self._call(method, params, deadline, options, outgoing)
+        call = _Call(method, params, deadline, options)
+        return self._made(call) if self._hooks.around is None else self._made_inside(call, self._hooks.around)
+
+    async def _made_inside(self, call: "_Call", around: Around) -> Any:
+        call.outgoing = outgoing = self._hooks.outgoing(call.method, call.target)
+        with around(outgoing):
+            outgoing.result = await self._made(call)
         return outgoing.result
 
-    async def _call(
-        self,
-        method: str,
-        params: Mapping[str, Any] | None,
-        deadline: float,
-        options: CallOptions,
-        outgoing: OutgoingCall | None,
-    ) -> msgspec.Raw:
+    async def _made(self, call: "_Call") -> Any:
         started = time.monotonic()
-        begun = self._begin(method, params)
+        begun = self._begin(call)
         failure: BaseException | None = None
-        patience: _Patience | None = None
         try:
-            async with asyncio.timeout_at(deadline) as scope:
-                patience = _Patience(scope, deadline, options, outgoing)
+            with Deadline(call.deadline) as call.scope:
                 self._connector.own_loop()  # not within the retries: misuse says nothing about the server
-                await self._slots.take()
-                try:
-                    return await self._rounds(method, params, patience)
-                finally:
-                    self._slots.give_back()
+                if self._slots is not None:
+                    await self._slots.take()
+                    call.slots = self._slots
+                result = await self._persist(call, call.params)
+                if self._connector.era.name is EraName.STATELESS:
+                    required = input_required.parse(result, call.method)
+                    if required is not None:
+                        result = await self._rounds(call, required)
+                return result
         except MCPClientError as error:
             failure = self._connector.locate(error, "call")
             raise
         except TimeoutError:
             seconds = time.monotonic() - started
-            delivery = Delivery.UNKNOWN if patience is not None and patience.sent else Delivery.NOT_SENT
-            late = CallTimeoutError(f"{method} was given up after {seconds:.3g} s", delivery=delivery)
+            delivery = Delivery.UNKNOWN if call.sent else Delivery.NOT_SENT
+            late = CallTimeoutError(f"{call.method} was given up after {seconds:.3g} s", delivery=delivery)
             failure = self._connector.locate(late, "call")
             raise failure from None
         except BaseException as error:
             failure = error
             raise
         finally:
-            self._end(method, begun, time.monotonic() - started, failure)
+            self._end(call, begun, time.monotonic() - started, failure)
 
-    def _begin(self, method: str, params: Mapping[str, Any] | None) -> RequestEvent | None:
+    def _begin(self, call: "_Call") -> RequestEvent | None:
         self._metrics.in_flight += 1
         if not self._hooks.watches_calls:
             return None
         self._calls += 1
-        return self._hooks.began(self._calls, method, _target(params))
+        return self._hooks.began(self._calls, call.method, call.target)
 
-    def _end(self, method: str, begun: RequestEvent | None, seconds: float, failure: BaseException | None) -> None:
-        self._metrics.in_flight -= 1
-        if self._metrics.in_flight == 0:
+    def _end(self, call: "_Call", begun: RequestEvent | None, seconds: float, failure: BaseException | None) -> None:
+        if call.slots is not None:
+            call.slots.give_back()
+        metrics = self._metrics
+        metrics.in_flight -= 1
+        metrics.record(call.method, seconds, None if failure is None else type(failure).__name__)
+        if metrics.in_flight == 0:
             self.when_idle()
-        self._metrics.record(CallEvent(method, seconds, None if failure is None else type(failure).__name__))
         if begun is not None:
             self._hooks.ended(begun, seconds, failure)
 
-    async def _rounds(self, method: str, params: Mapping[str, Any] | None, patience: "_Patience") -> msgspec.Raw:
-        """One exchange; in the stateless era as many as the server asks questions in between."""
-        result = await self._persist(method, params, patience)
-        if self._connector.era.name is not EraName.STATELESS:
-            return result
-        asked = params
+    async def _rounds(self, call: "_Call", required: InputRequired) -> Any:
+        """In the stateless era: as many more exchanges as the server asks questions in between."""
         for _ in range(input_required.MAX_ROUNDS):
-            required = input_required.parse(result, method)
-            if required is None:
+            answers = await self._answers(call.method, required, call.request_id)
+            result = await self._persist(call, input_required.answered(call.params, required, answers))
+            asked = input_required.parse(result, call.method)
+            if asked is None:
                 return result
-            answers = await self._answers(method, required, patience.request_id)
-            asked = input_required.answered(params, required, answers)
-            result = await self._persist(method, asked, patience)
-        if input_required.parse(result, method) is None:
-            return result
-        raise InputRequiredError(f"{method} still asks for input after {input_required.MAX_ROUNDS} rounds")
+            required = asked
+        raise InputRequiredError(f"{call.method} still asks for input after {input_required.MAX_ROUNDS} rounds")
 
     async def _answers(self, method: str, required: InputRequired, call: int) -> dict[str, Any]:
         if not required.input_requests:
@@ -337,9 +280,9 @@ class Caller:
         except Exception as error:
             raise InputRequiredError(f"{method} needs {wanted}, but its handler failed: {error}") from error
 
-    async def _persist(self, method: str, params: Mapping[str, Any] | None, patience: "_Patience") -> msgspec.Raw:
+    async def _persist(self, call: "_Call", params: Mapping[str, Any] | None) -> Any:
         """One exchange that succeeds, after as many as the retry policy allows and the deadline leaves time for."""
-        breaker, loop = self._connector.breaker, asyncio.get_running_loop()
+        connector, breaker = self._connector, self._connector.breaker
         failure: MCPClientError | None = None
         for tried in itertools.count(1):
             try:
@@ -349,24 +292,29 @@ class Caller:
                     raise failure from failure.__cause__
                 raise
             try:
-                channel = await self._connector.live_channel()
-                patience.sent = True
-                self._connector.exchanging += 1
+                channel = connector.usable or await connector.live_channel()
+                call.sent = True
+                call.request_id = next(connector.request_ids)
+                connector.exchanging += 1
                 try:
-                    result = await self._exchange(channel, method, params, patience)
+                    if call.wants_progress:
+                        reply = await self._exchange_telling(channel, call, params)
+                    else:
+                        reply = await channel.exchange(self._request(channel, call, params, call.options.meta))
                 finally:
-                    self._connector.exchange_over()
+                    connector.exchange_over()
+                result = _result(reply, channel)
             except RPCError as error:
                 breaker.succeeded()
-                self._connector.doubt(error)
+                connector.doubt(error)
                 raise
             except MCPClientError as error:
                 failure = error
-                self._connector.failed(error, ticket)
-                self._connector.doubt(error)
-                repeatable = patience.options.repeatable or method in _REPEATABLE
+                connector.failed(error, ticket)
+                connector.doubt(error)
+                repeatable = call.options.repeatable or call.method in _REPEATABLE
                 wait = self._policy.wait_before_retry(error, tried, repeatable=repeatable)
-                if loop.time() + wait >= patience.deadline:
+                if asyncio.get_running_loop().time() + wait >= call.deadline:
                     raise
                 self._metrics.retries[type(error).__name__] += 1
             except BaseException:  # cancelled, perhaps by the deadline
@@ -378,53 +326,53 @@ class Caller:
             await asyncio.sleep(wait)
         raise AssertionError("unreachable")
 
-    async def _exchange(
-        self, channel: Channel, method: str, params: Mapping[str, Any] | None, patience: "_Patience"
-    ) -> msgspec.Raw:
-        connector, options = self._connector, patience.options
-        request_id = patience.request_id = next(connector.request_ids)
-        if not patience.wants_progress:
-            reply = await channel.exchange(self._request(channel, method, params, patience, options.meta))
-            return _result(reply, channel)
-        patience.renew()
-        mailbox = self._inbox.expect_progress(request_id, options.progress or _ignore_progress, patience.renew)
+    async def _exchange_telling(self, channel: Channel, call: "_Call", params: Mapping[str, Any] | None) -> Message:
+        """An exchange during which progress is told, each of which renews its deadline."""
+        token = call.request_id
+        call.renew()
+        mailbox = self._inbox.expect_progress(token, call.options.progress or _ignore_progress, call.renew)
         try:
-            meta = {**options.meta, "progressToken": request_id}
-            reply = await channel.exchange(self._request(channel, method, params, patience, meta))
+            meta = {**call.options.meta, "progressToken": token}
+            reply = await channel.exchange(self._request(channel, call, params, meta))
             await mailbox.flush()
         finally:
-            self._inbox.forget_progress(request_id)
+            self._inbox.forget_progress(token)
             await mailbox.close()
-        return _result(reply, channel)
+        return reply
 
     def _request(
-        self,
-        channel: Channel,
-        method: str,
-        params: Mapping[str, Any] | None,
-        patience: "_Patience",
-        meta: Mapping[str, Any],
+        self, channel: Channel, call: "_Call", params: Mapping[str, Any] | None, meta: Mapping[str, Any]
     ) -> Request:
-        era, headers, outgoing = self._connector.era, patience.options.headers, patience.outgoing
+        era, headers, outgoing = self._connector.era, call.options.headers, call.outgoing
         if outgoing is not None:
             outgoing.transport, outgoing.protocol_version = channel.transport, era.version
-            outgoing.request_id = patience.request_id
+            outgoing.request_id = call.request_id
             headers = {**outgoing.context, **headers}
             if era.name is not EraName.BARE:
                 meta = {**outgoing.context, **meta}
-        return Request(patience.request_id, method, era.stamp(params, meta), era, headers)
+        return Request(call.request_id, call.method, era.stamp(params, meta), era, headers)
 
 
 @dataclass(slots=True)
-class _Patience:
-    """How long a call may still take, and the id of its latest request."""
+class _Call:
+    """One call on its way: what is asked for, how long it may still take, and the id of its latest request."""
 
-    scope: asyncio.Timeout
+    method: str
+    params: Mapping[str, Any] | None
     deadline: float
     options: CallOptions
     outgoing: OutgoingCall | None = None
+    scope: Deadline | None = None
+    slots: Slots | None = None
     request_id: int = 0
     sent: bool = False
+
+    @property
+    def target(self) -> str | None:
+        """What it is about: a tool, a prompt, a resource."""
+        params = self.params or {}
+        target = params.get("name") or params.get("uri")
+        return None if target is None else str(target)
 
     @property
     def wants_progress(self) -> bool:
@@ -432,21 +380,15 @@ class _Patience:
 
     def renew(self) -> None:
         """The server shows that it is at work."""
-        if self.options.progress_timeout is not None and not self.scope.expired():
+        if self.options.progress_timeout is not None and self.scope is not None:
             now = asyncio.get_running_loop().time()
-            self.scope.reschedule(min(self.deadline, now + self.options.progress_timeout))
+            self.scope.move(min(self.deadline, now + self.options.progress_timeout))
 
 
-def _target(params: Mapping[str, Any] | None) -> str | None:
-    """What a request is about: a tool, a prompt, a resource."""
-    target = (params or {}).get("name") or (params or {}).get("uri")
-    return None if target is None else str(target)
-
-
-def _result(reply: Message, channel: Channel) -> msgspec.Raw:
-    if isinstance(reply.error, ErrorObject):
+def _result(reply: Message, channel: Channel) -> Any:
+    if reply.error is not UNSET and reply.error is not None:
         raise reply.error.to_exception(channel.redacted)
-    if not isinstance(reply.result, msgspec.Raw):
+    if reply.result is UNSET:
         raise ProtocolError("the reply has neither a result nor an error")
     return reply.result
 

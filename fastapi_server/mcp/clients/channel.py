@@ -2,10 +2,9 @@
 
 import asyncio
 import copy
-import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -196,36 +195,45 @@ class CorrelatingChannel(Channel):
         self._skipped = False
 
     @abstractmethod
-    async def _send(self, data: bytes) -> None:
-        """Hand one message to the transport."""
+    def _send(self, data: bytes) -> Awaitable[None] | None:
+        """Hand one message to the transport; where that takes time, what to wait for."""
 
-    async def _ready(self) -> None:
-        """Wait until the peer takes data. Nothing has left before this returns."""
+    def _ready(self) -> Awaitable[None] | None:
+        """What to wait for until the peer takes data; `None` where it does. Nothing has left before that."""
 
     async def exchange(self, request: Request) -> Message:
         data = request.encode()
         self._raise_if_lost()
-        await self._ready()
-        self._raise_if_lost()
+        ready = self._ready()
+        if ready is not None:
+            await ready
+            self._raise_if_lost()
         reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._table.add(request.id, reply)
         try:
-            await self._send(data)
+            sending = self._send(data)
+            if sending is not None:
+                await sending
             return await reply
-        except asyncio.CancelledError:
-            self._tell_cancelled(request)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                self._tell_cancelled(request)
+            if reply.done() and not reply.cancelled():
+                reply.exception()  # seen: the call may have failed on its way out instead
             raise
         finally:
             self._table.discard(request.id)
-            if reply.done() and not reply.cancelled():
-                reply.exception()  # seen: the call may have failed on its way out instead
 
     async def notify(self, data: bytes, era: Era) -> None:
         self._raise_if_lost()
-        await self._ready()
-        await self._send(data)
+        ready = self._ready()
+        if ready is not None:
+            await ready
+        sending = self._send(data)
+        if sending is not None:
+            await sending
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, data: bytes | bytearray) -> None:
         """Take one message, or a batch, off the stream."""
         self.metrics.bytes_received += len(data)
         try:
@@ -235,39 +243,34 @@ class CorrelatingChannel(Channel):
                 self._skip(data, error)
             return
         for message in messages:
-            if message.is_reply:
+            if message.method is UNSET:
                 self._settle(message)
             else:
                 self.on_message(message, None)
 
     def _settle(self, reply: Message) -> None:
-        if reply.jsonrpc is UNSET and reply.id in {UNSET, None} and not self.bare:
+        if reply.jsonrpc is UNSET and not self.bare and (reply.id is UNSET or reply.id is None):
             self.metrics.unmatched_replies += 1  # a line of a log that merely looks like one
             return
-        coerced = self._table.counts.coerced
         waiter = self._table.take(reply)
-        self.metrics.coerced_replies += self._table.counts.coerced - coerced
         if waiter is None:
             self.metrics.unmatched_replies += 1
-        elif not waiter.done():
+            return
+        if isinstance(reply.id, (str, float)):
+            self.metrics.coerced_replies += 1
+        if not waiter.done():
             waiter.set_result(reply)
 
-    def _fail_unreadable(self, data: bytes, error: ProtocolError) -> bool:
+    def _fail_unreadable(self, data: bytes | bytearray, error: ProtocolError) -> bool:
         """A reply that is nearly one (`NaN` in it, an error without a code) fails the call that waits for it."""
-        try:
-            loose = jsonrpc.as_object(json.loads(data))
-        except (ValueError, RecursionError):
-            return False
-        request_id = loose.get("id")
-        if not isinstance(request_id, int) or not loose.keys() & {"result", "error"}:
-            return False
-        waiter = self._table.take(Message(id=request_id))
+        request_id = jsonrpc.addressee(bytes(data))
+        waiter = None if request_id is None else self._table.take(Message(id=request_id))
         if waiter is None or waiter.done():
             return False
         waiter.set_exception(ProtocolError(f"the reply cannot be read: {error.message}"))
         return True
 
-    def _skip(self, data: bytes, error: ProtocolError) -> None:
+    def _skip(self, data: bytes | bytearray, error: ProtocolError) -> None:
         self.metrics.skipped_messages += 1
         if not self._skipped:
             self._skipped = True

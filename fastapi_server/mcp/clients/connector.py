@@ -120,6 +120,21 @@ class Connector:
         """Have an error say which server it is of. Returns it."""
         return error.at(self._name, self.channel.transport if self.channel else self._transport, phase)
 
+    @property
+    def usable(self) -> Channel | None:
+        """The channel, where it is there and nothing is about to close it."""
+        channel = self.channel
+        if (
+            self.state is not ConnectionState.CONNECTED
+            or channel is None
+            or channel.lost is not None
+            or self._closed
+            or self._parking is not None
+            or self._disconnecting is not None
+        ):
+            return None
+        return channel
+
     async def live_channel(self) -> Channel:
         """The channel to use now; brings one up where there is none, unless the client was closed.
 
@@ -129,8 +144,8 @@ class Connector:
         self.own_loop()
         while (going := self._parking or self._disconnecting) is not None and not self._closed:
             await asyncio.shield(going)
-        channel = self.channel
-        if channel is not None and self.state is ConnectionState.CONNECTED and channel.lost is None:
+        channel = self.usable
+        if channel is not None:
             return channel
         if self._closed:
             raise ClientClosedError("the client was closed; call connect() to use it again", delivery=Delivery.NOT_SENT)
@@ -146,6 +161,8 @@ class Connector:
             MCPConnectionError: Another loop has it, or another process: that which this one was forked from.
         """
         loop, pid = asyncio.get_running_loop(), os.getpid()
+        if self._loop is loop and self._pid == pid:
+            return
         if self.state is ConnectionState.DISCONNECTED:
             self._loop, self._pid = loop, pid
         elif self._pid != pid:
@@ -154,8 +171,6 @@ class Connector:
                 "make a client here, or connect only after the fork",
                 delivery=Delivery.NOT_SENT,
             )
-        elif self._loop is loop:
-            return
         elif self._loop is not None and self._loop.is_closed():
             self._abandon()
             self._loop = loop
@@ -179,8 +194,8 @@ class Connector:
             MCPConnectionError: What the last attempt failed with.
         """
         self.own_loop()
-        if self._disconnecting is not None:
-            await asyncio.shield(self._disconnecting)
+        while (going := self._parking or self._disconnecting) is not None:
+            await asyncio.shield(going)
         self._closed = False
         if self._attempt is None:
             if self.state is ConnectionState.CONNECTED:

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
-import msgspec
 from mcp_types import SERVER_INFO_META_KEY, ServerCapabilities
 
 from fastapi_server.mcp.clients.channel import Channel, Request
@@ -181,8 +180,7 @@ class Handshake:
                 raise
             return Agreement(channel, BareEra(), ServerInfo())
         self._report(step, Answer(Outcome.RESULT))
-        result = jsonrpc.decode_value(reply.result) if isinstance(reply.result, msgspec.Raw) else None
-        return Agreement(channel, BareEra(), server_info(as_object(result), BareEra()))
+        return Agreement(channel, BareEra(), server_info(as_object(reply.result), BareEra()))
 
     def _stateless(self, version: str) -> StatelessEra:
         return StatelessEra(version, CLIENT_INFO, self._capabilities)
@@ -231,8 +229,8 @@ def _error(error: ErrorObject) -> Answer:
     return Answer(Outcome.ERROR, _strings(as_object(error.data).get("supported")), error.code, error.message)
 
 
-def _result(step: Try, raw: msgspec.Raw | msgspec.UnsetType) -> tuple[Answer, dict[str, Any] | None]:
-    result = {} if isinstance(raw, msgspec.UnsetType) else as_object(jsonrpc.decode_value(raw))
+def _result(step: Try, value: Any) -> tuple[Answer, dict[str, Any] | None]:
+    result = as_object(value)
     if isinstance(step, Discover) and isinstance(result.get("supportedVersions"), list):
         return Answer(Outcome.RESULT, _strings(result["supportedVersions"])), result
     if isinstance(step, Initialize) and isinstance(result.get("protocolVersion"), str):

@@ -3,9 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TypeAlias
-
-import msgspec
+from typing import Any, TypeAlias
 
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.clients.mailbox import Mailbox
@@ -92,7 +90,7 @@ class OutgoingCall:
         transport: Known once a request is sent, like the next two, which are those of the last one.
         protocol_version: Empty for a bare JSON-RPC peer.
         request_id: Of JSON-RPC.
-        result: Of a call that succeeded, as it came.
+        result: Of a call that succeeded, as plain values.
     """
 
     server: str
@@ -103,7 +101,7 @@ class OutgoingCall:
     transport: str | None = None
     protocol_version: str | None = None
     request_id: int | None = None
-    result: msgspec.Raw | None = None
+    result: Any = None
 
 
 RequestHook: TypeAlias = Callable[[RequestEvent], Awaitable[None] | None]

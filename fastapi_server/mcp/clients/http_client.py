@@ -6,6 +6,7 @@ import logging
 import aiohttp
 
 from fastapi_server.mcp.clients.channel import Channel, Request, fresh
+from fastapi_server.mcp.clients.deadline import Deadline
 from fastapi_server.mcp.clients.http_origin import HTTPOrigin
 from fastapi_server.mcp.clients.remote_client import RemoteMCPClient
 from fastapi_server.mcp.clients.rest_dialect import RESTChannel
@@ -54,7 +55,7 @@ class StreamableHTTPChannel(Channel):
         self._limit = config.max_message_bytes
         self._session: dict[str, str] = {}
         self._version: dict[str, str] = {}
-        self._in_flight: set[asyncio.Timeout] = set()
+        self._in_flight: set[Deadline] = set()
         self._lingered = 0
         self._skipped = False
 
@@ -75,7 +76,7 @@ class StreamableHTTPChannel(Channel):
         body = request.encode()
         self._raise_if_lost()
         try:
-            async with asyncio.timeout(None) as interruption:
+            with Deadline(None) as interruption:
                 self._in_flight.add(interruption)
                 try:
                     return await self._post(request, body)
@@ -315,9 +316,8 @@ class StreamableHTTPChannel(Channel):
 
     def _lose(self, error: MCPClientError, *, notify: bool = True) -> None:
         super()._lose(error, notify=notify)
-        now = asyncio.get_running_loop().time()
         for interruption in self._in_flight:
-            interruption.reschedule(now)
+            interruption.expire()
         self._in_flight.clear()
 
     def redacted(self, text: str) -> str:

@@ -12,7 +12,7 @@ client = MemoryMCPClient("weather", {
 import asyncio
 import inspect
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -43,9 +43,9 @@ class MemoryChannel(CorrelatingChannel):
     async def _open(self) -> None:
         """Nothing to connect to."""
 
-    async def _send(self, data: bytes) -> None:
+    def _send(self, data: bytes) -> Awaitable[None] | None:
         self.metrics.bytes_sent += len(data)
-        await self._take(data)
+        return self._take(data)
 
     @abstractmethod
     async def _take(self, data: bytes) -> None:

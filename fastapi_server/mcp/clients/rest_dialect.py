@@ -1,6 +1,6 @@
 """The `rest` dialect of HTTP: plain REST calls instead of JSON-RPC."""
 
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import aiohttp
@@ -13,7 +13,7 @@ from fastapi_server.mcp.config import HTTPConfig
 from fastapi_server.mcp.errors import ProtocolError, RPCError
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol.eras import Era
-from fastapi_server.mcp.protocol.jsonrpc import ErrorObject, Message, as_object, decode_value
+from fastapi_server.mcp.protocol.jsonrpc import MALFORMED, ErrorObject, Message, as_object
 
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 
@@ -76,10 +76,9 @@ class RESTChannel(Channel):
 
     async def _initialize(self, request: Request, params: dict[str, Any]) -> Message:
         reply = await self._call(request, "POST", "initialize", params)
-        if isinstance(reply.result, msgspec.Raw):
-            session_id = as_object(decode_value(reply.result)).get("sessionId")
-            if isinstance(session_id, str):
-                self._session = {"session_id": session_id}
+        session_id = as_object(reply.result).get("sessionId")
+        if isinstance(session_id, str):
+            self._session = {"session_id": session_id}
         return reply
 
     async def _call(self, request: Request, method: str, path: str, body: dict[str, Any]) -> Message:
@@ -107,37 +106,33 @@ class RESTChannel(Channel):
         await self._origin.close()
 
 
-class _Wrapped(msgspec.Struct):
-    result: msgspec.Raw
-
-
-def _unwrapped(body: bytes) -> msgspec.Raw:
+def _unwrapped(body: bytes) -> Any:
     """The `result` member of the body; a body without one is the result itself."""
     try:
-        return msgspec.json.decode(body, type=_Wrapped).result
-    except msgspec.ValidationError:
-        return msgspec.Raw(body)
-    except msgspec.DecodeError as error:
+        value = msgspec.json.decode(body)
+    except MALFORMED as error:
         raise ProtocolError(f"expected JSON, the server sent: {body[:200]!r}") from error
+    return as_object(value).get("result", value)
 
 
 _LISTS = {"tools/list": "tools", "resources/list": "resources"}
 
 
-def _shaped(request: Request, raw: msgspec.Raw) -> msgspec.Raw:
+def _shaped(request: Request, value: Any) -> Any:
     """The result as MCP has it: the dialect lets servers answer with a bare list, or with any value at all."""
-    value = decode_value(raw)
-    text = value if isinstance(value, str) else bytes(raw).decode()
     match request.method:
         case "tools/list" | "resources/list" if isinstance(value, list):
-            shaped: dict[str, Any] = {_LISTS[request.method]: value}
-        case "tools/call" if not isinstance(value, dict) or "content" not in value:
-            shaped = {"content": [{"type": "text", "text": text}]}
+            return {_LISTS[request.method]: cast("list[Any]", value)}
+        case "tools/call" if "content" not in as_object(value):
+            shaped: dict[str, Any] = {"content": [{"type": "text", "text": _text(value)}]}
             if isinstance(value, dict):
                 shaped["structuredContent"] = value
-        case "resources/read" if not isinstance(value, dict) or "contents" not in value:
-            uri = (request.params or {}).get("uri")
-            shaped = {"contents": [{"uri": uri, "text": text}]}
+            return shaped
+        case "resources/read" if "contents" not in as_object(value):
+            return {"contents": [{"uri": (request.params or {}).get("uri"), "text": _text(value)}]}
         case _:
-            return raw
-    return msgspec.Raw(msgspec.json.encode(shaped))
+            return value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

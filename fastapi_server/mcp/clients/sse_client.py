@@ -1,6 +1,7 @@
 """HTTP+SSE, the transport of revision 2024-11-05: one event stream brings everything, POSTs carry what we say."""
 
 import asyncio
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -120,7 +121,7 @@ class SSEChannel(CorrelatingChannel):
 
 class _RPCReply(msgspec.Struct):
     request_id: int | float | str | None | msgspec.UnsetType = msgspec.UNSET
-    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    result: Any = msgspec.UNSET
     error: ErrorObject | str | None | msgspec.UnsetType = msgspec.UNSET
     type: str | None = None
 

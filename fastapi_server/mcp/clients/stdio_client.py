@@ -6,11 +6,13 @@ import contextlib
 import logging
 import re
 import signal
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Awaitable, Mapping
 from typing import IO, cast
 
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.channel import CorrelatingChannel
+from fastapi_server.mcp.clients.pipe import WATCHABLE, PipeReader
 from fastapi_server.mcp.clients.process import GROUP_OPTIONS, ProcessGroup, command_line, process_environment
 from fastapi_server.mcp.config import StdioConfig
 from fastapi_server.mcp.errors import (
@@ -93,6 +95,8 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
         self._over = asyncio.Event()
         self._pipes_closed = asyncio.Event()
         self._writable: asyncio.Future[None] | None = None
+        self._unsent: list[bytes] = []
+        self._reader: PipeReader | None = None
         self._process: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
 
@@ -103,10 +107,14 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
 
     async def _open(self) -> None:
         env = process_environment(self._config)
+        loop, output = asyncio.get_running_loop(), subprocess.PIPE
+        if WATCHABLE:
+            self._reader = PipeReader(self._output_received, self._output_over)
+            output = self._reader.writing_end
         try:
             command = command_line(self._config, env)
-            self._process, _ = await asyncio.get_running_loop().subprocess_exec(
-                lambda: self, *command, env=env, cwd=self._config.cwd, **GROUP_OPTIONS
+            self._process, _ = await loop.subprocess_exec(
+                lambda: self, *command, stdout=output, env=env, cwd=self._config.cwd, **GROUP_OPTIONS
             )
         except CommandNotFoundError:
             raise
@@ -114,6 +122,8 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
             raise MCPConnectionError(
                 f"cannot start {self._config.command}: {error}", delivery=Delivery.NOT_SENT
             ) from error
+        if self._reader is not None:
+            self._reader.close_writing_end()
         self._stdin = cast("asyncio.WriteTransport", self._process.get_pipe_transport(0))
 
     # What asyncio tells us of the process.
@@ -121,7 +131,10 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 2:
             self._stderr.feed(data)
-            return
+        else:
+            self._output_received(data)
+
+    def _output_received(self, data: bytes) -> None:
         if self._lost is not None:
             return  # drained, so that a server that is flushing can get to its exit
         try:
@@ -133,12 +146,17 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
             self._receive(line)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        if fd == 1:
-            self._output_ended.set()
-        if fd == 2:
-            self._errors_ended.set()
-        else:
-            self._end()
+        match fd:
+            case 1:
+                self._output_over()
+            case 2:
+                self._errors_ended.set()
+            case _:
+                self._end()
+
+    def _output_over(self) -> None:
+        self._output_ended.set()
+        self._end()
 
     def process_exited(self) -> None:
         self._exited.set()
@@ -186,19 +204,38 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
 
     # The channel.
 
-    async def _ready(self) -> None:
+    def _ready(self) -> Awaitable[None] | None:
+        return None if self._writable is None else self._until_writable()
+
+    async def _until_writable(self) -> None:
         while self._writable is not None:
             await asyncio.shield(self._writable)
 
-    async def _send(self, data: bytes) -> None:
+    def _send(self, data: bytes) -> Awaitable[None] | None:
+        """Written at once; what many calls say at the same time, in one go when all have said it."""
         self._raise_if_lost()
         if self._stdin is None or self._stdin.is_closing():
             self._end()
-            await self._over.wait()
-            self._raise_if_lost()
-            return
+            return self._until_over()
         self.metrics.bytes_sent += len(data)
-        self._stdin.write(data + b"\n")
+        if self._unsent:
+            self._unsent.append(data)
+        elif len(self._table) > 1:
+            self._unsent.append(data)
+            asyncio.get_running_loop().call_soon(self._flush)
+        else:
+            self._stdin.write(data + b"\n")
+        return None
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._stdin is not None:
+            unsent.append(b"")
+            self._stdin.write(b"\n".join(unsent))
+
+    async def _until_over(self) -> None:
+        await self._over.wait()
+        self._raise_if_lost()
 
     def _lose(self, error: MCPClientError, *, notify: bool = True) -> None:
         super()._lose(error, notify=notify)
@@ -218,6 +255,8 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
             with contextlib.suppress(TimeoutError):  # a process that not even SIGKILL ends keeps its pipes
                 async with asyncio.timeout(step):
                     await self._pipes_closed.wait()
+        if self._reader is not None:
+            self._reader.close()
         self._stderr.close()
 
 

@@ -10,13 +10,13 @@ Names follow the OpenTelemetry semantic conventions for MCP, which are in develo
 from collections.abc import Generator
 from contextlib import contextmanager
 
-import msgspec
 from opentelemetry import propagate, trace
 from opentelemetry.propagators.textmap import Setter, TextMapPropagator
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 
 from fastapi_server.mcp.clients.hooks import OutgoingCall
 from fastapi_server.mcp.errors import MCPClientError, RPCError
+from fastapi_server.mcp.protocol.jsonrpc import as_object
 
 
 class _Setter(Setter[dict[str, str]]):
@@ -109,14 +109,5 @@ def _failed(span: Span, error: BaseException) -> None:
     span.set_status(Status(StatusCode.ERROR, error.message if isinstance(error, MCPClientError) else None))
 
 
-class _Verdict(msgspec.Struct):
-    failed: bool = msgspec.field(default=False, name="isError")
-
-
 def _tool_failed(call: OutgoingCall) -> bool:
-    if call.method != "tools/call" or call.result is None or b'"isError"' not in bytes(call.result):
-        return False
-    try:
-        return msgspec.json.decode(call.result, type=_Verdict).failed
-    except msgspec.MsgspecError:
-        return False  # the caller hears of it when the result is validated
+    return call.method == "tools/call" and as_object(call.result).get("isError") is True

@@ -114,6 +114,8 @@ class StatelessEra:
         }
 
     def stamp(self, params: Mapping[str, Any] | None, meta: Mapping[str, Any]) -> dict[str, Any] | None:
+        if self.log_level is None and not meta and (params is None or "_meta" not in params):
+            return {**(params or {}), "_meta": self._meta}
         level = {} if self.log_level is None else {LOG_LEVEL_META_KEY: self.log_level}
         return _with_meta(params, {**level, **meta}, self._meta)
 

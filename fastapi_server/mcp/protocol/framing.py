@@ -14,33 +14,33 @@ class LineFramer:
         self._limit = limit
         self._rest = bytearray()
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[bytes | bytearray]:
         r"""The lines that `data` completes, without `\n` or `\r\n`; empty lines are left out.
 
         Raises:
             MessageTooLargeError: A line is longer than the limit.
         """
-        end = data.rfind(b"\n")
-        if end < 0:
+        first, newline, more = data.partition(b"\n")
+        if not newline:
             self._rest += data
             self._check_rest()
             return []
-        head = data[:end]
+        line: bytes | bytearray = first
         if self._rest:
-            self._rest += head
-            head = bytes(self._rest)
-            self._rest.clear()
-        self._rest += data[end + 1 :]
-        lines = [line.removesuffix(b"\r") for line in head.split(b"\n")]
-        for line in lines:
-            self._check(len(line))
-        self._check_rest()
-        return [line for line in lines if line]
+            line, self._rest = self._rest, bytearray()
+            line += first
+        lines = [line]
+        if more:
+            *others, rest = more.split(b"\n")
+            lines += others
+            self._rest += rest
+            self._check_rest()
+        return [line for line in map(self._checked, lines) if line]
 
-    @property
-    def pending(self) -> bytes:
-        """The line begun and not ended yet."""
-        return bytes(self._rest)
+    def _checked(self, line: bytes | bytearray) -> bytes | bytearray:
+        line = line.removesuffix(b"\r")
+        self._check(len(line))
+        return line
 
     def _check_rest(self) -> None:
         self._check(len(self._rest) - self._rest.endswith(b"\r"))  # half of a `\r\n`, perhaps

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from fastapi_server.mcp.errors import InputRequiredError, ProtocolError
-from fastapi_server.mcp.protocol.jsonrpc import MALFORMED
+from fastapi_server.mcp.protocol.jsonrpc import as_object
 
 MAX_ROUNDS = 10
 """How often a server may ask for more input before the call is given up."""
@@ -22,24 +22,22 @@ class InputRequired(msgspec.Struct, frozen=True, rename="camel"):
     request_state: str | None = None
 
 
-class _Head(msgspec.Struct, rename="camel"):
-    result_type: str = "complete"
-
-
-def parse(result: msgspec.Raw, method: str) -> InputRequired | None:
+def parse(result: Any, method: str) -> InputRequired | None:
     """The request for input that a result is, or `None` where the result is final.
 
     Raises:
         ProtocolError: `resultType` is one that this client does not know, or stands where it must not.
     """
+    if not isinstance(result, dict):
+        raise ProtocolError(f"the result of {method} is malformed: it is no object")
+    kind = as_object(result).get("resultType", "complete")
+    if kind == "complete":
+        return None
+    if kind != "input_required" or method not in METHODS:
+        raise ProtocolError(f"the result of {method} has a resultType that it must not have: {kind!r}")
     try:
-        kind = msgspec.json.decode(result, type=_Head).result_type
-        if kind == "complete":
-            return None
-        if kind != "input_required" or method not in METHODS:
-            raise ProtocolError(f"the result of {method} has a resultType that it must not have: {kind!r}")
-        required = msgspec.json.decode(result, type=InputRequired)
-    except MALFORMED as error:
+        required = msgspec.convert(result, InputRequired)
+    except msgspec.ValidationError as error:
         raise ProtocolError(f"the result of {method} is malformed: {error}") from error
     if not required.input_requests and required.request_state is None:
         raise InputRequiredError(f"{method} wants input, but says neither which nor for what state")

@@ -1,5 +1,6 @@
-"""JSON-RPC 2.0 envelopes (https://www.jsonrpc.org/specification), decoded once, with the payload left raw."""
+"""JSON-RPC 2.0 messages (https://www.jsonrpc.org/specification), each decoded once."""
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias, cast
 
@@ -33,14 +34,14 @@ class ErrorObject(msgspec.Struct, frozen=True, omit_defaults=True):
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """Any JSON-RPC message: a request, a notification or a reply, told apart by the members that are set.
 
-    `params` and `result` stay raw until somebody knows which model they are to become.
+    A `result` is plain values. `params` stay raw until somebody wants them, because most notifications nobody does.
     """
 
     jsonrpc: Literal["2.0"] | UnsetType = UNSET
     id: int | float | str | None | UnsetType = UNSET
     method: str | UnsetType = UNSET
     params: Raw | UnsetType = UNSET
-    result: Raw | UnsetType = UNSET
+    result: Any = UNSET
     error: ErrorObject | None | UnsetType = UNSET
 
     @property
@@ -56,26 +57,14 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     def params_as(self) -> dict[str, Any]:
         """The parameters as plain values; empty where there are none or they are no object."""
         try:
-            return {} if isinstance(self.params, UnsetType) else as_object(decode_value(self.params))
-        except ProtocolError:
+            return {} if isinstance(self.params, UnsetType) else as_object(msgspec.json.decode(self.params))
+        except MALFORMED:
             return {}
 
 
 def as_object(value: Any) -> dict[str, Any]:
     """A decoded JSON value where it is an object; an empty one where it is anything else."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def decode_value(raw: Raw) -> Any:
-    """A raw payload as plain values.
-
-    Raises:
-        ProtocolError: It is not JSON after all: the envelope's decoder does not look inside.
-    """
-    try:
-        return msgspec.json.decode(raw)
-    except MALFORMED as error:
-        raise ProtocolError(f"the payload of a message is not JSON: {error}") from error
 
 
 _BOM = b"\xef\xbb\xbf"
@@ -105,9 +94,19 @@ def decode(data: bytes | bytearray | memoryview) -> list[Message]:
         raise ProtocolError(f"not a JSON-RPC message: {error}") from error
     messages = decoded if isinstance(decoded, list) else [decoded]
     for message in messages:
-        if message.is_reply and message.result is UNSET and not isinstance(message.error, ErrorObject):
+        if message.method is UNSET and message.result is UNSET and not isinstance(message.error, ErrorObject):
             raise ProtocolError("not a JSON-RPC message: it has no method, no result and no error")
     return messages
+
+
+def addressee(data: bytes) -> int | None:
+    """The id of the request that an unreadable reply answers, where that at least can be made out."""
+    try:
+        loose = as_object(json.loads(data.decode("utf-8", "replace")))
+    except (ValueError, RecursionError):
+        return None
+    request_id = loose.get("id")
+    return request_id if isinstance(request_id, int) and loose.keys() & {"result", "error"} else None
 
 
 class _Outgoing(msgspec.Struct, omit_defaults=True):
