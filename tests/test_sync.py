@@ -116,7 +116,7 @@ def ctrl_c_when(true: Callable[[], Any]) -> Generator[None]:
 # It is the same interface.
 
 VERBS = [name for name, _ in inspect.getmembers(MCPClient, inspect.iscoroutinefunction) if not name.startswith("_")]
-LOOP_ONLY = {"join_pool"}
+LOOP_ONLY = {"join_pool", "begin_park"}
 WRAPPED = {"listen", "subscribe"}  # return a subscription that blocks
 POOL_VERBS = ["close", "tools", "call", "reload"]
 

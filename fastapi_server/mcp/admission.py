@@ -23,6 +23,7 @@ class PoolLimits:
         drain_seconds: How long calls in flight get before their client is closed.
         parallel_connects: Servers that `connect_all` connects to at the same time.
         probe_seconds: Between two probes of a client that nobody uses.
+        probe_timeout_seconds: How long a probe waits for its answer.
     """
 
     total: int = 100
@@ -33,6 +34,7 @@ class PoolLimits:
     drain_seconds: float = 5.0
     parallel_connects: int = 8
     probe_seconds: float = 30.0
+    probe_timeout_seconds: float = 5.0
 
 
 class Member(Protocol):
@@ -65,7 +67,7 @@ class Wait:
     reason: str
 
 
-def decide(wanting: MemberT, connected: Iterable[MemberT], limits: PoolLimits) -> Admit[MemberT] | Wait:
+def decide(wanting: Member, connected: Iterable[MemberT], limits: PoolLimits) -> Admit[MemberT] | Wait:
     """Whether `wanting` may connect now, and who has to go for it: those who were idle longest."""
     staying = [member for member in connected if member is not wanting]
     evicted: list[MemberT] = []
@@ -88,11 +90,22 @@ def decide(wanting: MemberT, connected: Iterable[MemberT], limits: PoolLimits) -
     return Admit(tuple(evicted))
 
 
+@dataclass
+class _Newcomer:
+    """A client that there is not yet."""
+
+    server: str
+    principal: str | None
+    last_used: float = 0.0
+    busy: bool = True
+
+
 class Admission:
     """Gives the places of a pool, first come first served.
 
-    A member that has to go for another gives its place at once, but the other waits until it is closed; one that is
-    leaving the pool keeps its place until then. So there are never more connections than places.
+    A member that has to go for another gives its place at once, and the other waits until it is closed, or keeps the
+    place for so long where it gives up; one that is leaving the pool keeps its place until it is closed. So there are
+    never more connections than places.
 
     Args:
         limits: What the pool keeps to.
@@ -107,7 +120,9 @@ class Admission:
         self._limits = limits
         self._metrics = metrics
         self._holders: set[PoolMember] = set()
-        self._waiting: dict[asyncio.Future[Admit[PoolMember]], PoolMember] = {}
+        self._waiting: dict[asyncio.Future[None], PoolMember] = {}
+        self._making_room: dict[PoolMember, list[asyncio.Task[None]]] = {}
+        self._given_up: set[PoolMember] = set()
 
     def __len__(self) -> int:
         """How many places are taken."""
@@ -118,9 +133,24 @@ class Admission:
         """How many wait for one."""
         return len(self._waiting)
 
-    def has_room(self, member: PoolMember) -> bool:
-        """Whether it could have a place now, without waiting and without anybody having to go."""
-        return decide(member, self._holders, self._limits) == Admit()
+    def has_room(self, server: str, principal: str | None) -> bool:
+        """Whether another client could have a place now, without waiting and without anybody having to go."""
+        return decide(_Newcomer(server, principal), self._holders, self._limits) == Admit()
+
+    def seat(self, member: PoolMember) -> None:
+        """Give a place that there is room for."""
+        if not member.admitted:
+            member.admitted = True
+            self._holders.add(member)
+            self.taken[member.server] += 1
+
+    def forget(self) -> None:
+        """The event loop of those who had places, or waited for them, is gone."""
+        for member in list(self._holders):
+            self._unseat(member)
+        self._waiting.clear()
+        self._making_room.clear()
+        self._given_up.clear()
 
     async def admit(self, member: PoolMember) -> None:
         """Wait for a place, and for those who have to go for it to be closed.
@@ -128,26 +158,20 @@ class Admission:
         Raises:
             BusyError: There was none in time.
         """
-        if member.admitted:
-            return
-        loop = asyncio.get_running_loop()
-        place: asyncio.Future[Admit[PoolMember]] = loop.create_future()
-        self._waiting[place] = member
-        self.assign()
-        try:
-            if not place.done():
-                await self._wait(place)
-            admitted = place.result()
-        except BaseException:
-            self._take_back(member, place)
-            raise
-        finally:
-            self._waiting.pop(place, None)
-        for evicted in admitted.evicted:
-            self._metrics.evictions += 1
-            await evicted.client.park(drain=self._limits.drain_seconds)
+        self._given_up.discard(member)
+        if not member.admitted:
+            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting[place] = member
+            self.assign()
+            try:
+                if not place.done():
+                    await self._wait(place)
+            finally:
+                self._waiting.pop(place, None)
+        await asyncio.gather(*map(asyncio.shield, self._making_room.get(member, ())))
+        self._room_is_made(member)
 
-    async def _wait(self, place: "asyncio.Future[Admit[PoolMember]]") -> None:
+    async def _wait(self, place: asyncio.Future[None]) -> None:
         self._metrics.waits += 1
         loop, seconds = asyncio.get_running_loop(), self._limits.wait_seconds
         started = loop.time()
@@ -161,16 +185,15 @@ class Admission:
         finally:
             self._metrics.waited.observe(loop.time() - started)
 
-    def _take_back(self, member: PoolMember, place: "asyncio.Future[Admit[PoolMember]]") -> None:
-        """The place came just when nobody waited for it any more: those who should have gone for it stay."""
-        if not place.done() or place.cancelled():
-            return
-        for evicted in place.result().evicted:
-            self._seat(evicted)
-        self.release(member)
-
     def release(self, member: PoolMember) -> None:
-        """It is closed, or could not be opened: its place is free."""
+        """It is closed, or could not be opened: its place is free, once those who had to go for it are closed."""
+        closing = [task for task in self._making_room.get(member, ()) if not task.done()]
+        if closing:
+            self._given_up.add(member)
+            closing[0].add_done_callback(lambda _done: member in self._given_up and self.release(member))
+            return
+        self._given_up.discard(member)
+        self._room_is_made(member)
         self._unseat(member)
         self.assign()
 
@@ -181,16 +204,21 @@ class Admission:
                 continue
             decision = decide(member, self._holders, self._limits)
             if isinstance(decision, Admit):
-                for evicted in decision.evicted:
-                    self._unseat(evicted)
-                self._seat(member)
-                place.set_result(decision)
+                if decision.evicted:
+                    member.making_room = True
+                    self._making_room[member] = [self._evicted(other) for other in decision.evicted]
+                self.seat(member)
+                place.set_result(None)
 
-    def _seat(self, member: PoolMember) -> None:
-        if not member.admitted:
-            member.admitted = True
-            self._holders.add(member)
-            self.taken[member.server] += 1
+    def _room_is_made(self, member: PoolMember) -> None:
+        self._making_room.pop(member, None)
+        member.making_room = False
+
+    def _evicted(self, member: PoolMember) -> asyncio.Task[None]:
+        """It has to go: in this very moment, or it would be busy again before it is closed."""
+        self._metrics.evictions += 1
+        self._unseat(member)
+        return member.client.begin_park(self._limits.drain_seconds)
 
     def _unseat(self, member: PoolMember) -> None:
         if member.admitted:

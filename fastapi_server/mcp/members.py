@@ -1,9 +1,11 @@
 """The clients of a pool: whose each is, whether it is busy, and what its pool counts."""
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import json
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,7 +83,9 @@ class PoolMember:
         last_probed: When it was asked last whether it is alive.
         leases: How many hold it.
         admitted: It has a place: it is connected, or may be.
-        leaving: Nobody will get it any more; it has its place until it is closed.
+        leaving: Nobody will get it any more; it finishes what is under way, and has its place until it is closed.
+        closed: It is closed, or about to be.
+        making_room: It has the place of others who are not closed yet.
         probing: It is being asked whether it is alive, which is no use.
     """
 
@@ -92,46 +96,47 @@ class PoolMember:
     leases: int = 0
     admitted: bool = False
     leaving: bool = False
+    closed: bool = False
     probing: bool = False
+    making_room: bool = False
     server: str = field(init=False)
     principal: str | None = field(init=False)
-    _unleased: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    _rested: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
     def __post_init__(self) -> None:
         self.server, self.principal = self.key.server, self.key.principal
 
     @property
     def load(self) -> int:
-        """Who holds it, and what is in flight."""
-        return self.leases + self.client.metrics.in_flight
+        """Who holds it, and what is in flight; a probe is nobody."""
+        return max(0, self.leases + self.client.metrics.in_flight - self.probing)
 
     @property
     def busy(self) -> bool:
         """Whether anybody would notice if it were closed."""
         connecting = self.client.state in {ConnectionState.CONNECTING, ConnectionState.RECONNECTING}
-        return self.load > 0 or self.leaving or connecting or self.client.listening
+        return self.load > 0 or self.leaving or self.making_room or connecting or self.client.listening
 
-    def lease(self) -> None:
-        """Somebody more holds it."""
+    @contextlib.contextmanager
+    def held(self) -> Generator[None]:
+        """Within the block, somebody holds it."""
         self.leases += 1
+        try:
+            yield
+        finally:
+            self.leases -= 1
+            self.rested()
 
-    def give_back(self, now: float) -> None:
-        """Somebody less does."""
-        self.leases -= 1
-        self.last_used = now
-        if self.leases == 0:
-            self._unleased.set()
+    def rested(self) -> None:
+        """Perhaps nobody uses it any more."""
+        self._rested.set()
 
     async def end(self, drain_seconds: float) -> None:
         """Disconnect for good, once leases and calls have had `drain_seconds` to end."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + drain_seconds
-        if self.leases:
-            self._unleased.clear()
-            waiting = loop.create_task(self._unleased.wait())
-            try:
-                await asyncio.wait((waiting,), timeout=drain_seconds)
-            finally:
-                waiting.cancel()
-        await self.client.park(drain=max(0.0, deadline - loop.time()))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_seconds):
+                while self.load:
+                    self._rested.clear()
+                    await self._rested.wait()
+        self.closed = True
         await self.client.disconnect()

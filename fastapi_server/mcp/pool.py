@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 import warnings
 import weakref
@@ -18,10 +19,14 @@ from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.handlers import Handlers
 from fastapi_server.mcp.clients.hooks import Hooks
 from fastapi_server.mcp.clients.inbox import ProgressCallback
+from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.config import CommonConfig, HTTPConfig, ServerConfig, SSEConfig, StdioConfig, ToolRules
-from fastapi_server.mcp.errors import ClientClosedError, ConfigError, Delivery, MCPClientError
+from fastapi_server.mcp.errors import ClientClosedError, ConfigError, Delivery, MCPClientError, MCPConnectionError
 from fastapi_server.mcp.members import PoolKey, PoolMember, PoolMetrics, fingerprint_of
+from fastapi_server.mcp.resilience import CircuitBreaker
 from fastapi_server.mcp.supervisor import Supervisor, rounds
+
+logger = logging.getLogger("fastapi_server.mcp")
 
 Credentials: TypeAlias = Callable[[str, str | None], Awaitable[Mapping[str, str]]]
 """Asked, before each HTTP request, for the headers of `(server, principal)`."""
@@ -84,6 +89,10 @@ class ClientPool:
         self._leaving: dict[PoolMember, asyncio.Task[None] | None] = {}
         self._admission = Admission(self.limits, self.metrics)
         self._supervisor = Supervisor(self.limits, self.metrics, clock, self._rest)
+        self._breakers: weakref.WeakValueDictionary[tuple[str, str, int], CircuitBreaker] = (
+            weakref.WeakValueDictionary()
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._watching: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._unclosed: weakref.finalize[..., ClientPool] | None = None
@@ -109,6 +118,7 @@ class ClientPool:
         """
         if self._closing is not None:
             raise ClientClosedError("the pool was closed; make another one", delivery=Delivery.NOT_SENT)
+        self._own_loop()
         if self._unclosed is None:
             self._unclosed = weakref.finalize(self, _warn_of_abandoned, self._admission.taken)
         if self._watching is None or self._watching.done():
@@ -119,6 +129,22 @@ class ClientPool:
                 return None if watched is None else watched.supervise_once()
 
             self._watching = asyncio.get_running_loop().create_task(rounds(self.limits, next_round))
+
+    def _own_loop(self) -> None:
+        """A pool belongs to the event loop in which it is first used; when that is closed, to the next.
+
+        Raises:
+            MCPConnectionError: Another loop has it.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        if self._loop is not None and not self._loop.is_closed():
+            raise MCPConnectionError(
+                "the pool is in use by another event loop; make one for each", delivery=Delivery.NOT_SENT
+            )
+        self._loop, self._watching = loop, None
+        self._admission.forget()
 
     async def close(self) -> None:
         """Close every client, after its leases and calls in flight have had `drain_seconds`.
@@ -214,13 +240,12 @@ class ClientPool:
             MCPConnectionError: It cannot be reached, or no place became free in time.
         """
         member = self._member(name, principal)
-        member.lease()
         try:
-            await member.client.initialize()
-            yield member.client
+            with member.held():
+                await member.client.initialize()
+                yield member.client
         finally:
-            member.give_back(self._clock())
-            self._admission.assign()
+            self.rested(member)
 
     def _member(self, name: str, principal: str | None) -> PoolMember:
         if self._closing is not None:
@@ -245,15 +270,23 @@ class ClientPool:
 
     def _new_member(self, key: PoolKey) -> PoolMember:
         config = self._with_credentials(self._servers[key.server], key.principal)
-        handlers = self._given.get(key.server)
-        if handlers is None and self._handlers is not None:
-            handlers = self._handlers(key.server, key.principal)
-        client = self._make(config, handlers=handlers, principal=key.principal, hooks=self._hooks)
+        client = self._make(config, handlers=self._handlers_for(key), principal=key.principal, hooks=self._hooks)
         now = self._clock()
         member = self._members[key] = PoolMember(key, client, now, now)
-        client.join_pool(_Membership(self, member, alone=self._instances(key.server) == 1))
+        client.join_pool(_Membership(self, member))
         self.metrics.created += 1
         return member
+
+    def _handlers_for(self, key: PoolKey) -> Handlers | None:
+        given = self._given.get(key.server)
+        if given is not None or self._handlers is None:
+            return given
+        try:
+            return self._handlers(key.server, key.principal)
+        except Exception as error:
+            raise ConfigError(
+                f"server {key.server!r}: the function that gives the handlers failed: {type(error).__name__}"
+            ) from error
 
     def _with_credentials(self, config: ServerConfig, principal: str | None) -> ServerConfig:
         settings, credentials = config.config, self._credentials
@@ -276,13 +309,13 @@ class ClientPool:
             ClientClosedError: The pool was closed, or has no use for the member any more.
             BusyError: No place became free in time.
         """
-        self._start()
-        if member.leaving:
-            raise ClientClosedError(
-                "its configuration has left the pool; ask the pool for the client that it has now",
-                delivery=Delivery.NOT_SENT,
-            )
-        self._members.setdefault(member.key, member)
+        if member.closed:
+            raise _gone()
+        self._own_loop()
+        if not member.leaving:
+            self._start()
+            self._resting.pop(member.key, None)
+            self._members.setdefault(member.key, member)
         await self._admission.admit(member)
 
     def release(self, member: PoolMember) -> None:
@@ -290,29 +323,65 @@ class ClientPool:
         self._admission.release(member)
 
     def rested(self, member: PoolMember) -> None:
-        """A member has no call in flight any more."""
+        """A member has nothing under way any more."""
         if not member.probing:
             member.last_used = self._clock()
+        member.rested()
         self._admission.assign()
 
-    def least_busy(self, asked: PoolMember) -> PoolMember:
-        """Of the processes of one server and principal, the one to call; one more where all are busy and it may be."""
+    async def choose(self, asked: PoolMember, deadline: float) -> PoolMember:
+        """The process for the next call: the least busy one, or another one where all are busy and there is room.
+
+        One that has to be started first, or again, and cannot be, is left out where there is another.
+
+        Raises:
+            ClientClosedError: The member is leaving.
+        """
         if asked.leaving:
+            if not asked.leases:
+                raise _gone()
             return asked
+        if self._instances(asked.server) == 1:
+            return asked
+        tried: set[PoolMember] = set()
+        while untried := [member for member in self._by_load(asked) if member not in tried]:
+            if await self._works(untried[0], deadline):
+                return untried[0]
+            tried.add(untried[0])
+        return asked
+
+    def _by_load(self, asked: PoolMember) -> list[PoolMember]:
+        """The processes, least busy first, with another one where all are busy and there is room."""
         there = self.processes(asked)
-        least = min(there, key=lambda member: member.load)
-        if least.load and len(there) < self._instances(asked.server):
+        room = len(there) < self._instances(asked.server) and self._admission.has_room(asked.server, asked.principal)
+        if room and all(member.load for member in there):
             keys = (replace(asked.key, instance=number) for number in range(len(there) + 1))
-            fresh = self._new_member(next(key for key in keys if key not in self._members))
-            if self._admission.has_room(fresh):
-                return fresh
-            del self._members[fresh.key]
-        return least
+            there.append(self._new_member(next(key for key in keys if key not in self._members)))
+        return sorted(there, key=lambda member: (member.client.metrics.breaker_state != "closed", member.load))
+
+    async def _works(self, member: PoolMember, deadline: float) -> bool:
+        """Whether a process runs, which is started where it does not."""
+        if member.client.state is ConnectionState.CONNECTED:
+            return True
+        if self._admission.has_room(member.server, member.principal):
+            self._admission.seat(member)
+        try:
+            with member.held():
+                await member.client.initialize(timeout=deadline - asyncio.get_running_loop().time())
+        except MCPClientError as error:
+            logger.debug("server %r: process %d is left out: %s", member.server, member.key.instance, error)
+            self._admission.release(member)
+            return False
+        return True
 
     def processes(self, member: PoolMember) -> list[PoolMember]:
         """The members for all processes of its server and principal that there are, in the order of their numbers."""
         keys = (replace(member.key, instance=number) for number in range(self._instances(member.server)))
         return [found for key in keys if (found := self._present(key)) is not None] or [member]
+
+    def breaker(self, key: PoolKey, own: CircuitBreaker) -> CircuitBreaker:
+        """The circuit breaker that the clients of a server share, whoever they are for; `own` where it is the first."""
+        return self._breakers.setdefault((key.server, key.fingerprint, key.instance), own)
 
     def _instances(self, name: str) -> int:
         config = self._servers.get(name)
@@ -341,7 +410,10 @@ class ClientPool:
             async with turns:
                 outcome = await self._connected(name, principal)
             if progress is not None:
-                progress(name, outcome)
+                try:
+                    progress(name, outcome)
+                except Exception:
+                    logger.exception("the callback for progress failed; connecting goes on")
             return outcome
 
         servers = dict(self._servers)
@@ -434,7 +506,6 @@ class _Membership:
 
     pool: ClientPool
     member: PoolMember
-    alone: bool
 
     async def admit(self) -> None:
         await self.pool.admit(self.member)
@@ -445,11 +516,21 @@ class _Membership:
     def rested(self) -> None:
         self.pool.rested(self.member)
 
-    def least_busy(self) -> MCPClient:
-        return self.member.client if self.alone else self.pool.least_busy(self.member).client
+    async def choose(self, deadline: float) -> MCPClient:
+        return (await self.pool.choose(self.member, deadline)).client
 
     def processes(self) -> Sequence[MCPClient]:
         return [member.client for member in self.pool.processes(self.member)]
+
+    def breaker(self, own: CircuitBreaker) -> CircuitBreaker:
+        return self.pool.breaker(self.member.key, own)
+
+
+def _gone() -> ClientClosedError:
+    return ClientClosedError(
+        "its configuration has left the pool, or the pool was closed; ask for the client that there is now",
+        delivery=Delivery.NOT_SENT,
+    )
 
 
 def _warn_of_abandoned(taken: Mapping[str, int]) -> None:

@@ -24,6 +24,7 @@ PERMANENT = (CommandNotFoundError, AuthenticationError, HandshakeError, ClientCl
 """Trying again changes nothing about these, or not soon."""
 
 _MOST_DOUBLINGS = 60
+_FINDING_OUT_SECONDS = 1.0
 _PASSING_STATUSES = frozenset({408, 429, 502, 503, 504})
 
 
@@ -150,14 +151,27 @@ class CircuitBreaker:
             CircuitOpenError: It is open, or somebody else is finding out; says when to try again.
         """
         if self.state is not BreakerState.CLOSED:
-            wait = max(0.0, self._opened_at + self._reset_seconds - self._clock())
-            if wait > 0 or self.state is BreakerState.HALF_OPEN:
-                raise CircuitOpenError(
-                    f"not tried: {self._failures} failures in a row; the next try is in {wait:.1f} s", retry_after=wait
-                )
+            self.refuse()
             self._ticket += 1
             self._move(BreakerState.HALF_OPEN)
         return self._ticket
+
+    def refuse(self) -> None:
+        """Raise where `check` would, without asking to call.
+
+        Raises:
+            CircuitOpenError: It is open, or somebody else is finding out; says when to try again.
+        """
+        if self.state is BreakerState.HALF_OPEN:
+            raise CircuitOpenError(
+                f"not tried: {self._failures} failures in a row; another call is finding out whether it works again",
+                retry_after=min(_FINDING_OUT_SECONDS, self._reset_seconds),
+            )
+        wait = self._opened_at + self._reset_seconds - self._clock()
+        if self.state is BreakerState.OPEN and wait > 0:
+            raise CircuitOpenError(
+                f"not tried: {self._failures} failures in a row; the next try is in {wait:.1f} s", retry_after=wait
+            )
 
     def succeeded(self) -> None:
         """The server answered, whatever it said."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from fastapi_server.mcp.admission import PoolLimits
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
+from fastapi_server.mcp.config import CommonConfig
 from fastapi_server.mcp.members import PoolMember, PoolMetrics
 from fastapi_server.mcp.resilience import BreakerState
 
@@ -23,10 +24,7 @@ async def rounds(limits: PoolLimits, next_round: Callable[[], Awaitable[None] | 
         under_way = next_round()
         if under_way is None:
             return
-        try:
-            await under_way
-        except Exception:
-            logger.exception("the supervisor of a pool failed; it goes on")
+        await under_way
 
 
 class Supervisor:
@@ -57,10 +55,10 @@ class Supervisor:
         idle = [member for member in members if member.admitted and not member.busy]
         stale = [member for member in idle if now - member.last_used >= self._limits.idle_seconds]
         due = [m for m in idle if m not in stale and now - m.last_probed >= self._limits.probe_seconds]
-        for member in stale:
-            if not member.busy:  # as it may be since the one before was closed
-                await self._close_idle(member, now)
-        await asyncio.gather(*(self._probe(member) for member in due))
+        work = [*(self._close_idle(member, now) for member in stale), *(self._probe(member) for member in due)]
+        for outcome in await asyncio.gather(*work, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                logger.error("the supervisor of a pool failed; it goes on", exc_info=outcome)
 
     async def _close_idle(self, member: PoolMember, now: float) -> None:
         self._metrics.idle_closed += 1
@@ -69,18 +67,24 @@ class Supervisor:
         if not member.admitted:  # nobody has wanted it meanwhile
             self._rest(member)
 
+    def _seconds_for(self, member: PoolMember) -> float:
+        settings, seconds = member.client.config, self._limits.probe_timeout_seconds
+        return min(seconds, settings.timeout / 1000) if isinstance(settings, CommonConfig) else seconds
+
     async def _probe(self, member: PoolMember) -> None:
         member.last_probed = self._clock()
-        client = member.client
-        if client.state is not ConnectionState.CONNECTED or client.metrics.breaker_state != BreakerState.CLOSED:
-            return  # calls find out when it works again
-        probed = client.metrics.connections
-        member.probing = True
-        try:
-            alive = await client.health_check()
-        finally:
-            member.probing = False
-        unchanged = client.state is ConnectionState.CONNECTED and client.metrics.connections == probed
-        if not alive and unchanged:  # otherwise somebody else has noticed, and perhaps replaced it already
+        client, metrics = member.client, member.client.metrics
+        if member.busy or metrics.breaker_state != BreakerState.CLOSED:
+            return  # calls find out whether it works
+        if client.state is ConnectionState.CONNECTED:
+            connections, received = metrics.connections, metrics.bytes_received
+            member.probing = True
+            try:
+                alive = await client.health_check(timeout=self._seconds_for(member))
+            finally:
+                member.probing = False
+            if alive or metrics.bytes_received > received or metrics.connections > connections:
+                return
+        if client.state in {ConnectionState.CONNECTED, ConnectionState.ERROR}:
             self._metrics.replaced += 1
             await client.replace_channel()

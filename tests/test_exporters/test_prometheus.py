@@ -127,9 +127,9 @@ async def test_the_worst_breaker_of_a_server_is_shown(peer: HTTPPeer) -> None:
         with pytest.raises(MCPClientError):
             await pool.client("peer", "bob").ping()
         assert value(registry, "mcp_client_breaker_state", **PEER) == 2
-        (bob,) = [member.client for member in pool.members() if member.principal == "bob"]
-        assert bob.metrics.to_dict()["breaker_state"] == "open"
-        bob.metrics.breaker = lambda: BreakerState.HALF_OPEN
+        for member in pool.members():  # whoever they are for, they have one breaker
+            assert member.client.metrics.to_dict()["breaker_state"] == "open"
+            member.client.metrics.breaker = lambda: BreakerState.HALF_OPEN
         assert value(registry, "mcp_client_breaker_state", **PEER) == 1
 
 

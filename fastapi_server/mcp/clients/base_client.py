@@ -25,6 +25,7 @@ from mcp_types import (
     Resource,
     ResourceTemplate,
     ResourceTemplateReference,
+    ServerCapabilities,
     Tool,
 )
 
@@ -37,6 +38,7 @@ from fastapi_server.mcp.clients.hooks import HookRunner, Hooks
 from fastapi_server.mcp.clients.inbox import Inbox, ProgressCallback
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.clients.listener import Listener
+from fastapi_server.mcp.clients.results import ModelT
 from fastapi_server.mcp.clients.slots import Slots
 from fastapi_server.mcp.clients.subscriptions import Interest, Subscription, list_changes
 from fastapi_server.mcp.clients.tool_book import ToolBook
@@ -46,7 +48,7 @@ from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol import jsonrpc
 from fastapi_server.mcp.protocol.caching import ListCache
 from fastapi_server.mcp.protocol.eras import EraName, StatelessEra
-from fastapi_server.mcp.resilience import RetryPolicy
+from fastapi_server.mcp.resilience import CircuitBreaker, RetryPolicy
 
 logger = logging.getLogger("fastapi_server.mcp")
 
@@ -68,12 +70,23 @@ class Membership(Protocol):
         """Hear that nothing is under way any more: the last call in flight has ended, or connecting, or listening."""
         ...
 
-    def least_busy(self) -> "MCPClient":
-        """Give the client for the next call: another one, where the server has several processes."""
+    async def choose(self, deadline: float) -> "MCPClient":
+        """Give the client for the next call: another one, where the server has several processes.
+
+        Args:
+            deadline: Of the call, on the clock of the event loop.
+
+        Raises:
+            ClientClosedError: The pool has no use for the client any more.
+        """
         ...
 
     def processes(self) -> "Sequence[MCPClient]":
         """Give the clients of all processes of the server, one mostly."""
+        ...
+
+    def breaker(self, own: CircuitBreaker) -> CircuitBreaker:
+        """Give the circuit breaker that all clients of the server share."""
         ...
 
 
@@ -140,6 +153,8 @@ class MCPClient(ABC):
         self._listener = Listener(self._caller, self._connector, self._inbox)
         self._connector.when_failed = self._listener.fail
         self._connector.wanted = lambda: self._listener.wanted
+        self._connector.parked = self._stop_listening
+        self._connector.abandoned = self._abandoned
         self._trusted = common.trusted
         self._log_level: LoggingLevel | None = "info" if handlers.logging else None
         self._tells_changes = handlers.list_changed is not None
@@ -203,11 +218,10 @@ class MCPClient(ABC):
 
     async def disconnect(self) -> None:
         """End the session and release everything; calls in flight fail at once. Safe in any state, and twice."""
-        await self._listener.close()
+        await self._stop_listening()
         await self._connector.disconnect()
         await self._hooks.flush()
         self._tools.forget()
-        self._standing = None
 
     async def park(self, *, drain: float = 0.0) -> None:
         """Close the channel but stay usable: the next call opens another one.
@@ -215,9 +229,15 @@ class MCPClient(ABC):
         Args:
             drain: Seconds that calls in flight get to finish before they fail.
         """
+        await asyncio.shield(self.begin_park(drain))
+
+    def begin_park(self, drain: float) -> asyncio.Task[None]:
+        """The same in a task that is returned: calls that begin from now on wait for the next channel."""
+        return self._connector.park(drain)
+
+    async def _stop_listening(self) -> None:
         await self._listener.close()
         self._standing = None
-        await self._connector.park(drain)
 
     @property
     def listening(self) -> bool:
@@ -227,15 +247,26 @@ class MCPClient(ABC):
     def join_pool(self, membership: Membership) -> None:
         """Become the client of a pool."""
         self._membership = membership
-        self._log_level = membership.processes()[0]._log_level
+        first = membership.processes()[0]
+        self._log_level = first._log_level
+        self._connector.breaker = membership.breaker(self._connector.breaker)
         self._connector.admit = membership.admit
         self._connector.released = membership.released
         self._caller.when_idle = membership.rested
 
-    @property
-    def _chosen(self) -> Caller:
+    async def _chosen(self, deadline: float) -> Caller:
         """For a call that any process of the server can answer: the caller of the least busy one."""
-        return self._caller if self._membership is None else self._membership.least_busy()._caller
+        if self._membership is None:
+            return self._caller
+        with self._caller.locating():
+            return (await self._membership.choose(deadline))._caller
+
+    async def _answer(
+        self, model: type[ModelT], method: str, params: Mapping[str, Any] | None, timeout: float | None
+    ) -> ModelT:
+        deadline = self._deadline(timeout)
+        caller = await self._chosen(deadline)
+        return await caller.call_for(model, method, params, deadline)
 
     @property
     def _processes(self) -> "Sequence[MCPClient]":
@@ -273,6 +304,11 @@ class MCPClient(ABC):
         with self._caller.locating("connect"):
             await self._connector.connect(attempts)
 
+    def _abandoned(self) -> None:
+        self._listener.forget()
+        self._standing = None
+        self._connector.released()
+
     def _moved(self, before: ConnectionState, after: ConnectionState) -> None:
         self._hooks.moved(before, after, self.last_error)
         if after is ConnectionState.CONNECTED and self.metrics.in_flight == 0:
@@ -280,17 +316,25 @@ class MCPClient(ABC):
 
     async def _when_up(self) -> None:
         """On each new channel: what the host asked for once holds on this one too."""
-        info = self._connector.info
-        offers = info.capabilities if info is not None else None
-        try:
-            if self._log_level is not None and (offers is None or offers.logging is not None):
-                await self._apply_logging_level(self._log_level, self._deadline(None))
-            lists = list_changes(offers)
-            if self._standing is None and self._tells_changes and self._stateless is not None and lists.to_filter():
-                self._standing = await self._listener.listen(lists, self._deadline(None), standing=True)
-            await self._listener.restore()
-        except MCPClientError as error:
-            logger.debug("server %r: %s", self.name, error)
+        for step in (self._renew_logging_level, self._renew_standing_subscription, self._listener.restore):
+            try:
+                await step()
+            except MCPClientError as error:
+                logger.warning("server %r: %s", self.name, error.message)
+
+    async def _renew_logging_level(self) -> None:
+        offers = self._offers
+        if self._log_level is not None and (offers is None or offers.logging is not None):
+            await self._apply_logging_level(self._log_level, self._deadline(None))
+
+    async def _renew_standing_subscription(self) -> None:
+        lists = list_changes(self._offers)
+        if self._standing is None and self._tells_changes and self._stateless is not None and lists.to_filter():
+            self._standing = await self._listener.listen(lists, self._deadline(None), standing=True)
+
+    @property
+    def _offers(self) -> ServerCapabilities | None:
+        return self._connector.info.capabilities if self._connector.info is not None else None
 
     async def _reply(self, answer: bytes) -> None:
         if self._connector.channel is not None:
@@ -366,7 +410,9 @@ class MCPClient(ABC):
         self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
     ) -> Any:
         """Any request, with its result as plain values: for extensions, and for bare JSON-RPC peers."""
-        return await self._chosen.call(method, params, self._deadline(timeout))
+        deadline = self._deadline(timeout)
+        caller = await self._chosen(deadline)
+        return await caller.call(method, params, deadline)
 
     async def notify(
         self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
@@ -382,7 +428,8 @@ class MCPClient(ABC):
 
     async def list_tools(self, *, timeout: float | None = None) -> list[Tool]:
         """All tools, every page of them; from the cache while the server allows that (`ttlMs`)."""
-        return await self._list_tools(self._deadline(timeout))
+        deadline = self._deadline(timeout)
+        return await self._list_tools(await self._chosen(deadline), deadline)
 
     async def call_tool(
         self,
@@ -421,37 +468,38 @@ class MCPClient(ABC):
             self._tools.headers(name, arguments),
             repeatable=idempotent or (self._trusted and self._tools.is_repeatable(name)),
         )
+        caller = self._caller if self._membership is None else await self._chosen(deadline)
         try:
-            result = await self._chosen.call_for(CallToolResult, "tools/call", params, deadline, options)
+            result = await caller.call_for(CallToolResult, "tools/call", params, deadline, options)
         except RPCError as error:
             if error.code != RPCError.HEADER_MISMATCH:
                 raise
             self._cache.clear()  # the tool's annotations are not the ones that we know
-            await self._list_tools(deadline)
+            await self._list_tools(caller, deadline)
             options = options._replace(headers=self._tools.headers(name, arguments))
-            result = await self._chosen.call_for(CallToolResult, "tools/call", params, deadline, options)
+            result = await caller.call_for(CallToolResult, "tools/call", params, deadline, options)
         if self._output_validation != "off":
             if result.structured_content is not None and self._tools.worth_listing(name):
-                await self._learn_schema(name, deadline)
+                await self._learn_schema(caller, name, deadline)
             self._check_output(name, result)
         return result
 
-    async def _list_tools(self, deadline: float) -> list[Tool]:
+    async def _list_tools(self, caller: Caller, deadline: float) -> list[Tool]:
         cached: list[Tool] | None = self._cache.get("tools/list")
         if cached is not None:
             return cached
         ticket = self._cache.ticket()
-        pages = await self._chosen.pages(ListToolsResult, "tools/list", deadline)
+        pages = await caller.pages(ListToolsResult, "tools/list", deadline)
         channel = self._connector.channel
         mirrored = self._stateless is not None and channel is not None and not channel.shared_stream
         tools = self._tools.learn([tool for page in pages for tool in page.tools], mirrored=mirrored)
         self._cache.put("tools/list", tools, min(page.ttl_ms for page in pages), ticket)
         return tools
 
-    async def _learn_schema(self, name: str, deadline: float) -> None:
+    async def _learn_schema(self, caller: Caller, name: str, deadline: float) -> None:
         """A tool that nobody has listed yet may have an output schema, too."""
         try:
-            await self._list_tools(deadline)
+            await self._list_tools(caller, deadline)
         except MCPClientError as error:
             if self._output_validation == "strict":
                 raise
@@ -491,22 +539,23 @@ class MCPClient(ABC):
         if cached is not None:
             return cached
         ticket = self._cache.ticket()
-        pages = await self._chosen.pages(model, method, self._deadline(timeout))
+        deadline = self._deadline(timeout)
+        caller = await self._chosen(deadline)
+        pages = await caller.pages(model, method, deadline)
         items = [item for page in pages for item in getattr(page, member)]
         self._cache.put(method, items, min(page.ttl_ms for page in pages), ticket)
         return items
 
     async def read_resource(self, uri: str, *, timeout: float | None = None) -> ReadResourceResult:
         """The contents of a resource."""
-        params = {"uri": str(uri)}
-        return await self._chosen.call_for(ReadResourceResult, "resources/read", params, self._deadline(timeout))
+        return await self._answer(ReadResourceResult, "resources/read", {"uri": str(uri)}, timeout)
 
     async def get_prompt(
         self, name: str, args: Mapping[str, str] | None = None, *, timeout: float | None = None
     ) -> GetPromptResult:
         """A prompt, with its arguments filled in."""
         params = {"name": name, "arguments": dict(args or {})}
-        return await self._chosen.call_for(GetPromptResult, "prompts/get", params, self._deadline(timeout))
+        return await self._answer(GetPromptResult, "prompts/get", params, timeout)
 
     async def complete(
         self,
@@ -521,8 +570,7 @@ class MCPClient(ABC):
         params: dict[str, Any] = {"ref": ref, "argument": {"name": argument, "value": value}}
         if context:
             params["context"] = {"arguments": dict(context)}
-        deadline = self._deadline(timeout)
-        return (await self._chosen.call_for(CompleteResult, "completion/complete", params, deadline)).completion
+        return (await self._answer(CompleteResult, "completion/complete", params, timeout)).completion
 
     # Verbs: changes.
 

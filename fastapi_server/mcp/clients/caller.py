@@ -129,7 +129,11 @@ class Caller:
         with self.locating("connect"):
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await self._connector.live_channel()
+                    channel = self._connector.usable
+                    if channel is None:
+                        self._connector.breaker.refuse()
+                        channel = await self._connector.live_channel()
+                    return channel
             except MCPClientError:
                 raise
             except TimeoutError:

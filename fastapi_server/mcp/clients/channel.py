@@ -155,6 +155,10 @@ class Channel(ABC):
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def lose(self, error: MCPClientError) -> None:
+        """Give the channel up: it looks alive, but does not answer. Its calls fail with `error`."""
+        self._lose(error)
+
     def _lose(self, error: MCPClientError, *, notify: bool = True) -> None:
         """The channel is dead. The first reason stands."""
         if self._lost is None:

@@ -12,6 +12,7 @@ from fastapi_server.mcp.clients.inbox import Inbox
 from fastapi_server.mcp.clients.lifecycle import ConnectionState, moved
 from fastapi_server.mcp.config import CommonConfig
 from fastapi_server.mcp.errors import (
+    AuthenticationError,
     ClientClosedError,
     ConnectTimeoutError,
     Delivery,
@@ -63,6 +64,8 @@ class Connector:
         admit: Waits for leave to open a channel; a pool gives it.
         moved: Told each change of the state.
         released: Told that the client was closed, so that the leave can go to another.
+        parked: Ends, before the channel is closed, what would hold it open.
+        abandoned: Told that the event loop of the channel is gone, and all that ran there with it.
         wanted: Asked, when a channel has died, whether somebody waits for what the server says unasked.
     """
 
@@ -94,6 +97,8 @@ class Connector:
         self.admit: Callable[[], Awaitable[None]] | None = None
         self.moved: Callable[[ConnectionState, ConnectionState], None] = lambda _before, _after: None
         self.released: Callable[[], None] = lambda: None
+        self.parked: Callable[[], Awaitable[None]] = _nothing_to_do
+        self.abandoned: Callable[[], None] = lambda: None
         self.wanted: Callable[[], bool] = lambda: False
         self._name = name
         self._transport = transport
@@ -184,8 +189,10 @@ class Connector:
         """The loop that had the channel is gone, and the channel with it: nothing is left to be awaited."""
         self.channel = self._attempt = self._retiring = self._after = self._disconnecting = self._parking = None
         self.exchanging = 0
+        self._quiet = None
         self._metrics.connected_at = None
         self.state = ConnectionState.DISCONNECTED
+        self.abandoned()
 
     async def connect(self, attempts: int) -> None:
         """Have a live channel, trying up to `attempts` times with backoff.
@@ -234,19 +241,22 @@ class Connector:
             self._disconnecting = asyncio.get_running_loop().create_task(self._tear_down())
         await asyncio.shield(self._disconnecting)
 
-    async def park(self, drain_seconds: float) -> None:
-        """Close the channel, but open another one for whoever comes next. Cancelled, it goes on by itself.
+    def park(self, drain_seconds: float) -> asyncio.Task[None]:
+        """Close the channel, but open another one for whoever comes next. Returns the task that does it.
+
+        From now on, who comes waits for the next channel.
 
         Args:
-            drain_seconds: What is under way gets so long to finish; who comes meanwhile waits for the next channel.
+            drain_seconds: What is under way gets so long to finish.
         """
         self.own_loop()
         if self._parking is None:
             self._parking = asyncio.get_running_loop().create_task(self._park(drain_seconds))
-        await asyncio.shield(self._parking)
+        return self._parking
 
     async def _park(self, drain_seconds: float) -> None:
         try:
+            await self.parked()
             if self.exchanging:
                 self._quiet = asyncio.get_running_loop().create_future()
                 await asyncio.wait((self._quiet,), timeout=drain_seconds)
@@ -317,7 +327,7 @@ class Connector:
     def declare_lost(self, error: MCPClientError) -> None:
         """The channel looks alive but does not answer: have it replaced."""
         if self.channel is not None:
-            self._down(self.channel, error)
+            self.channel.lose(error)
 
     # Bringing up.
 
@@ -325,6 +335,7 @@ class Connector:
         try:
             await self._try_to_bring_up(attempts)
         except asyncio.CancelledError:
+            self.released()
             raise ClientClosedError("the client was closed while connecting", delivery=Delivery.NOT_SENT) from None
         finally:
             if self.state in {ConnectionState.CONNECTING, ConnectionState.RECONNECTING}:
@@ -349,7 +360,8 @@ class Connector:
                 self._metrics.failed_connects += 1
                 delay = None if is_permanent(error) else _asked_for(error, next(delays, None))
                 if delay is None:
-                    self.breaker.failed()
+                    if not isinstance(error, AuthenticationError):  # that says nothing about the server
+                        self.breaker.failed()
                     self._fail(error)
                     raise
                 self._log(logging.INFO, "retrying", f"{error.message}; trying again in {delay:.1f} s")
@@ -485,6 +497,10 @@ class Connector:
     def _move(self, to: ConnectionState) -> None:
         before, self.state = self.state, moved(self.state, to)
         self.moved(before, to)
+
+
+async def _nothing_to_do() -> None:
+    pass
 
 
 def _asked_for(error: MCPConnectionError, delay: float | None) -> float | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Iterable
 
 from fastapi_server.mcp.clients.caller import Caller
 from fastapi_server.mcp.clients.channel import Request
@@ -95,6 +96,13 @@ class Listener:
             self._end(subscription_id, error)
         self._uris.clear()
 
+    def forget(self) -> None:
+        """The event loop in which subscriptions were held is gone."""
+        for subscription_id in list(self._in_session):
+            self._end(subscription_id)
+        self._uris.clear()
+        self._streams.clear()
+
     async def close(self) -> None:
         """The client is closed: every subscription ends."""
         for subscription_id in list(self._in_session):
@@ -154,7 +162,11 @@ class Listener:
             subscription.finish()
 
     async def _held(self, subscription: Subscription) -> None:
-        channel, era = await self._connector.live_channel(), self._connector.era
+        channel = self._connector.usable
+        if channel is None:
+            self._connector.breaker.refuse()
+            channel = await self._connector.live_channel()
+        era = self._connector.era
         subscription_id = next(self._connector.request_ids)
         params = era.stamp({"notifications": subscription.interest.to_filter()}, {})
         self._inbox.subscriptions[subscription_id] = subscription
@@ -177,9 +189,10 @@ class Listener:
         async def end() -> None:
             self._inbox.subscriptions.pop(subscription_id, None)
             self._in_session.pop(subscription_id, None)
-            for uri in held:
-                await self._release(uri)
-            self._caller.when_idle()
+            try:
+                await self._release(held)
+            finally:
+                self._caller.when_idle()
 
         subscription.ends_with(end)
         try:
@@ -194,13 +207,20 @@ class Listener:
         subscription.acknowledge(interest.to_filter())
         return subscription
 
-    async def _release(self, uri: str) -> None:
+    async def _release(self, held: Iterable[str]) -> None:
+        """Have the server told of those that nobody else holds; that they are released does not depend on it."""
+        left = [uri for uri in held if self._let_go(uri)]
+        deadline = asyncio.get_running_loop().time() + _UNSUBSCRIBE_SECONDS
+        for uri in left:
+            if self._connector.state is ConnectionState.CONNECTED:
+                try:
+                    await self._caller.call("resources/unsubscribe", {"uri": uri}, deadline)
+                except MCPClientError as error:
+                    logger.debug("%s", error)
+
+    def _let_go(self, uri: str) -> bool:
+        """One holder less; whether that was the last one."""
         count = self._uris.pop(uri, 0) - 1
         if count > 0:
             self._uris[uri] = count
-        elif count == 0 and self._connector.state is ConnectionState.CONNECTED:
-            deadline = asyncio.get_running_loop().time() + _UNSUBSCRIBE_SECONDS
-            try:
-                await self._caller.call("resources/unsubscribe", {"uri": uri}, deadline)
-            except MCPClientError as error:
-                logger.debug("%s", error)
+        return count == 0
