@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Mapping
@@ -12,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 import pytest
 
-from fastapi_server.mcp import AuthenticationError, ConnectTimeoutError, MCPConnectionError
+from fastapi_server.mcp import AuthenticationError, ConfigError, ConnectTimeoutError, MCPConnectionError
 from fastapi_server.mcp.auth.loopback import AuthorizationCallback, LoopbackRedirect, tell_on_stderr
 
 SECRET = "planted-secret"
@@ -202,16 +203,49 @@ async def test_the_socket_is_closed_whatever_happens(desk: Desk, browser: aiohtt
     assert [connects(uri) for uri in uris] == [False, False]
 
 
-async def test_it_listens_on_this_machine_only_and_on_the_port_given(desk: Desk) -> None:
+def free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    async with desk.handler(port=port) as handler:
-        assert handler.redirect_uri == f"http://127.0.0.1:{port}/callback"
+        return port
+
+
+async def test_it_listens_on_this_machine_only_and_on_the_port_given(desk: Desk) -> None:
+    port = free_port()
+    uri = f"http://127.0.0.1:{port}/callback"
+    async with desk.handler(redirect_uri=uri) as handler:
+        assert handler.redirect_uri == uri
         assert handler._runner.addresses == [("127.0.0.1", port)]
-        with pytest.raises(MCPConnectionError, match=rf"^cannot listen on 127\.0\.0\.1:{port} for the browser: "):
-            async with desk.handler(port=port):
+        with pytest.raises(MCPConnectionError, match=rf"^cannot listen on port {port} for the browser: "):
+            async with desk.handler(redirect_uri=uri):
                 pass
+
+
+@pytest.mark.parametrize(
+    ("uri", "shape"),
+    [
+        ("http://127.0.0.1", r"http://127\.0\.0\.1:\d+"),
+        ("http://localhost/oauth/back", r"http://localhost:\d+/oauth/back"),
+        ("http://[::1]/", r"http://\[::1\]:\d+/"),
+    ],
+)
+async def test_any_address_of_this_machine_will_do(
+    desk: Desk, browser: aiohttp.ClientSession, uri: str, shape: str
+) -> None:
+    async with desk.handler(redirect_uri=uri) as handler:
+        assert re.fullmatch(shape, handler.redirect_uri)
+        await handler.redirect(PAGE)
+        assert (await come_back(browser, handler, {"code": "c"}))[0] == 200
+        assert (await handler.callback()).code == "c"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["https://127.0.0.1/callback", "http://app.example/callback", "http://0.0.0.0/", "http://127.0.0.1:x/", "app:/cb"],
+)
+def test_another_machine_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigError, match=r"^redirect_uri: must be http on 127\.0\.0\.1, localhost, ::1"):
+        LoopbackRedirect(redirect_uri=uri)
 
 
 @pytest.mark.parametrize(

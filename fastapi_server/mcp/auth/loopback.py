@@ -14,11 +14,10 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from aiohttp import web
 
-from fastapi_server.mcp.errors import AuthenticationError, ConnectTimeoutError, MCPConnectionError
+from fastapi_server.mcp.errors import AuthenticationError, ConfigError, ConnectTimeoutError, MCPConnectionError
 
-_HOST = "127.0.0.1"
-_LOCAL_HOSTS = frozenset({_HOST, "::1", "localhost"})
-_PATH = "/callback"
+_LOCAL_HOSTS = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "::1"}
+"""Where to listen for each."""
 _MOST_SHOWN = 200
 _CLOSING_SECONDS = 2.0
 _NOT_IN_A_URL = re.compile(r"[^\x21-\x7e]")
@@ -75,28 +74,32 @@ class LoopbackRedirect:
 
     Args:
         timeout: Seconds that `callback` waits.
-        port: Of the listener; 0 for any that is free. Give one for authorization servers that compare the port, too.
+        redirect_uri: Where to listen: `http`, this machine, any path; without a port, on any that is free. Name one for
+            authorization servers that compare it, against RFC 8252, with the one registered.
         open_browser: Called in a thread with the address; `False` or an exception means that there is no browser.
         tell: Called with the address as well, because a browser that cannot be seen also opens.
+
+    Raises:
+        ConfigError: `redirect_uri` is not on this machine.
     """
 
     def __init__(
         self,
         *,
         timeout: float = 300.0,
-        port: int = 0,
+        redirect_uri: str = "http://127.0.0.1/callback",
         open_browser: Callable[[str], bool] = webbrowser.open,
         tell: Callable[[str], None] = tell_on_stderr,
     ) -> None:
         self._timeout = timeout
-        self._port = port
+        self._place = _loopback(redirect_uri)
         self._open_browser = open_browser
         self._tell = tell
         self._runner = web.ServerRunner(web.Server(self._answer, access_log=None), shutdown_timeout=_CLOSING_SECONDS)
         self._state: str | None = None
         self._answered: asyncio.Future[AuthorizationCallback | AuthenticationError] | None = None
-        self.redirect_uri = ""
-        """Known once the listener runs, that is, inside the context."""
+        self.redirect_uri = redirect_uri
+        """Inside the context with its port."""
 
     async def __aenter__(self) -> Self:
         """Listen.
@@ -104,16 +107,18 @@ class LoopbackRedirect:
         Raises:
             MCPConnectionError: The port is taken.
         """
+        host, port = self._place.hostname or "", self._place.port or 0
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, _HOST, self._port).start()
+            await web.TCPSite(self._runner, _LOCAL_HOSTS[host], port).start()
         except OSError as error:
             await self._runner.cleanup()
             raise MCPConnectionError(
-                f"cannot listen on {_HOST}:{self._port} for the browser: {error.strerror or error}"
+                f"cannot listen on port {port} for the browser: {error.strerror or error}"
             ) from error
-        port: int = self._runner.addresses[0][1]
-        self.redirect_uri = f"http://{_HOST}:{port}{_PATH}"
+        if not port:
+            name = f"[{host}]" if ":" in host else host
+            self.redirect_uri = self._place._replace(netloc=f"{name}:{self._runner.addresses[0][1]}").geturl()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -155,7 +160,7 @@ class LoopbackRedirect:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Tell the browser first and the caller then, who may close the listener at once."""
-        if request.method != "GET" or request.path != _PATH:
+        if request.method != "GET" or request.path != (self._place.path or "/"):
             return web.Response(status=404, headers=_HEADERS)
         answered = self._answered
         query = {name: values[0] for name, values in _parameters(request).items() if len(values) == 1}
@@ -174,6 +179,17 @@ class LoopbackRedirect:
         """It is an answer, and to what was asked; servers leave out the state of an error."""
         state = query.get("state")
         return ("code" in query or "error" in query) and (state is None or self._state is None or state == self._state)
+
+
+def _loopback(redirect_uri: str) -> SplitResult:
+    try:
+        parts = urlsplit(redirect_uri)
+        _ = parts.port
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme != "http" or parts.hostname not in _LOCAL_HOSTS or parts.query or parts.fragment:
+        raise ConfigError(f"redirect_uri: must be http on {', '.join(_LOCAL_HOSTS)}, without a query, to sign in here")
+    return parts
 
 
 def _checked(url: str) -> SplitResult:
