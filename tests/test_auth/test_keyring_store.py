@@ -198,12 +198,12 @@ async def test_no_secret_is_seen_in_reprs_and_logs(
 def test_the_locks_have_one_place_for_each_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    folder = keyring_store._state_folder("one")
-    assert folder == keyring_store._state_folder("one") != keyring_store._state_folder("two")
+    folder = keyring_store._lock_folder("one")
+    assert folder == keyring_store._lock_folder("one") != keyring_store._lock_folder("two")
     assert folder.parent == tmp_path / "home" / ".local" / "state" / "mcp-client-factory"
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    assert keyring_store._state_folder("one").parent == tmp_path / "state" / "mcp-client-factory"
-    assert KeyringTokenStore("one")._locks.folder == keyring_store._state_folder("one")
+    assert keyring_store._lock_folder("one").parent == tmp_path / "state" / "mcp-client-factory"
+    assert KeyringTokenStore("one")._locks.folder == keyring_store._lock_folder("one")
 
 
 @pytest.mark.parametrize("module", ["keyring", "filelock"])

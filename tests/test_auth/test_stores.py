@@ -73,24 +73,24 @@ class KeepsWhatItWasGiven(Wrong):
         if value is None:
             await super().set(key, None)
         else:
-            self._values[key] = value
+            self._kept[key] = value
 
 
 class GivesWhatItKeeps(Wrong):
     async def get(self, key: str) -> dict[str, Any] | None:
-        return self._values.get(key)
+        return self._kept.get(key)
 
 
 class Shows(Wrong):
     def __repr__(self) -> str:
-        return f"Shows({self._values})"
+        return f"Shows({self._kept})"
 
 
 class WritesAllItHasRead(Wrong):
     async def set(self, key: str, value: dict[str, Any] | None) -> None:
-        before = dict(self._values)
+        before = dict(self._kept)
         await asyncio.sleep(0.001)
-        self._values = before
+        self._kept = before
         await super().set(key, value)
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from fastapi_server.mcp.auth.extras import missing_extra
 from fastapi_server.mcp.auth.locks import to_the_end
+from fastapi_server.mcp.auth.places import state_folder
 from fastapi_server.mcp.errors import TokenStoreError
 
 ResultT = TypeVar("ResultT")
@@ -50,7 +51,7 @@ class KeyringTokenStore:
         except ModuleNotFoundError as error:
             raise missing_extra("KeyringTokenStore", "keyring", error) from error
         self.service = service
-        folder = Path(lock_folder).expanduser() if lock_folder is not None else _state_folder(service)
+        folder = Path(lock_folder).expanduser() if lock_folder is not None else _lock_folder(service)
         self._entries = _Entries(service, keyring)
         self._locks = FileLocks(folder)
         self._access = FileLocks(folder / "access")
@@ -153,7 +154,5 @@ def _name(key: str) -> str:
     return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _state_folder(service: str) -> Path:
-    state = os.environ.get("XDG_STATE_HOME")
-    base = Path(state) if state else Path.home() / ".local" / "state"
-    return base / "mcp-client-factory" / f"keyring-{_name(service)[:16]}"
+def _lock_folder(service: str) -> Path:
+    return state_folder() / f"keyring-{_name(service)[:16]}"

@@ -36,22 +36,22 @@ class MemoryTokenStore:
     """Tokens of this process only: whoever starts it again signs in again."""
 
     def __init__(self) -> None:
-        self._values: dict[str, dict[str, Any]] = {}
+        self._kept: dict[str, dict[str, Any]] = {}
         self._locks = KeyedLocks()
 
     def __repr__(self) -> str:
-        return f"MemoryTokenStore({len(self._values)} kept)"
+        return f"MemoryTokenStore({len(self._kept)} kept)"
 
     async def get(self, key: str) -> dict[str, Any] | None:
         """See `TokenStore.get`."""
-        return deepcopy(self._values.get(key))
+        return deepcopy(self._kept.get(key))
 
     async def set(self, key: str, value: dict[str, Any] | None) -> None:
         """See `TokenStore.set`."""
         if value is None:
-            self._values.pop(key, None)
+            self._kept.pop(key, None)
         else:
-            self._values[key] = deepcopy(value)
+            self._kept[key] = deepcopy(value)
 
     def lock(self, key: str) -> AbstractAsyncContextManager[None]:
         """See `TokenStore.lock`; granted in the order of asking."""
