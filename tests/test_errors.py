@@ -34,6 +34,7 @@ from fastapi_server.mcp.errors import (
     RPCError,
     SessionExpiredError,
     StructuredOutputError,
+    TokenStoreError,
 )
 
 
@@ -63,6 +64,7 @@ TREE: dict[type[MCPClientError], Row] = {
     RateLimitError: Row(HTTPStatusError, None, "rejected", {"status": 429, "body": "slow", "retry_after": 1.5}),
     SessionExpiredError: Row(HTTPStatusError, None, "rejected", {"status": 404, "body": "gone"}),
     CallTimeoutError: Row(MCPClientError, TimeoutError, "unknown"),
+    TokenStoreError: Row(MCPClientError, None, "not_sent"),
     RPCError: Row(MCPClientError, None, "unknown", {"code": -32601, "data": {"hint": [1]}}),
     ProtocolError: Row(MCPClientError, ValueError, "unknown"),
     MessageTooLargeError: Row(ProtocolError, None, "unknown", {"limit": 10}),

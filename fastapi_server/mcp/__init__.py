@@ -5,6 +5,9 @@ from mcp_types import Completion, GetPromptResult, Prompt, Resource, ResourceTem
 from mcp_types import ReadResourceResult as ResourceContent
 
 from fastapi_server.mcp.admission import PoolLimits
+from fastapi_server.mcp.auth.file_store import FileTokenStore
+from fastapi_server.mcp.auth.keyring_store import KeyringTokenStore
+from fastapi_server.mcp.auth.stores import MemoryTokenStore, TokenStore
 from fastapi_server.mcp.catalogue import Catalogue
 from fastapi_server.mcp.client_factory import MCPClientFactory, make_client
 from fastapi_server.mcp.clients.auto_client import AutoMCPClient
@@ -54,6 +57,7 @@ from fastapi_server.mcp.errors import (
     RPCError,
     SessionExpiredError,
     StructuredOutputError,
+    TokenStoreError,
 )
 from fastapi_server.mcp.members import PoolKey
 from fastapi_server.mcp.metrics import ClientMetrics
@@ -83,6 +87,7 @@ __all__ = [
     "Delivery",
     "EraName",
     "ErrorEvent",
+    "FileTokenStore",
     "GetPromptResult",
     "HTTPConfig",
     "HTTPMCPClient",
@@ -93,11 +98,13 @@ __all__ = [
     "Hooks",
     "InputRequiredError",
     "InvalidResultError",
+    "KeyringTokenStore",
     "MCPClient",
     "MCPClientError",
     "MCPClientFactory",
     "MCPConnectionError",
     "MemoryMCPClient",
+    "MemoryTokenStore",
     "MessageTooLargeError",
     "OutcomeUnknownError",
     "PoolKey",
@@ -125,6 +132,8 @@ __all__ = [
     "StdioMCPClient",
     "StructuredOutputError",
     "Subscription",
+    "TokenStore",
+    "TokenStoreError",
     "Tool",
     "ToolResult",
     "ToolRules",

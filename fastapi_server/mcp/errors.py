@@ -20,6 +20,7 @@ MCPClientError
 │       ├── RateLimitError                          429; like 503 mostly with `retry_after`
 │       └── SessionExpiredError                     the server does not know our session any more
 ├── CallTimeoutError               TimeoutError     the deadline passed before the reply
+├── TokenStoreError                                 the place for tokens cannot be read, written or locked
 ├── RPCError                                        the server answered with a JSON-RPC error
 └── ProtocolError                  ValueError       the server broke the protocol
     ├── MessageTooLargeError                        over `max_message_bytes`
@@ -210,6 +211,12 @@ class SessionExpiredError(HTTPStatusError):
 
 class CallTimeoutError(MCPClientError, TimeoutError):
     """The call's deadline passed before its reply; the server was told, in its era's way."""
+
+
+class TokenStoreError(MCPClientError):
+    """Tokens cannot be read, written or locked; the message says where, why and what to do, and never a token."""
+
+    default_delivery = Delivery.NOT_SENT
 
 
 class RPCError(MCPClientError):

@@ -1,0 +1,1 @@
+"""Signing in, and where what was granted is kept."""
