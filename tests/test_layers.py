@@ -12,7 +12,7 @@ PACKAGE = "fastapi_server.mcp"
 LAYERS: list[set[str]] = [
     {"errors"},
     {"protocol"},
-    {"detection", "metrics", "resilience"},
+    {"auth_config", "detection", "metrics", "resilience", "tls"},
     {"config"},
     {"auth"},
     {"clients"},

@@ -5,6 +5,19 @@ from mcp_types import Completion, GetPromptResult, Prompt, Resource, ResourceTem
 from mcp_types import ReadResourceResult as ResourceContent
 
 from fastapi_server.mcp.admission import PoolLimits
+from fastapi_server.mcp.auth import complete_authorization
+from fastapi_server.mcp.auth.keys import store_key
+from fastapi_server.mcp.auth.stores import MemoryTokenStore, TokenStore
+from fastapi_server.mcp.auth_config import (
+    AuthorizationResponse,
+    BearerAuth,
+    ClientCredentials,
+    EnterpriseManaged,
+    Interaction,
+    OAuth,
+    Secret,
+    WorkloadIdentity,
+)
 from fastapi_server.mcp.catalogue import Catalogue
 from fastapi_server.mcp.client_factory import MCPClientFactory, make_client
 from fastapi_server.mcp.clients.auto_client import AutoMCPClient
@@ -32,6 +45,7 @@ from fastapi_server.mcp.config import (
 )
 from fastapi_server.mcp.errors import (
     AuthenticationError,
+    AuthorizationRequired,
     BusyError,
     CallTimeoutError,
     CircuitOpenError,
@@ -61,7 +75,10 @@ from fastapi_server.mcp.protocol.eras import EraName
 
 __all__ = [
     "AuthenticationError",
+    "AuthorizationRequired",
+    "AuthorizationResponse",
     "AutoMCPClient",
+    "BearerAuth",
     "BusyError",
     "CallEvent",
     "CallTimeoutError",
@@ -70,6 +87,7 @@ __all__ = [
     "Channel",
     "CircuitOpenError",
     "ClientClosedError",
+    "ClientCredentials",
     "ClientMetrics",
     "ClientPool",
     "CommandNotFoundError",
@@ -81,6 +99,7 @@ __all__ = [
     "ConnectionState",
     "CorrelatingChannel",
     "Delivery",
+    "EnterpriseManaged",
     "EraName",
     "ErrorEvent",
     "GetPromptResult",
@@ -92,13 +111,16 @@ __all__ = [
     "HandshakeError",
     "Hooks",
     "InputRequiredError",
+    "Interaction",
     "InvalidResultError",
     "MCPClient",
     "MCPClientError",
     "MCPClientFactory",
     "MCPConnectionError",
     "MemoryMCPClient",
+    "MemoryTokenStore",
     "MessageTooLargeError",
+    "OAuth",
     "OutcomeUnknownError",
     "PoolKey",
     "PoolLimits",
@@ -117,6 +139,7 @@ __all__ = [
     "Root",
     "SSEConfig",
     "SSEMCPClient",
+    "Secret",
     "ServerConfig",
     "ServerInfo",
     "SessionExpiredError",
@@ -125,10 +148,14 @@ __all__ = [
     "StdioMCPClient",
     "StructuredOutputError",
     "Subscription",
+    "TokenStore",
     "Tool",
     "ToolResult",
     "ToolRules",
+    "WorkloadIdentity",
+    "complete_authorization",
     "load_config",
     "make_client",
     "parse_config",
+    "store_key",
 ]

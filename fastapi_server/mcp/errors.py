@@ -16,7 +16,8 @@ MCPClientError
 │   ├── CircuitOpenError                            not tried: the server has failed too often; says when it will be
 │   ├── OutcomeUnknownError                         it may have been carried out, and must not be repeated blindly
 │   └── HTTPStatusError                             the server answered with an HTTP status that is no success
-│       ├── AuthenticationError                     401, 403
+│       ├── AuthenticationError                     401, 403, or signing in failed
+│       │   └── AuthorizationRequired                   a person has to sign in first; says at which URL
 │       ├── RateLimitError                          429, with `retry_after`
 │       └── SessionExpiredError                     the server does not know our session any more
 ├── CallTimeoutError               TimeoutError     the deadline passed before the reply
@@ -178,9 +179,28 @@ class HTTPStatusError(MCPConnectionError):
 
 
 class AuthenticationError(HTTPStatusError):
-    """HTTP 401 or 403: the credentials are missing, wrong or not enough."""
+    """HTTP 401 or 403: the credentials are missing, wrong or not enough; or they could not be got."""
 
     default_delivery = Delivery.REJECTED
+
+
+class AuthorizationRequired(AuthenticationError):
+    """A person has to sign in with a browser, and nobody is there to ask.
+
+    Send them to `url`; when they come back to the redirect URI, `complete_authorization` takes the `state` and `code`
+    that they bring, in this process or in another that has the same token store. Then the next call works.
+
+    Attributes:
+        url: Of the authorization page. It holds the `state`, so show it to that person only.
+        state: Names the sign-in. It is good for ten minutes.
+    """
+
+    def __init__(
+        self, message: str = "", *, url: str = "", state: str = "", status: int = 401, delivery: Delivery | None = None
+    ) -> None:
+        super().__init__(message, status=status, delivery=delivery)
+        self.url = url
+        self.state = state
 
 
 class RateLimitError(HTTPStatusError):
