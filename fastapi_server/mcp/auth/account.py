@@ -72,7 +72,7 @@ class Kept:
         auth_server_url: As the server's metadata names it (RFC 9728).
         metadata: Of the authorization server (RFC 8414).
         resource_metadata: Of the MCP server (RFC 9728).
-        pending: `state`, `url`, `scope` and `expires_at` of a sign-in that waits for a person.
+        pending: `state`, `url`, `aim` and `expires_at` of a sign-in that waits for a person.
     """
 
     tokens: Tokens | None = None

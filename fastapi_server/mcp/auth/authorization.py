@@ -41,7 +41,7 @@ def code_grant(
         extra = {} if proof_key is None else {"dpop_jkt": proof_key.thumbprint}
         if config.interaction is None:
             waiting = kept.pending
-            if waiting is None or waiting["expires_at"] <= account.clock() or waiting["scope"] != provider.scope:
+            if waiting is None or waiting["expires_at"] <= account.clock() or _aim(provider) != waiting["aim"]:
                 waiting = kept.pending = await _begin(provider, account, proof_key, ca_file, extra)
             raise AuthorizationRequired(
                 "a person has to sign in first; this error's `url` says where",
@@ -98,7 +98,13 @@ async def _begin(
         "expires_at": now + PENDING_SECONDS,
     }
     await account.store.set(store_key("pending", server=state), document)
-    return {"state": state, "url": url, "scope": provider.scope, "expires_at": now + PENDING_SECONDS}
+    return {"state": state, "url": url, "aim": _aim(provider), "expires_at": now + PENDING_SECONDS}
+
+
+def _aim(provider: Provider) -> list[str | None]:
+    """What a sign-in is for: another one for the same need not be begun."""
+    client = provider.context.client_info
+    return [provider.audience, provider.scope, client.client_id if client else None]
 
 
 async def complete(state: str, code: str, iss: str | None, store: TokenStore | None, principal: str | None) -> None:

@@ -56,6 +56,7 @@ class OAuthAuthenticator(Authenticator):
         self._signed_in = False
         self._refreshed = False
         self._accepted = True
+        self._useless: str | None = None
 
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
         """The token, and a proof where it is bound to a key; nothing where there is none yet."""
@@ -95,7 +96,7 @@ class OAuthAuthenticator(Authenticator):
         used, current = _token_in(refusal.sent), self._tokens
         if current is not None and current.access_token != used:
             return await self.headers(refusal.outgoing)
-        if not self._can_help(refusal, challenge):
+        if (used and used == self._useless) or not self._can_help(refusal, challenge):
             return None
         await self._flight.join(lambda: self._sign_in(refusal, challenge, used))
         return await self.headers(refusal.outgoing)
@@ -111,7 +112,7 @@ class OAuthAuthenticator(Authenticator):
             wanted = " ".join(sorted(challenge.scopes))
             return wanted not in self._asked and not (challenge.scopes and set(challenge.scopes) <= granted)
         if self._tokens is not None and self._signed_in and not self._accepted:
-            self._tokens = None  # the next request begins anew
+            self._useless, self._tokens = self._tokens.access_token, None  # the next request begins anew
             return False
         return True
 

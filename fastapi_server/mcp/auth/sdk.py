@@ -147,7 +147,7 @@ class Provider(OAuthClientProvider):
         metadata = context.oauth_metadata
         issuer = str(metadata.issuer) if metadata is not None else context.auth_server_url
         if issuer != kept.issuer:
-            kept.tokens = kept.pending = None
+            kept.tokens = None
         kept.issuer = issuer
         kept.auth_server_url = context.auth_server_url
         kept.metadata = _dumped(metadata)
