@@ -376,6 +376,8 @@ def _server(name: str, entry: Any, variables: Mapping[str, str]) -> ServerConfig
     if not isinstance(entry, dict):
         raise ConfigError("config: must be an object")
     settings = {_snake(key): value for key, value in _expand(as_object(entry), variables, "config").items()}
+    if isinstance(settings.get("auth"), dict):
+        settings["auth"] = _auth(as_object(settings["auth"]), variables)
     transport = settings.pop("type", None) or settings.pop("transport", None) or AUTO
     settings.pop("transport", None)
     if "http_url" in settings:
@@ -386,6 +388,18 @@ def _server(name: str, entry: Any, variables: Mapping[str, str]) -> ServerConfig
     if not isinstance(transport, str) or canonical_transport(transport) not in _TYPED:
         raise ConfigError(f"config.type: unknown transport {transport!r}; known are {', '.join(sorted(_TYPED))}")
     return ServerConfig(name, transport, {key: value for key, value in settings.items() if key not in _HOST_KEYS})
+
+
+def _auth(entry: dict[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+    """`{"env": NAME}` means the environment that the file is read with; that of this process is asked when needed."""
+    auth = {_snake(key): value for key, value in entry.items()}
+    for key, value in auth.items():
+        name = as_object(value).get("env")
+        if isinstance(name, str) and variables is not os.environ:
+            if not variables.get(name):
+                raise ConfigError(f"config.auth.{key}: the environment has no {name}")
+            auth[key] = variables[name]
+    return auth
 
 
 def _snake(key: str) -> str:

@@ -18,6 +18,8 @@ from typing import Any, Protocol, Self, TypeAlias
 from mcp_types import CallToolResult, Tool
 
 from fastapi_server.mcp.admission import Admit, PoolLimits, decide
+from fastapi_server.mcp.auth.choose import signing_in
+from fastapi_server.mcp.auth.stores import TokenStore
 from fastapi_server.mcp.catalogue import Catalogue, catalogue_of, is_allowed, original_name, split
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.handlers import Handlers
@@ -130,6 +132,7 @@ class ClientPool:
         handlers: Gives the handlers of a client.
         credentials: Gives the headers of a principal, asked before each request; they may rotate at will.
         hooks: Told what happens to every client.
+        token_store: Keeps the tokens of those servers whose `auth` names no store.
 
     Attributes:
         limits: As given.
@@ -145,6 +148,7 @@ class ClientPool:
         handlers: HandlersFor | None = None,
         credentials: Credentials | None = None,
         hooks: Hooks | None = None,
+        token_store: TokenStore | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits or PoolLimits()
@@ -155,6 +159,7 @@ class ClientPool:
         self._handlers = handlers
         self._credentials = credentials
         self._hooks = hooks
+        self._token_store = token_store
         self._clock = clock
         self._given: dict[str, Handlers] = {}
         self._members: dict[PoolKey, PoolMember] = {}
@@ -304,6 +309,7 @@ class ClientPool:
         return member
 
     def _with_credentials(self, config: ServerConfig, principal: str | None) -> ServerConfig:
+        config = signing_in(config, None, self._token_store)
         settings, credentials = config.config, self._credentials
         if credentials is None or not isinstance(settings, (HTTPConfig, SSEConfig)):
             return config
@@ -535,5 +541,12 @@ def fingerprint_of(config: ServerConfig) -> str:
     settings = config.config
     is_typed = isinstance(settings, CommonConfig)
     plain = {one.name: getattr(settings, one.name) for one in dataclasses.fields(settings)} if is_typed else settings
-    text = json.dumps([config.transport, plain], sort_keys=True, default=repr)
+    text = json.dumps([config.transport, plain], sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    """Settings within settings by their fields: what does not show in their `repr` counts, too."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    return repr(value)

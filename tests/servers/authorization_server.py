@@ -73,6 +73,7 @@ class AuthorizationServer:
         fail: Answer the next token requests with these, `(status, body)`.
         nonce: Token requests must carry it in their proof.
         metadata_changes: Laid over the metadata; `None` removes a member.
+        answers: Scope of what is given for further grant types.
         callback_changes: Laid over what the browser brings back.
         path: Where the metadata is.
     """
@@ -88,6 +89,7 @@ class AuthorizationServer:
     fail: list[tuple[int, dict[str, str]]] = field(default_factory=list[tuple[int, dict[str, str]]])
     metadata_changes: dict[str, Any] = field(default_factory=dict[str, Any])
     callback_changes: dict[str, str | None] = field(default_factory=dict[str, str | None])
+    answers: dict[str, str] = field(default_factory=dict[str, str])
     clients: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     codes: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
     refresh_tokens: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
@@ -185,6 +187,8 @@ class AuthorizationServer:
                 scope = fields.get("scope", "")
             case other if other == JWT_BEARER:
                 scope = fields.get("scope", "")
+            case other if other in self.answers:
+                scope = self.answers[other]
             case _:
                 return web.json_response({"error": "unsupported_grant_type"}, status=400)
         return self.issue(scope if self.scopes is None else self.scopes, bound)

@@ -32,6 +32,8 @@ _CLIENT_ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - the name of a grant
 _ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105 - the name of a kind
 _ID_JAG = "urn:ietf:params:oauth:token-type:id-jag"
+_NOBODY = "-"
+"""Never sent: the SDK registers a client that has no id, and a workload may have none."""
 
 
 def metadata_of(config: OAuthSettings) -> OAuthClientMetadata:
@@ -48,7 +50,7 @@ def fixed_client_of(config: OAuthSettings) -> OAuthClientInformationFull | None:
         return None
     secret = None if isinstance(config, WorkloadIdentity) else config.client_secret
     return OAuthClientInformationFull(
-        client_id=config.client_id or "",
+        client_id=config.client_id or _NOBODY,
         client_secret=None if secret is None else revealed(secret),
         token_endpoint_auth_method=_method_of(config),
     )
