@@ -73,6 +73,9 @@ class AuthorizationServer:
         fail: Answer the next token requests with these, `(status, body)`.
         nonce: Token requests must carry it in their proof.
         metadata_changes: Laid over the metadata; `None` removes a member.
+        echo: Token requests are refused, and quoted.
+        malformed: The answer to a token request is none, and holds what was sent.
+        redirects: Where these paths are said to have moved.
         answers: Scope of what is given for further grant types.
         callback_changes: Laid over what the browser brings back.
         path: Where the metadata is.
@@ -89,6 +92,9 @@ class AuthorizationServer:
     fail: list[tuple[int, dict[str, str]]] = field(default_factory=list[tuple[int, dict[str, str]]])
     metadata_changes: dict[str, Any] = field(default_factory=dict[str, Any])
     callback_changes: dict[str, str | None] = field(default_factory=dict[str, str | None])
+    echo: bool = False
+    malformed: bool = False
+    redirects: dict[str, str] = field(default_factory=dict[str, str])
     answers: dict[str, str] = field(default_factory=dict[str, str])
     clients: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     codes: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
@@ -125,6 +131,8 @@ class AuthorizationServer:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.paths.append(request.path)
+        if request.path in self.redirects:
+            return web.Response(status=307, headers={"Location": self.redirects[request.path]})
         match request.path:
             case self.path:
                 return web.json_response(self.metadata())
@@ -157,6 +165,11 @@ class AuthorizationServer:
         form = Form({name: str(value) for name, value in (await request.post()).items()}, dict(request.headers))
         self.forms.append(form)
         await self.gate.wait()
+        if self.malformed:
+            return web.json_response({"access_token": [f"{PLANTED}-access"], "sent": form.fields})
+        if self.echo:
+            quoted = {"error": "invalid_grant", "error_description": f"you sent {form.fields} with {form.headers}"}
+            return web.json_response(quoted, status=400)
         if self.fail:
             status, body = self.fail.pop(0)
             return web.json_response(body, status=status)
