@@ -74,6 +74,9 @@ PUBLIC = [
     "ServerConfig",
     "ServerInfo",
     "SessionExpiredError",
+    "Skill",
+    "SkillFile",
+    "SkillRejected",
     "StateEvent",
     "StdioConfig",
     "StdioMCPClient",
@@ -85,9 +88,12 @@ PUBLIC = [
     "ToolRules",
     "WorkloadIdentity",
     "complete_authorization",
+    "list_skills",
     "load_config",
+    "load_skill",
     "make_client",
     "parse_config",
+    "read_skill_file",
     "store_key",
 ]
 

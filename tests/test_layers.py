@@ -16,7 +16,7 @@ LAYERS: list[set[str]] = [
     {"config"},
     {"auth"},
     {"clients"},
-    {"admission", "catalogue"},
+    {"admission", "catalogue", "skills"},
     {"pool"},
     {"client_factory"},
     {"exporters"},

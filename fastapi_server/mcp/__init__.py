@@ -67,11 +67,13 @@ from fastapi_server.mcp.errors import (
     RateLimitError,
     RPCError,
     SessionExpiredError,
+    SkillRejected,
     StructuredOutputError,
 )
 from fastapi_server.mcp.metrics import CallEvent, ClientMetrics
 from fastapi_server.mcp.pool import ClientPool, PoolKey
 from fastapi_server.mcp.protocol.eras import EraName
+from fastapi_server.mcp.skills import Skill, SkillFile, list_skills, load_skill, read_skill_file
 
 __all__ = [
     "AuthenticationError",
@@ -143,6 +145,9 @@ __all__ = [
     "ServerConfig",
     "ServerInfo",
     "SessionExpiredError",
+    "Skill",
+    "SkillFile",
+    "SkillRejected",
     "StateEvent",
     "StdioConfig",
     "StdioMCPClient",
@@ -154,8 +159,11 @@ __all__ = [
     "ToolRules",
     "WorkloadIdentity",
     "complete_authorization",
+    "list_skills",
     "load_config",
+    "load_skill",
     "make_client",
     "parse_config",
+    "read_skill_file",
     "store_key",
 ]

@@ -26,6 +26,7 @@ MCPClientError
     ├── MessageTooLargeError                        over `max_message_bytes`
     ├── InvalidResultError                          the result is not what the method returns
     ├── StructuredOutputError                       it is, but breaks the tool's own output schema
+    ├── SkillRejected                               a skill is not what the server listed
     └── InputRequiredError                          it asks for input that we cannot or may no longer give
 ```
 """
@@ -298,6 +299,10 @@ class InvalidResultError(ProtocolError):
 
 class StructuredOutputError(ProtocolError):
     """`structuredContent` breaks the tool's `outputSchema`; raised with `output_validation="strict"` only."""
+
+
+class SkillRejected(ProtocolError):
+    """A skill's file is not the one that the server listed (SEP-2640), so nothing of the skill may be used."""
 
 
 class InputRequiredError(ProtocolError):

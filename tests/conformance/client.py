@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import aiohttp
@@ -32,7 +33,11 @@ from fastapi_server.mcp import (
     HTTPMCPClient,
     MCPClient,
     OAuth,
+    SkillRejected,
     WorkloadIdentity,
+    list_skills,
+    load_skill,
+    read_skill_file,
 )
 
 AuthSettings: TypeAlias = BearerAuth | OAuth | ClientCredentials | EnterpriseManaged | WorkloadIdentity
@@ -91,6 +96,20 @@ async def call_what_is_listed(client: MCPClient) -> None:
 async def send_schema_back(client: MCPClient) -> None:
     schemas = {tool.name: tool.input_schema for tool in await client.list_tools()}
     await client.call_tool("json_schema_echo", {"schema": schemas["json_schema_2020_12_tool"]})
+
+
+async def list_only(client: MCPClient) -> None:
+    """The host shows the skills; nobody has loaded one."""
+    await list_skills(client)
+
+
+async def load_everything(client: MCPClient) -> None:
+    """Load the skills, then read their files; of a skill that is rejected, nothing is used."""
+    for skill in await list_skills(client):
+        with suppress(SkillRejected):
+            await load_skill(client, skill)
+            for uri in skill.files:
+                await read_skill_file(client, skill, uri)
 
 
 class Browser:
@@ -156,6 +175,10 @@ SCENARIOS: dict[str, Scenario] = {
     "http-invalid-tool-headers": call_what_is_listed,
     "json-schema-ref-no-deref": list_tools,
     "json-schema-2020-12-preservation": send_schema_back,
+    "sep-2640-client-no-prefetch": list_only,
+    "sep-2640-client-verify-digest": load_everything,
+    "sep-2640-client-verify-size": load_everything,
+    "sep-2640-client-verify-frontmatter": load_everything,
 }
 
 

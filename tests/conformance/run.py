@@ -84,9 +84,9 @@ def run(scenario: str, revision: str) -> Outcome:
     return Outcome(scenario, revision, checks, exit_code, output)
 
 
-def run_all(revision: str) -> Iterator[Outcome]:
-    """Run every scenario of a revision, as many at once as there are processors."""
-    names = scenarios(revision)
+def run_all(revision: str, names: list[str] | None = None) -> Iterator[Outcome]:
+    """Run every scenario of a revision, or those of `names`, as many at once as there are processors."""
+    names = scenarios(revision) if names is None else names
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         yield from threads.map(run, names, repeat(revision))
 

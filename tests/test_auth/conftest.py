@@ -8,7 +8,12 @@ import pytest
 from yarl import URL
 
 from fastapi_server.mcp import AuthorizationResponse, HTTPConfig, HTTPMCPClient, MemoryTokenStore, OAuth
-from tests.servers.authorization_server import AuthorizationServer, GuardedPeer, authorization_server, guarded_peer
+from fastapi_server.mcp.testing.authorization_server import (
+    AuthorizationServer,
+    GuardedPeer,
+    authorization_server,
+    guarded_peer,
+)
 
 
 class Person:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastapi_server.mcp import AuthorizationRequired, HTTPConfig, HTTPMCPClient, OAuth, complete_authorization
-from tests.servers.authorization_server import AuthorizationServer, GuardedPeer
+from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer
 from tests.servers.file_store import SharedFile
 from tests.test_auth.conftest import Person, visit
 

@@ -21,8 +21,8 @@ from fastapi_server.mcp import (
 )
 from fastapi_server.mcp.auth.authenticator import Outgoing, SingleFlight
 from fastapi_server.mcp.errors import MCPClientError
+from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
-from tests.servers.authorization_server import AuthorizationServer, GuardedPeer
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from fastapi_server.mcp import (
 )
 from fastapi_server.mcp.auth import authorization
 from fastapi_server.mcp.resilience import is_permanent
-from tests.servers.authorization_server import AuthorizationServer, GuardedPeer
+from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer
 from tests.test_auth.conftest import visit
 
 Make = Callable[..., HTTPMCPClient]

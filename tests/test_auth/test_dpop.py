@@ -7,7 +7,7 @@ import pytest
 
 from fastapi_server.mcp import AuthenticationError, HTTPMCPClient
 from fastapi_server.mcp.auth.dpop import ProofKey
-from tests.servers.authorization_server import AuthorizationServer, GuardedPeer, thumbprint
+from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer, thumbprint
 
 Make = Callable[..., HTTPMCPClient]
 

@@ -21,7 +21,7 @@ from fastapi_server.mcp import (
     MCPConnectionError,
     WorkloadIdentity,
 )
-from tests.servers.authorization_server import (
+from fastapi_server.mcp.testing.authorization_server import (
     JWT_BEARER,
     TOKEN_EXCHANGE,
     AuthorizationServer,

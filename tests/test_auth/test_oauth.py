@@ -13,7 +13,7 @@ from fastapi_server.mcp import (
     MemoryTokenStore,
 )
 from fastapi_server.mcp.auth.oauth import OAuthAuthenticator
-from tests.servers.authorization_server import (
+from fastapi_server.mcp.testing.authorization_server import (
     AuthorizationServer,
     GuardedPeer,
     authorization_server,

@@ -22,8 +22,8 @@ from fastapi_server.mcp import (
     WorkloadIdentity,
     complete_authorization,
 )
+from fastapi_server.mcp.testing.authorization_server import PLANTED, AuthorizationServer, GuardedPeer
 from fastapi_server.mcp.testing.http_peer import Seen
-from tests.servers.authorization_server import PLANTED, AuthorizationServer, GuardedPeer
 from tests.test_auth.conftest import Person, visit
 
 

@@ -24,8 +24,8 @@ from fastapi_server.mcp import (
     make_client,
 )
 from fastapi_server.mcp.pool import fingerprint_of
+from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer, guarded_peer
 from fastapi_server.mcp.testing.http_peer import Seen, event, http_peer
-from tests.servers.authorization_server import AuthorizationServer, GuardedPeer, guarded_peer
 from tests.test_auth.conftest import Person
 
 Make = Callable[..., HTTPMCPClient]
