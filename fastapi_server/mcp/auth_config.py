@@ -109,7 +109,11 @@ class Interaction(Protocol):
         ...
 
     async def callback(self) -> AuthorizationResponse:
-        """Wait for the redirect to `redirect_uri`, and return what it carried."""
+        """Wait for the redirect to `redirect_uri`, and return what it carried.
+
+        Raises:
+            AuthenticationError: They declined.
+        """
         ...
 
 
@@ -183,6 +187,12 @@ class OAuth(OAuthCommon):
 
     _secret = field_validator("client_secret", mode="plain")(_as_secret)
     _redirect = field_validator("redirect_uri")(_checked_url)
+
+    @model_validator(mode="after")
+    def _secret_of_somebody(self) -> "OAuth":
+        if self.client_secret is not None and self.client_id is None:
+            raise ValueError("client_secret needs a client_id")
+        return self
 
     @field_validator("client_metadata_url")
     @classmethod

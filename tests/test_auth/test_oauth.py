@@ -8,9 +8,11 @@ import pytest
 
 from fastapi_server.mcp import (
     AuthenticationError,
+    HTTPConfig,
     HTTPMCPClient,
     MCPConnectionError,
     MemoryTokenStore,
+    OAuth,
 )
 from fastapi_server.mcp.auth.oauth import OAuthAuthenticator
 from fastapi_server.mcp.testing.authorization_server import (
@@ -337,3 +339,24 @@ async def test_the_store_keeps_everything_apart(client: Make, store: MemoryToken
         pass
     kinds = sorted(key.partition("-")[0] for key in store._kept)
     assert kinds == ["client", "issuer", "tokens"]
+
+
+async def test_a_store_that_fails_is_named_and_not_quoted(client: Make, store: MemoryTokenStore) -> None:
+    async def broken(_key: str, _value: object) -> None:
+        raise OSError("planted-secret")
+
+    store.set = broken  # type: ignore[method-assign]
+    one = client()
+    assert not await one.connect(retry_count=1)
+    assert "signing in failed: OSError" in str(one.last_error)
+    assert "planted-secret" not in str(one.last_error)
+    await one.disconnect()
+
+
+async def test_a_query_of_the_endpoint_goes_to_no_authorization_server(
+    peer: GuardedPeer, issuer: AuthorizationServer, person: Person, store: MemoryTokenStore
+) -> None:
+    auth = OAuth(interaction=person, store=store)
+    async with HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp?key=planted-secret", auth=auth)) as one:
+        await one.list_tools()
+    assert issuer.authorizations[0]["resource"] == issuer.forms[0].fields["resource"] == f"{peer.url}/mcp"

@@ -1,7 +1,7 @@
 """OAuth for one client: the token at hand for each request, and one sign-in or refresh for all who need a new one."""
 
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import httpx2
@@ -18,6 +18,7 @@ from fastapi_server.mcp.auth.exchange import Exchange
 from fastapi_server.mcp.auth.grants import fixed_client_of, grant_of, metadata_of
 from fastapi_server.mcp.auth.sdk import Provider, in_our_words
 from fastapi_server.mcp.auth_config import OAuth, OAuthSettings
+from fastapi_server.mcp.errors import Delivery, MCPClientError, MCPConnectionError
 
 _NONCE_WANTED = "use_dpop_nonce"
 _MORE_SCOPE = "insufficient_scope"
@@ -66,9 +67,9 @@ class OAuthAuthenticator(Authenticator):
         if tokens is not None and tokens.refresh_token is not None:
             now = self._clock()
             if tokens.expired(now):
-                await self._flight.join(self._refresh)
+                await self._flight.join(lambda: _in_one_word(self._refresh()))
             elif tokens.expires_soon(now):
-                self._flight.start(self._refresh)
+                self._flight.start(lambda: _in_one_word(self._refresh()))
         return self._credentials(outgoing)
 
     def _credentials(self, outgoing: Outgoing) -> Mapping[str, str]:
@@ -98,7 +99,7 @@ class OAuthAuthenticator(Authenticator):
             return await self.headers(refusal.outgoing)
         if (used and used == self._useless) or not self._can_help(refusal, challenge):
             return None
-        await self._flight.join(lambda: self._sign_in(refusal, challenge, used))
+        await self._flight.join(lambda: _in_one_word(self._sign_in(refusal, challenge, used)))
         return await self.headers(refusal.outgoing)
 
     def _can_help(self, refusal: Refusal, challenge: Challenge) -> bool:
@@ -212,6 +213,16 @@ class OAuthAuthenticator(Authenticator):
             scopes=None if config.scopes is None else " ".join(config.scopes),
             challenged=" ".join(challenge.scopes) or None,
         )
+
+
+async def _in_one_word(work: Awaitable[None]) -> None:
+    """What fails in a token store or an interaction of the user's is named, and not quoted: it may hold a secret."""
+    try:
+        await work
+    except MCPClientError:
+        raise
+    except Exception as error:
+        raise MCPConnectionError(f"signing in failed: {type(error).__name__}", delivery=Delivery.NOT_SENT) from None
 
 
 async def _drive(provider: Provider, exchange: Exchange, outgoing: Outgoing, refusal: Refusal | None) -> None:

@@ -104,7 +104,8 @@ class Provider(OAuthClientProvider):
         scopes: str | None = None,
         challenged: str | None = None,
     ) -> None:
-        super().__init__(server, client_metadata, _NoStorage(), client_metadata_url=client_metadata_url)
+        resource = urlunsplit(urlsplit(server)._replace(query=""))  # RFC 8707, 2; and a query may hold a key
+        super().__init__(resource, client_metadata, _NoStorage(), client_metadata_url=client_metadata_url)
         self._grant = grant
         self._fixed_client = fixed_client
         self._issuer = issuer
