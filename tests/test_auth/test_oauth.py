@@ -14,6 +14,7 @@ from fastapi_server.mcp import (
     MemoryTokenStore,
     OAuth,
 )
+from fastapi_server.mcp.auth.authenticator import Outgoing
 from fastapi_server.mcp.auth.oauth import OAuthAuthenticator
 from fastapi_server.mcp.testing.authorization_server import (
     AuthorizationServer,
@@ -118,6 +119,14 @@ async def test_a_token_is_renewed_before_it_expires_and_nobody_waits(client: Mak
         await authenticator.settled()
         assert issuer.grants() == ["refresh_token"]
         assert authenticator._tokens != tokens
+
+
+async def test_a_fresh_token_is_given_without_waiting_for_anything(client: Make) -> None:
+    async with client() as one:
+        giving = authenticator_of(one).headers(Outgoing("POST", one.config.endpoint))
+        with pytest.raises(StopIteration) as given:
+            giving.send(None)
+        assert given.value.value["Authorization"].startswith("Bearer ")
 
 
 async def test_a_refresh_token_that_has_run_out_means_signing_in_again(

@@ -62,7 +62,7 @@ class OAuthAuthenticator(Authenticator):
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
         """The token, and a proof where it is bound to a key; nothing where there is none yet."""
         if self._tokens is None:
-            self._adopt((await self._account.load()).tokens)
+            await _in_one_word(self._look())
         tokens = self._tokens
         if tokens is not None and tokens.refresh_token is not None:
             now = self._clock()
@@ -71,6 +71,10 @@ class OAuthAuthenticator(Authenticator):
             elif tokens.expires_soon(now):
                 self._flight.start(lambda: _in_one_word(self._refresh()))
         return self._credentials(outgoing)
+
+    async def _look(self) -> None:
+        """Another process may have signed in, or this one before."""
+        self._adopt((await self._account.load()).tokens)
 
     def _credentials(self, outgoing: Outgoing) -> Mapping[str, str]:
         tokens, key = self._tokens, self._proof_key
