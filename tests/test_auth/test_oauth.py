@@ -244,10 +244,9 @@ async def test_a_registered_client_is_not_taken_to_another_authorization_server(
     assert not other.authorizations
 
 
-async def test_signing_in_works_over_http_and_sse_configs_of_old_revisions(
+async def test_a_server_of_2025_03_26_is_its_own_authorization_server(
     client: Make, issuer: AuthorizationServer, peer: GuardedPeer
 ) -> None:
-    """2025-03-26: no protected resource metadata; the server's origin is the authorization server."""
     peer.has_metadata = False
     issuer.url = peer.url
     async with client() as one:
@@ -326,16 +325,15 @@ async def test_disconnecting_ends_a_sign_in(client: Make, issuer: AuthorizationS
 
 
 async def test_a_sign_in_that_takes_longer_than_the_probe_hides_no_era(
-    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+    issuer: AuthorizationServer, peer: GuardedPeer, person: Person, store: MemoryTokenStore
 ) -> None:
     issuer.gate.clear()
-    one = client()
-    one.config = one.config
-    one._connector._config = type(one.config)(one.config.endpoint, auth=one.config.auth, probe_timeout=50)
+    auth = OAuth(interaction=person, store=store)
+    one = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth, probe_timeout=50))
     connecting = asyncio.create_task(one.connect())
     while not issuer.forms:
         await asyncio.sleep(0.001)
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # four times the probe_timeout
     issuer.gate.set()
     assert await connecting
     assert one.server_info is not None
