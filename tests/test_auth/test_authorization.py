@@ -115,6 +115,7 @@ async def test_the_response_of_another_issuer_is_refused(
     with pytest.raises(AuthenticationError, match="iss mismatch"):
         await complete_authorization(back["state"], back["code"], "https://elsewhere.example", store=store)
     assert not issuer.forms
+    assert (await refusal(one)).state != back["state"]  # that one is used up
     await one.disconnect()
 
 

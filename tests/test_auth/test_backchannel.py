@@ -63,3 +63,12 @@ async def test_where_it_is_tried(nothing_left: None, url: str) -> None:
     async with Backchannel("https://mcp.example.com/mcp") as channel:
         with pytest.raises(MCPConnectionError, match="cannot be reached"):
             await channel.send("GET", url, {}, None)
+
+
+async def test_what_the_configuration_names_may_be_plain(nothing_left: None) -> None:
+    configured = ["http://login.invalid:8080/realm"]
+    async with Backchannel("https://mcp.example.com/mcp", configured=configured) as channel:
+        with pytest.raises(MCPConnectionError, match="cannot be reached"):
+            await channel.send("GET", "http://login.invalid:8080/other", {}, None)
+        with pytest.raises(AuthenticationError, match="neither https"):
+            await channel.send("GET", "http://login.invalid/other", {}, None)

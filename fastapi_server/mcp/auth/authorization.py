@@ -13,7 +13,7 @@ from fastapi_server.mcp.auth.account import Account, Kept, Tokens, default_store
 from fastapi_server.mcp.auth.backchannel import Backchannel
 from fastapi_server.mcp.auth.dpop import ProofKey
 from fastapi_server.mcp.auth.exchange import Exchange
-from fastapi_server.mcp.auth.grants import metadata_of
+from fastapi_server.mcp.auth.grants import configured_urls, metadata_of
 from fastapi_server.mcp.auth.keys import store_key
 from fastapi_server.mcp.auth.sdk import Provider, in_our_words
 from fastapi_server.mcp.auth.stores import TokenStore
@@ -41,8 +41,8 @@ def code_grant(
         extra = {} if proof_key is None else {"dpop_jkt": proof_key.thumbprint}
         if config.interaction is None:
             waiting = kept.pending
-            if waiting is None or waiting["expires_at"] <= account.clock() or _aim(provider) != waiting["aim"]:
-                waiting = kept.pending = await _begin(provider, account, proof_key, ca_file, extra)
+            if waiting is None or not await _still_waits(waiting, provider, account):
+                waiting = kept.pending = await _begin(config, provider, account, proof_key, ca_file, extra)
             raise AuthorizationRequired(
                 "a person has to sign in first; this error's `url` says where",
                 url=waiting["url"],
@@ -51,6 +51,13 @@ def code_grant(
         return await _at_a_desk(config.interaction, provider, extra)
 
     return request
+
+
+async def _still_waits(waiting: dict[str, Any], provider: Provider, account: Account) -> bool:
+    """Whether to send the person to the same page again: it is for the same, not too old, and nobody has come back."""
+    if waiting["expires_at"] <= account.clock() or waiting["aim"] != _aim(provider):
+        return False
+    return await account.store.get(store_key("pending", server=waiting["state"])) is not None
 
 
 async def _at_a_desk(interaction: Interaction, provider: Provider, extra: dict[str, str]) -> httpx2.Request:
@@ -68,7 +75,12 @@ def _check(response: AuthorizationResponse, state: str, provider: Provider) -> N
 
 
 async def _begin(
-    provider: Provider, account: Account, proof_key: ProofKey | None, ca_file: Path | None, extra: dict[str, str]
+    config: OAuth,
+    provider: Provider,
+    account: Account,
+    proof_key: ProofKey | None,
+    ca_file: Path | None,
+    extra: dict[str, str],
 ) -> dict[str, Any]:
     """Keep all that whoever completes it needs; returns what `Kept.pending` holds of it."""
     pkce, state, now = PKCEParameters.generate(), secrets.token_urlsafe(32), account.clock()
@@ -94,6 +106,7 @@ async def _begin(
         "scope": provider.scope,
         "proof_key": None if proof_key is None else proof_key.pem,
         "ca_file": None if ca_file is None else str(ca_file),
+        "configured": configured_urls(config),
         "created_at": now,
         "expires_at": now + PENDING_SECONDS,
     }
@@ -152,7 +165,7 @@ async def _exchange(pending: dict[str, Any], kept: Kept, code: str, iss: str | N
     provider.context.client_metadata.scope = pending["scope"]
     with in_our_words():
         provider.check_response_issuer(iss)
-        async with Backchannel(account.server, ca_file) as channel:
+        async with Backchannel(account.server, ca_file, pending["configured"]) as channel:
             exchange = Exchange(channel, proof_key, {}, lambda _secret: None)
             await provider.take_token_response(
                 await exchange.send(await provider.code_request(code, pending["code_verifier"]))

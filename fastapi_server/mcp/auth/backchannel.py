@@ -1,7 +1,7 @@
 """Requests to authorization servers: a session of their own, so that they carry no credential of the MCP server."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -32,13 +32,14 @@ class Backchannel:
     """An `async with` in which requests can be sent. Redirects are not followed and cookies not kept.
 
     Args:
-        server: URL of the MCP server. Requests go to `https` URLs, to this machine, or to the server's own origin; a
-            server cannot have us send them anywhere else.
+        server: URL of the MCP server. Requests go to `https` URLs, to this machine, to the server's own origin and to
+            those that are configured; a server cannot have us send them anywhere else.
         ca_file: Trust the authorities in this PEM file, and no others.
+        configured: URLs on further origins.
     """
 
-    def __init__(self, server: str, ca_file: Path | None = None) -> None:
-        self._origin = URL(server).origin()
+    def __init__(self, server: str, ca_file: Path | None = None, configured: Iterable[str] = ()) -> None:
+        self._origins = {URL(url).origin() for url in (server, *configured)}
         self._ca_file = ca_file
 
     async def __aenter__(self) -> Self:
@@ -83,7 +84,7 @@ class Backchannel:
     def _is_safe(self, target: URL) -> bool:
         if target.scheme == "https":
             return True
-        return target.scheme == "http" and (target.origin() == self._origin or _is_loopback(target.host or ""))
+        return target.scheme == "http" and (target.origin() in self._origins or _is_loopback(target.host or ""))
 
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:

@@ -15,7 +15,7 @@ from fastapi_server.mcp.auth.backchannel import Backchannel
 from fastapi_server.mcp.auth.challenge import Challenge, read_challenge
 from fastapi_server.mcp.auth.dpop import ProofKey
 from fastapi_server.mcp.auth.exchange import Exchange
-from fastapi_server.mcp.auth.grants import fixed_client_of, grant_of, metadata_of
+from fastapi_server.mcp.auth.grants import configured_urls, fixed_client_of, grant_of, metadata_of
 from fastapi_server.mcp.auth.sdk import Provider, in_our_words
 from fastapi_server.mcp.auth_config import OAuth, OAuthSettings
 from fastapi_server.mcp.errors import Delivery, MCPClientError, MCPConnectionError
@@ -139,7 +139,7 @@ class OAuthAuthenticator(Authenticator):
             if kept.tokens is None or used is None or kept.tokens.access_token != used.access_token:
                 self._adopt(kept.tokens)
                 return
-            async with Backchannel(self._account.server, self._ca_file) as channel:
+            async with self._channel() as channel:
                 await self._run(kept, channel, Outgoing("POST", self._account.server), None, Challenge())
             await self._account.save(kept)
         self._adopt(kept.tokens, refreshed=True)
@@ -154,7 +154,7 @@ class OAuthAuthenticator(Authenticator):
                 return
             self._keep_secret(used)
             try:
-                async with Backchannel(self._account.server, self._ca_file) as channel:
+                async with self._channel() as channel:
                     refreshed = await self._run(kept, channel, refusal.outgoing, refusal, challenge)
             finally:
                 await self._account.save(kept)
@@ -200,6 +200,9 @@ class OAuthAuthenticator(Authenticator):
         if provider.held is not before:
             kept.tokens = provider.tokens(self._clock(), exchange)
         return not provider.authorized
+
+    def _channel(self) -> Backchannel:
+        return Backchannel(self._account.server, self._ca_file, configured_urls(self._config))
 
     def _provider(self, kept: Kept, exchange: Exchange, challenge: Challenge) -> Provider:
         config = self._config

@@ -143,8 +143,13 @@ class Provider(OAuthClientProvider):
         self._initialized = True
 
     def keep(self, kept: Kept) -> None:
-        """Note what the flow has found out, all but the tokens; those of another issuer are gone."""
+        """Note what the flow has found out, all but the tokens; those of another issuer are gone.
+
+        Where the server has sent us to an authorization server at which we have no client yet, nothing has changed.
+        """
         context = self.context
+        if context.client_info is None:
+            return
         metadata = context.oauth_metadata
         issuer = str(metadata.issuer) if metadata is not None else context.auth_server_url
         if issuer != kept.issuer:
