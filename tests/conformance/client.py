@@ -24,7 +24,6 @@ from yarl import URL
 
 from fastapi_server.mcp import (
     AuthorizationResponse,
-    BearerAuth,
     ClientCredentials,
     EnterpriseManaged,
     HandlerContext,
@@ -40,7 +39,7 @@ from fastapi_server.mcp import (
     read_skill_file,
 )
 
-AuthSettings: TypeAlias = BearerAuth | OAuth | ClientCredentials | EnterpriseManaged | WorkloadIdentity
+AuthSettings: TypeAlias = OAuth | ClientCredentials | EnterpriseManaged | WorkloadIdentity
 Scenario: TypeAlias = Callable[[MCPClient], Awaitable[object]]
 
 CLIENT_METADATA = "https://conformance-test.local/client-metadata.json"
