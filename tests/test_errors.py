@@ -12,6 +12,7 @@ import pytest
 from fastapi_server.mcp import errors
 from fastapi_server.mcp.errors import (
     AuthenticationError,
+    AuthorizationRequired,
     BusyError,
     CallTimeoutError,
     CircuitOpenError,
@@ -33,6 +34,7 @@ from fastapi_server.mcp.errors import (
     RateLimitError,
     RPCError,
     SessionExpiredError,
+    SkillRejected,
     StructuredOutputError,
     TokenStoreError,
 )
@@ -61,6 +63,12 @@ TREE: dict[type[MCPClientError], Row] = {
     OutcomeUnknownError: Row(MCPConnectionError, None, "unknown"),
     HTTPStatusError: Row(MCPConnectionError, None, "unknown", {"status": 500, "body": "oops"}),
     AuthenticationError: Row(HTTPStatusError, None, "rejected", {"status": 401, "body": "who?"}),
+    AuthorizationRequired: Row(
+        AuthenticationError,
+        None,
+        "rejected",
+        {"url": "https://as.example/authorize?state=s", "state": "s", "status": 401},
+    ),
     RateLimitError: Row(HTTPStatusError, None, "rejected", {"status": 429, "body": "slow", "retry_after": 1.5}),
     SessionExpiredError: Row(HTTPStatusError, None, "rejected", {"status": 404, "body": "gone"}),
     CallTimeoutError: Row(MCPClientError, TimeoutError, "unknown"),
@@ -70,6 +78,7 @@ TREE: dict[type[MCPClientError], Row] = {
     MessageTooLargeError: Row(ProtocolError, None, "unknown", {"limit": 10}),
     InvalidResultError: Row(ProtocolError, None, "unknown"),
     StructuredOutputError: Row(ProtocolError, None, "unknown"),
+    SkillRejected: Row(ProtocolError, None, "unknown"),
     InputRequiredError: Row(ProtocolError, None, "unknown"),
 }
 
@@ -86,7 +95,7 @@ def page() -> Iterator[tuple[str, str, str | None]]:
     """Name, parent and builtin of each class drawn on the page."""
     trail: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
-        match = re.match(r"((?:[│ ]   )*(?:[├└]── )?)(\w+Error)\b(?: {2,}(\w+Error)\b)?", line)
+        match = re.match(r"((?:[│ ]   )*(?:[├└]── )?)(\w+(?:Error|Required|Rejected))\b(?: {2,}(\w+Error)\b)?", line)
         if match:
             depth = len(match[1]) // 4
             del trail[depth:]

@@ -12,11 +12,11 @@ PACKAGE = "fastapi_server.mcp"
 LAYERS: list[set[str]] = [
     {"errors"},
     {"protocol"},
-    {"detection", "metrics", "resilience"},
+    {"auth_config", "detection", "metrics", "resilience", "tls"},
     {"config"},
     {"auth"},
     {"clients"},
-    {"members", "catalogue"},
+    {"members", "catalogue", "skills"},
     {"admission"},
     {"supervisor"},
     {"pool"},

@@ -5,9 +5,21 @@ from mcp_types import Completion, GetPromptResult, Prompt, Resource, ResourceTem
 from mcp_types import ReadResourceResult as ResourceContent
 
 from fastapi_server.mcp.admission import PoolLimits
+from fastapi_server.mcp.auth import complete_authorization
 from fastapi_server.mcp.auth.file_store import FileTokenStore
 from fastapi_server.mcp.auth.keyring_store import KeyringTokenStore
+from fastapi_server.mcp.auth.keys import store_key
 from fastapi_server.mcp.auth.stores import MemoryTokenStore, TokenStore
+from fastapi_server.mcp.auth_config import (
+    AuthorizationResponse,
+    BearerAuth,
+    ClientCredentials,
+    EnterpriseManaged,
+    Interaction,
+    OAuth,
+    Secret,
+    WorkloadIdentity,
+)
 from fastapi_server.mcp.catalogue import Catalogue
 from fastapi_server.mcp.client_factory import MCPClientFactory, make_client
 from fastapi_server.mcp.clients.auto_client import AutoMCPClient
@@ -35,6 +47,7 @@ from fastapi_server.mcp.config import (
 )
 from fastapi_server.mcp.errors import (
     AuthenticationError,
+    AuthorizationRequired,
     BusyError,
     CallTimeoutError,
     CircuitOpenError,
@@ -56,6 +69,7 @@ from fastapi_server.mcp.errors import (
     RateLimitError,
     RPCError,
     SessionExpiredError,
+    SkillRejected,
     StructuredOutputError,
     TokenStoreError,
 )
@@ -63,10 +77,14 @@ from fastapi_server.mcp.members import PoolKey
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.pool import ClientPool
 from fastapi_server.mcp.protocol.eras import EraName
+from fastapi_server.mcp.skills import Skill, SkillFile, list_skills, load_skill, read_skill_file
 
 __all__ = [
     "AuthenticationError",
+    "AuthorizationRequired",
+    "AuthorizationResponse",
     "AutoMCPClient",
+    "BearerAuth",
     "BusyError",
     "CallTimeoutError",
     "Catalogue",
@@ -74,6 +92,7 @@ __all__ = [
     "Channel",
     "CircuitOpenError",
     "ClientClosedError",
+    "ClientCredentials",
     "ClientMetrics",
     "ClientPool",
     "CommandNotFoundError",
@@ -85,6 +104,7 @@ __all__ = [
     "ConnectionState",
     "CorrelatingChannel",
     "Delivery",
+    "EnterpriseManaged",
     "EraName",
     "ErrorEvent",
     "FileTokenStore",
@@ -97,6 +117,7 @@ __all__ = [
     "HandshakeError",
     "Hooks",
     "InputRequiredError",
+    "Interaction",
     "InvalidResultError",
     "KeyringTokenStore",
     "MCPClient",
@@ -106,6 +127,7 @@ __all__ = [
     "MemoryMCPClient",
     "MemoryTokenStore",
     "MessageTooLargeError",
+    "OAuth",
     "OutcomeUnknownError",
     "PoolKey",
     "PoolLimits",
@@ -124,9 +146,13 @@ __all__ = [
     "Root",
     "SSEConfig",
     "SSEMCPClient",
+    "Secret",
     "ServerConfig",
     "ServerInfo",
     "SessionExpiredError",
+    "Skill",
+    "SkillFile",
+    "SkillRejected",
     "StateEvent",
     "StdioConfig",
     "StdioMCPClient",
@@ -137,7 +163,13 @@ __all__ = [
     "Tool",
     "ToolResult",
     "ToolRules",
+    "WorkloadIdentity",
+    "complete_authorization",
+    "list_skills",
     "load_config",
+    "load_skill",
     "make_client",
     "parse_config",
+    "read_skill_file",
+    "store_key",
 ]

@@ -6,6 +6,9 @@ import weakref
 from typing import ClassVar
 
 from fastapi_server.mcp.admission import PoolLimits
+from fastapi_server.mcp.auth.choose import signing_in
+from fastapi_server.mcp.auth.stores import TokenStore
+from fastapi_server.mcp.auth_config import AuthSetting
 from fastapi_server.mcp.clients.auto_client import AutoMCPClient
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.handlers import Handlers
@@ -37,12 +40,23 @@ def make_client(
     handlers: Handlers | None = None,
     principal: str | None = None,
     hooks: Hooks | None = None,
+    auth: AuthSetting | None = None,
+    token_store: TokenStore | None = None,
 ) -> MCPClient:
     """A new client of the transport that a configuration names. Nobody keeps it but you.
+
+    Args:
+        config: Of the server.
+        handlers: What to answer when the server asks or tells something.
+        principal: On whose behalf the client works.
+        hooks: Told what happens.
+        auth: How to sign in, instead of what the configuration says.
+        token_store: Keeps the tokens, where the configuration names no store.
 
     Raises:
         ConfigError: Nobody has registered the transport.
     """
+    config = signing_in(config, auth, token_store)
     client_class = _TRANSPORTS.get(config.transport)
     if client_class is None:
         raise ConfigError(f"unknown transport {config.transport!r}; known are {', '.join(sorted(_TRANSPORTS))}")
@@ -60,7 +74,12 @@ class MCPClientFactory:
 
     @classmethod
     def create(
-        cls, server_config: ServerConfig, reuse_existing: bool = True, *, handlers: Handlers | None = None
+        cls,
+        server_config: ServerConfig,
+        reuse_existing: bool = True,
+        *,
+        handlers: Handlers | None = None,
+        auth: AuthSetting | None = None,
     ) -> MCPClient:
         """The client for a configuration. Opens nothing.
 
@@ -70,11 +89,13 @@ class MCPClientFactory:
                 one, whatever its configuration: it is disconnected in the background, or at the latest by
                 `shutdown_all`.
             handlers: For a client that is made now; one that is reused keeps its own.
+            auth: How to sign in, instead of what the configuration says; it belongs to the configuration.
 
         Raises:
             ValueError: Nobody has registered the transport; or there is a client of this name with another
                 configuration, and `reuse_existing` is true.
         """
+        server_config = signing_in(server_config, auth, None)
         pool, name = cls.pool(), server_config.name
         existing = pool.config_of(name)
         if existing is not None and reuse_existing:
@@ -90,14 +111,16 @@ class MCPClientFactory:
         return pool.client(name)
 
     @classmethod
-    async def create_and_connect(cls, server_config: ServerConfig, *, handlers: Handlers | None = None) -> MCPClient:
+    async def create_and_connect(
+        cls, server_config: ServerConfig, *, handlers: Handlers | None = None, auth: AuthSetting | None = None
+    ) -> MCPClient:
         """The client for a configuration, connected.
 
         Raises:
             ConnectionError: Connecting failed; an `MCPConnectionError` that says how.
             ValueError: As `create` does.
         """
-        client = cls.create(server_config, handlers=handlers)
+        client = cls.create(server_config, handlers=handlers, auth=auth)
         if not await client.connect():
             raise client.last_error or MCPConnectionError("connecting failed").at(
                 client.name, client.transport, "connect"

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass as validated
 
+from fastapi_server.mcp.auth_config import AUTH_TYPES, AuthSetting
 from fastapi_server.mcp.detection import AUTO, HTTP, SSE, STDIO, canonical_transport, detect_transport
 from fastapi_server.mcp.errors import ConfigError
 from fastapi_server.mcp.protocol.eras import KNOWN_VERSIONS
@@ -151,12 +152,14 @@ class SSEConfig(CommonConfig):
     Attributes:
         endpoint: URL of the event stream.
         headers: Sent with every request; or an async callable that is asked for them each time.
+        auth: How to sign in; see `auth_config`. Its headers win over `headers`.
         ca_file: Trust the authorities in this PEM file, and no others; left out, those that the system trusts.
         dialect: `mcp`, or `rpc` for `POST …/connect`, `GET …/events` and `POST …/rpc`.
     """
 
     endpoint: str
     headers: dict[str, str] | HeaderProvider = Field(default_factory=dict[str, str], repr=False)
+    auth: AuthSetting | None = Field(default=None, kw_only=True, repr=False)
     ca_file: Path | None = Field(default=None, kw_only=True)
     dialect: Literal["mcp", "rpc"] = Field(default="mcp", kw_only=True)
 
@@ -171,6 +174,7 @@ class HTTPConfig(CommonConfig):
         endpoint: The MCP endpoint.
         api_key: Sent as `Authorization: Bearer …`.
         headers: Sent with every request; or an async callable that is asked for them each time.
+        auth: How to sign in; see `auth_config`. Its headers win over `headers`; it excludes `api_key`.
         ca_file: Trust the authorities in this PEM file, and no others; left out, those that the system trusts.
         dialect: `mcp`, or `rest` for `GET …/health`, `POST …/tools/{name}/call` and so on.
     """
@@ -178,10 +182,18 @@ class HTTPConfig(CommonConfig):
     endpoint: str
     api_key: str | None = Field(default=None, repr=False)
     headers: dict[str, str] | HeaderProvider = Field(default_factory=dict[str, str], repr=False)
+    auth: AuthSetting | None = Field(default=None, kw_only=True, repr=False)
     ca_file: Path | None = Field(default=None, kw_only=True)
     dialect: Literal["mcp", "rest"] = Field(default="mcp", kw_only=True)
 
     _endpoint = field_validator("endpoint")(_checked_endpoint)
+
+    @field_validator("auth")
+    @classmethod
+    def _one_way_to_sign_in(cls, auth: AuthSetting | None, info: ValidationInfo) -> AuthSetting | None:
+        if auth is not None and info.data.get("api_key") is not None:
+            raise ValueError("excludes api_key: give one of the two")
+        return auth
 
 
 TransportConfig: TypeAlias = StdioConfig | SSEConfig | HTTPConfig
@@ -266,8 +278,8 @@ def _parse(name: str, transport: str, settings: dict[str, Any]) -> Any:
         raise ConfigError(f"server {name!r}: {problems}") from None
 
 
-_UNION_TAGS = frozenset({"dict[str,str]", "callable"})
-"""Which member of `headers` was tried: pydantic puts it into the path."""
+_UNION_TAGS = frozenset({"dict[str,str]", "callable", "flow", *AUTH_TYPES})
+"""Which member of `headers` or `auth` was tried: pydantic puts it into the path."""
 
 
 def _path(location: tuple[int | str, ...]) -> str:
@@ -364,6 +376,8 @@ def _server(name: str, entry: Any, variables: Mapping[str, str]) -> ServerConfig
     if not isinstance(entry, dict):
         raise ConfigError("config: must be an object")
     settings = {_snake(key): value for key, value in _expand(as_object(entry), variables, "config").items()}
+    if isinstance(settings.get("auth"), dict):
+        settings["auth"] = _auth(as_object(settings["auth"]), variables)
     transport = settings.pop("type", None) or settings.pop("transport", None) or AUTO
     settings.pop("transport", None)
     if "http_url" in settings:
@@ -374,6 +388,18 @@ def _server(name: str, entry: Any, variables: Mapping[str, str]) -> ServerConfig
     if not isinstance(transport, str) or canonical_transport(transport) not in _TYPED:
         raise ConfigError(f"config.type: unknown transport {transport!r}; known are {', '.join(sorted(_TYPED))}")
     return ServerConfig(name, transport, {key: value for key, value in settings.items() if key not in _HOST_KEYS})
+
+
+def _auth(entry: dict[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+    """`{"env": NAME}` means the environment that the file is read with; that of this process is asked when needed."""
+    auth = {_snake(key): value for key, value in entry.items()}
+    for key, value in auth.items():
+        name = as_object(value).get("env")
+        if isinstance(name, str) and variables is not os.environ:
+            if not variables.get(name):
+                raise ConfigError(f"config.auth.{key}: the environment has no {name}")
+            auth[key] = variables[name]
+    return auth
 
 
 def _snake(key: str) -> str:

@@ -16,7 +16,8 @@ MCPClientError
 │   ├── CircuitOpenError                            not tried: the server has failed too often; says when it will be
 │   ├── OutcomeUnknownError                         it may have been carried out, and must not be repeated blindly
 │   └── HTTPStatusError                             the server answered with an HTTP status that is no success
-│       ├── AuthenticationError                     401, 403
+│       ├── AuthenticationError                     401, 403, or signing in failed
+│       │   └── AuthorizationRequired                   a person has to sign in first; says at which URL
 │       ├── RateLimitError                          429; like 503 mostly with `retry_after`
 │       └── SessionExpiredError                     the server does not know our session any more
 ├── CallTimeoutError               TimeoutError     the deadline passed before the reply
@@ -26,6 +27,7 @@ MCPClientError
     ├── MessageTooLargeError                        over `max_message_bytes`
     ├── InvalidResultError                          the result is not what the method returns
     ├── StructuredOutputError                       it is, but breaks the tool's own output schema
+    ├── SkillRejected                               a skill is not what the server listed
     └── InputRequiredError                          it asks for input that we cannot or may no longer give
 ```
 """
@@ -191,9 +193,28 @@ class HTTPStatusError(MCPConnectionError):
 
 
 class AuthenticationError(HTTPStatusError):
-    """HTTP 401 or 403: the credentials are missing, wrong or not enough."""
+    """HTTP 401 or 403: the credentials are missing, wrong or not enough; or they could not be got."""
 
     default_delivery = Delivery.REJECTED
+
+
+class AuthorizationRequired(AuthenticationError):
+    """A person has to sign in with a browser, and nobody is there to ask.
+
+    Send them to `url`; when they come back to the redirect URI, `complete_authorization` takes the `state` and `code`
+    that they bring, in this process or in another that has the same token store. Then the next call works.
+
+    Attributes:
+        url: Of the authorization page. It holds the `state`, so show it to that person only.
+        state: Names the sign-in. It is good for ten minutes.
+    """
+
+    def __init__(
+        self, message: str = "", *, url: str = "", state: str = "", status: int = 401, delivery: Delivery | None = None
+    ) -> None:
+        super().__init__(message, status=status, delivery=delivery)
+        self.url = url
+        self.state = state
 
 
 class RateLimitError(HTTPStatusError):
@@ -282,6 +303,10 @@ class InvalidResultError(ProtocolError):
 
 class StructuredOutputError(ProtocolError):
     """`structuredContent` breaks the tool's `outputSchema`; raised with `output_validation="strict"` only."""
+
+
+class SkillRejected(ProtocolError):
+    """A skill's file is not the one that the server listed (SEP-2640), so nothing of the skill may be used."""
 
 
 class InputRequiredError(ProtocolError):

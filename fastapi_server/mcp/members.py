@@ -37,8 +37,15 @@ def fingerprint_of(config: ServerConfig) -> str:
     settings = config.config
     is_typed = isinstance(settings, CommonConfig)
     plain = {one.name: getattr(settings, one.name) for one in dataclasses.fields(settings)} if is_typed else settings
-    text = json.dumps([config.transport, plain], sort_keys=True, default=repr)
+    text = json.dumps([config.transport, plain], sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    """Settings within settings by their fields: what does not show in their `repr` counts, too."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    return repr(value)
 
 
 @dataclass

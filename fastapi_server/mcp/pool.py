@@ -14,6 +14,8 @@ from typing import Any, Protocol, Self, TypeAlias
 from mcp_types import CallToolResult, Tool
 
 from fastapi_server.mcp.admission import Admission, PoolLimits
+from fastapi_server.mcp.auth.choose import signing_in
+from fastapi_server.mcp.auth.stores import TokenStore
 from fastapi_server.mcp.catalogue import Catalogue, catalogue_of, resolved
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.handlers import Handlers
@@ -57,6 +59,7 @@ class ClientPool:
         handlers: Gives the handlers of a client.
         credentials: Gives the headers of a principal, asked before each request; they may rotate at will.
         hooks: Told what happens to every client.
+        token_store: Keeps the tokens of those servers whose `auth` names no store.
 
     Attributes:
         limits: As given.
@@ -72,6 +75,7 @@ class ClientPool:
         handlers: HandlersFor | None = None,
         credentials: Credentials | None = None,
         hooks: Hooks | None = None,
+        token_store: TokenStore | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits or PoolLimits()
@@ -82,6 +86,7 @@ class ClientPool:
         self._handlers = handlers
         self._credentials = credentials
         self._hooks = hooks
+        self._token_store = token_store
         self._clock = clock
         self._given: dict[str, Handlers] = {}
         self._members: dict[PoolKey, PoolMember] = {}
@@ -289,6 +294,7 @@ class ClientPool:
             ) from error
 
     def _with_credentials(self, config: ServerConfig, principal: str | None) -> ServerConfig:
+        config = signing_in(config, None, self._token_store)
         settings, credentials = config.config, self._credentials
         if credentials is None or not isinstance(settings, (HTTPConfig, SSEConfig)):
             return config

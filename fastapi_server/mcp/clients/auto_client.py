@@ -42,9 +42,9 @@ class AutoMCPClient(HTTPMCPClient):
 
     async def _establish_connection(self) -> Channel:
         if self._tried == REST:
-            channel: Channel = RESTChannel(self.config, self.metrics, self.cookies, health_is_json=True)
+            channel: Channel = RESTChannel(self.config, self.metrics, self.identity, health_is_json=True)
         else:
-            channel = _KINDS[self._tried](self.config, self.metrics, self.cookies)
+            channel = _KINDS[self._tried](self.config, self.metrics, self.identity)
         await channel.open()
         return channel
 

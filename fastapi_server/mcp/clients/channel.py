@@ -127,6 +127,10 @@ class Channel(ABC):
         """`text` of the server's without any credential that we gave it."""
         return text
 
+    async def signed_in(self) -> bool:
+        """Wait until nobody is signing in. Whether somebody was: then silence says nothing of the server."""
+        return False
+
     @property
     def lost(self) -> MCPClientError | None:
         """Why the channel can be used no more; `None` while it can."""

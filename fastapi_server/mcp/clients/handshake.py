@@ -149,6 +149,8 @@ class Handshake:
             probes += isinstance(step, Discover)
             try:
                 answer, result = await self._try(channel, step)
+                while answer.outcome is Outcome.SILENT and await channel.signed_in():
+                    answer, result = await self._try(channel, step)
             except MCPClientError as error:
                 self._report(step, error)
                 raise

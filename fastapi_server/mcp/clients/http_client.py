@@ -7,11 +7,12 @@ import aiohttp
 
 from fastapi_server.mcp.clients.channel import Channel, Request, fresh
 from fastapi_server.mcp.clients.deadline import Deadline
-from fastapi_server.mcp.clients.http_origin import HTTPOrigin
+from fastapi_server.mcp.clients.http_origin import HTTPOrigin, Identity
 from fastapi_server.mcp.clients.remote_client import RemoteMCPClient
 from fastapi_server.mcp.clients.rest_dialect import RESTChannel
 from fastapi_server.mcp.config import HTTPConfig
 from fastapi_server.mcp.errors import (
+    AuthenticationError,
     Delivery,
     HTTPStatusError,
     MCPClientError,
@@ -49,9 +50,9 @@ class StreamableHTTPChannel(Channel):
     transport = "http"
     shared_stream = False
 
-    def __init__(self, config: HTTPConfig, metrics: ClientMetrics, cookies: aiohttp.CookieJar) -> None:
+    def __init__(self, config: HTTPConfig, metrics: ClientMetrics, identity: Identity) -> None:
         super().__init__(metrics)
-        self._origin = HTTPOrigin(config, cookies)
+        self._origin = HTTPOrigin(config, identity)
         self._limit = config.max_message_bytes
         self._session: dict[str, str] = {}
         self._version: dict[str, str] = {}
@@ -287,6 +288,9 @@ class StreamableHTTPChannel(Channel):
                     if response.status != 200 or response.content_type != _EVENT_STREAM:
                         return
                     heard = await self._hear(response, parser)
+            except AuthenticationError as error:
+                logger.debug("the GET stream is not for us: %s", error)
+                return
             except (MCPClientError, aiohttp.ClientError, OSError) as error:
                 logger.debug("the GET stream broke: %s", error)
             if heard:
@@ -323,6 +327,9 @@ class StreamableHTTPChannel(Channel):
     def redacted(self, text: str) -> str:
         return self._origin.redacted(text)
 
+    async def signed_in(self) -> bool:
+        return await self._origin.signed_in()
+
     async def _shut(self) -> None:
         if self._session and not isinstance(self._lost, SessionExpiredError):
             try:
@@ -351,6 +358,6 @@ class HTTPMCPClient(RemoteMCPClient):
 
     async def _establish_connection(self) -> Channel:
         kind = RESTChannel if self.config.dialect == "rest" else StreamableHTTPChannel
-        channel = kind(self.config, self.metrics, self.cookies)
+        channel = kind(self.config, self.metrics, self.identity)
         await channel.open()
         return channel

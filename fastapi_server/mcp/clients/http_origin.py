@@ -4,16 +4,15 @@ import asyncio
 import collections
 import datetime as dt
 import email.utils
-import functools
 import os
-import ssl
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 
 import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from fastapi_server.mcp.auth.authenticator import Authenticator, Outgoing, Refusal
 from fastapi_server.mcp.config import HeaderProvider, HTTPConfig, SSEConfig
 from fastapi_server.mcp.errors import (
     AuthenticationError,
@@ -23,14 +22,31 @@ from fastapi_server.mcp.errors import (
     MessageTooLargeError,
     RateLimitError,
 )
+from fastapi_server.mcp.tls import context_for
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAME_METHOD = frozenset({307, 308})
 _MAX_REDIRECTS = 5
+_REFUSED = frozenset({401, 403})
+_MOST_REFUSALS = 4
+"""Of one request: a nonce for the proof, a refresh, a sign-in, more scope."""
 _BODY_SHOWN = 500
 _BODY_READ = 64 * 1024
 _SHORTEST_SECRET = 6
 _PROVIDED_KEPT = 64
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What one client is known by.
+
+    Attributes:
+        cookies: A load balancer finds its way back by them.
+        authenticator: Knows its credentials, where the configuration has `auth`.
+    """
+
+    cookies: aiohttp.CookieJar
+    authenticator: Authenticator | None = None
 
 
 class HTTPOrigin:
@@ -40,13 +56,14 @@ class HTTPOrigin:
 
     Args:
         config: Endpoint, headers and limits.
-        cookies: Those of the client that owns this: they outlive a channel, and no other client sees them.
+        identity: Of the client that owns this: it outlives a channel, and no other client sees it.
 
     Raises:
         MCPConnectionError: The `ca_file` cannot be read, or holds no certificate.
     """
 
-    def __init__(self, config: SSEConfig | HTTPConfig, cookies: aiohttp.CookieJar) -> None:
+    def __init__(self, config: SSEConfig | HTTPConfig, identity: Identity) -> None:
+        self._authenticator = identity.authenticator
         self.url = URL(config.endpoint)
         self._limit = config.max_message_bytes
         self._provider: HeaderProvider | None = None
@@ -62,8 +79,8 @@ class HTTPOrigin:
         self._provided: collections.deque[str] = collections.deque(maxlen=_PROVIDED_KEPT)
         self._session = aiohttp.ClientSession(
             # A limit would let long streams starve the replies to them.
-            connector=aiohttp.TCPConnector(limit=0, ssl=True if config.ca_file is None else _trusting(config.ca_file)),
-            cookie_jar=cookies,
+            connector=aiohttp.TCPConnector(limit=0, ssl=context_for(config.ca_file)),
+            cookie_jar=identity.cookies,
             timeout=aiohttp.ClientTimeout(total=None),  # deadlines belong to the call
             max_line_size=64 * 1024,
             max_field_size=64 * 1024,
@@ -76,22 +93,68 @@ class HTTPOrigin:
 
         Raises:
             MCPConnectionError: No connection, or it broke; or a redirect that must not be followed.
+            AuthenticationError: The server refused, and signing in, where `auth` is configured, did not help.
         """
-        merged = await self._with_credentials(headers)
-        for _ in range(_MAX_REDIRECTS):
-            try:
-                response = await self._session.request(method, url, data=body, headers=merged, allow_redirects=False)
-            except (aiohttp.ClientError, OSError) as error:
-                raise self.failure(error) from error
-            except ValueError as error:
-                raise MCPConnectionError(f"cannot send the request: {error}", delivery=Delivery.NOT_SENT) from error
-            if response.status not in _REDIRECTS or "Location" not in response.headers:
+        redirects = refusals = 0
+        better: Mapping[str, str] | None = None
+        while True:
+            outgoing = Outgoing(method, str(url), headers, body)
+            credentials = better or await self._credentials(outgoing)
+            response = await self._send_once(outgoing, url, credentials)
+            if response.status in _REDIRECTS and "Location" in response.headers:
+                if redirects == _MAX_REDIRECTS:
+                    response.release()
+                    raise HTTPStatusError(f"more than {redirects} redirects", status=310, delivery=Delivery.REJECTED)
+                url, better = self._redirected(method, url, response), None
+                response.release()
+                redirects += 1
+            elif response.status in _REFUSED and self._authenticator is not None:
+                better = await self._after_refusal(self._authenticator, outgoing, credentials, response, refusals)
+                refusals += 1
+            else:
                 return response
-            url = self._redirected(method, url, response)
-            response.release()
-        raise HTTPStatusError(f"more than {_MAX_REDIRECTS} redirects", status=310, delivery=Delivery.REJECTED)
 
-    async def _with_credentials(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
+    async def _send_once(self, outgoing: Outgoing, url: URL, credentials: Mapping[str, str]) -> aiohttp.ClientResponse:
+        headers = await self._with_credentials(credentials, outgoing.headers)
+        try:
+            response = await self._session.request(
+                outgoing.method, url, data=outgoing.body, headers=headers, allow_redirects=False
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            raise self.failure(error) from error
+        except ValueError as error:
+            raise MCPConnectionError(
+                f"cannot send the request: {self.redacted(str(error))}", delivery=Delivery.NOT_SENT
+            ) from None
+        if self._authenticator is not None:
+            self._authenticator.answered(outgoing, credentials, response.status, response.headers)
+        return response
+
+    async def _credentials(self, outgoing: Outgoing) -> Mapping[str, str]:
+        return {} if self._authenticator is None else await self._authenticator.headers(outgoing)
+
+    async def _after_refusal(
+        self,
+        authenticator: Authenticator,
+        outgoing: Outgoing,
+        credentials: Mapping[str, str],
+        response: aiohttp.ClientResponse,
+        before: int,
+    ) -> Mapping[str, str]:
+        """The credentials for another try. The refusal is read and put away first: signing in may take a person.
+
+        Raises:
+            AuthenticationError: There are no better ones.
+        """
+        body = await self.start_of_body(response)
+        response.release()
+        refusal = Refusal(outgoing, credentials, response.status, response.headers, body)
+        better = None if before == _MOST_REFUSALS else await authenticator.refused(refusal)
+        if better is None:
+            raise self.judge(response, body)
+        return better
+
+    async def _with_credentials(self, credentials: Mapping[str, str], headers: Mapping[str, str]) -> CIMultiDict[str]:
         merged = self._headers.copy()
         if self._provider is not None:
             try:
@@ -103,6 +166,7 @@ class HTTPOrigin:
                 ) from error
             self._provided.extend(provided.values())
             merged.update(provided)
+        merged.update(credentials)
         merged.update(headers)
         return merged
 
@@ -193,9 +257,14 @@ class HTTPOrigin:
             pass  # the status says enough
         return start
 
+    async def signed_in(self) -> bool:
+        """Wait until nobody is signing in. Whether somebody was."""
+        return self._authenticator is not None and await self._authenticator.settled()
+
     def redacted(self, text: str) -> str:
         """`text` without any credential of ours that the server may have echoed."""
-        for secret in sorted({*self._secrets, *self._provided}, key=len, reverse=True):
+        signed_in = () if self._authenticator is None else self._authenticator.secrets()
+        for secret in sorted({*self._secrets, *self._provided, *signed_in}, key=len, reverse=True):
             if len(secret) >= _SHORTEST_SECRET:
                 text = text.replace(secret, "***").replace(secret.removeprefix("Bearer "), "***")
         return text
@@ -203,21 +272,6 @@ class HTTPOrigin:
     async def close(self) -> None:
         """Drop every connection, those in use too."""
         await self._session.close()
-
-
-def _trusting(ca_file: Path) -> ssl.SSLContext:
-    try:
-        return _context_of(ca_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise MCPConnectionError(
-            f"ca_file cannot be used: {ca_file}: {error.strerror or error}", delivery=Delivery.NOT_SENT
-        ) from error
-
-
-@functools.cache
-def _context_of(ca_file: Path) -> ssl.SSLContext:
-    """Built once for each file, since that takes milliseconds and every connection can share it."""
-    return ssl.create_default_context(cafile=ca_file)
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:

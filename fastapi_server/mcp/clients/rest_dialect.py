@@ -3,12 +3,11 @@
 from typing import Any, cast
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
 from yarl import URL
 
 from fastapi_server.mcp.clients.channel import Channel, Request
-from fastapi_server.mcp.clients.http_origin import HTTPOrigin
+from fastapi_server.mcp.clients.http_origin import HTTPOrigin, Identity
 from fastapi_server.mcp.config import HTTPConfig
 from fastapi_server.mcp.errors import ProtocolError, RPCError
 from fastapi_server.mcp.metrics import ClientMetrics
@@ -27,7 +26,7 @@ class RESTChannel(Channel):
     Args:
         config: Of the server.
         metrics: Of the client.
-        cookies: Of the client.
+        identity: Of the client.
         health_is_json: Insist on it: any web site may answer 200.
     """
 
@@ -36,11 +35,11 @@ class RESTChannel(Channel):
     is_dialect = True
 
     def __init__(
-        self, config: HTTPConfig, metrics: ClientMetrics, cookies: aiohttp.CookieJar, *, health_is_json: bool = False
+        self, config: HTTPConfig, metrics: ClientMetrics, identity: Identity, *, health_is_json: bool = False
     ) -> None:
         super().__init__(metrics)
         self._health_is_json = health_is_json
-        self._origin = HTTPOrigin(config, cookies)
+        self._origin = HTTPOrigin(config, identity)
         self._base = str(self._origin.url).rstrip("/")
         self._session: dict[str, str] = {}
 

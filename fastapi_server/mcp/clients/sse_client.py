@@ -8,7 +8,7 @@ import msgspec
 from yarl import URL
 
 from fastapi_server.mcp.clients.channel import CorrelatingChannel, fresh
-from fastapi_server.mcp.clients.http_origin import HTTPOrigin
+from fastapi_server.mcp.clients.http_origin import HTTPOrigin, Identity
 from fastapi_server.mcp.clients.remote_client import RemoteMCPClient
 from fastapi_server.mcp.config import HTTPConfig, SSEConfig
 from fastapi_server.mcp.errors import (
@@ -33,9 +33,9 @@ class SSEChannel(CorrelatingChannel):
     transport = "sse"
     may_be_stateless = False
 
-    def __init__(self, config: SSEConfig | HTTPConfig, metrics: ClientMetrics, cookies: aiohttp.CookieJar) -> None:
+    def __init__(self, config: SSEConfig | HTTPConfig, metrics: ClientMetrics, identity: Identity) -> None:
         super().__init__(metrics)
-        self._origin = HTTPOrigin(config, cookies)
+        self._origin = HTTPOrigin(config, identity)
         self._limit = config.max_message_bytes
         self._stream_url = self._origin.url
         self._post_url: asyncio.Future[URL] = asyncio.get_running_loop().create_future()
@@ -115,6 +115,9 @@ class SSEChannel(CorrelatingChannel):
     def redacted(self, text: str) -> str:
         return self._origin.redacted(text)
 
+    async def signed_in(self) -> bool:
+        return await self._origin.signed_in()
+
     async def _shut(self) -> None:
         await self._origin.close()
 
@@ -135,10 +138,8 @@ class RPCDialectChannel(SSEChannel):
 
     is_dialect = True
 
-    def __init__(
-        self, config: SSEConfig | HTTPConfig, metrics: ClientMetrics, cookies: aiohttp.CookieJar, name: str
-    ) -> None:
-        super().__init__(config, metrics, cookies)
+    def __init__(self, config: SSEConfig | HTTPConfig, metrics: ClientMetrics, identity: Identity, name: str) -> None:
+        super().__init__(config, metrics, identity)
         base = str(self._origin.url).rstrip("/")
         self._name = name
         self._connect_url = URL(f"{base}/connect")
@@ -180,8 +181,8 @@ class SSEMCPClient(RemoteMCPClient):
 
     async def _establish_connection(self) -> SSEChannel:
         if self.config.dialect == "rpc":
-            channel = RPCDialectChannel(self.config, self.metrics, self.cookies, self.name)
+            channel = RPCDialectChannel(self.config, self.metrics, self.identity, self.name)
         else:
-            channel = SSEChannel(self.config, self.metrics, self.cookies)
+            channel = SSEChannel(self.config, self.metrics, self.identity)
         await channel.open()
         return channel

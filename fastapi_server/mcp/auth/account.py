@@ -1,0 +1,134 @@
+"""What a token store holds for one server and one principal."""
+
+import time
+import weakref
+from asyncio import AbstractEventLoop, get_running_loop
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from fastapi_server.mcp.auth.keys import store_key
+from fastapi_server.mcp.auth.stores import MemoryTokenStore, TokenStore
+
+_EARLY_SECONDS = 30.0
+_EARLY_PART = 0.1
+
+_default_stores: weakref.WeakKeyDictionary[AbstractEventLoop, MemoryTokenStore] = weakref.WeakKeyDictionary()
+
+
+def default_store() -> TokenStore:
+    """The store of those who name none: in memory, one for each event loop."""
+    return _default_stores.setdefault(get_running_loop(), MemoryTokenStore())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """What the authorization server gave.
+
+    Attributes:
+        token_type: `Bearer` or `DPoP`.
+        scope: What was granted, separated by spaces.
+        expires_at: Seconds since the epoch; `None` where the server does not say.
+        lifetime: Seconds that it lasts from the day it was given.
+        proof_key: PEM of the key that a DPoP token is bound to.
+    """
+
+    access_token: str = field(repr=False)
+    token_type: str = "Bearer"  # noqa: S105 - a kind of token
+    refresh_token: str | None = field(default=None, repr=False)
+    scope: str | None = None
+    expires_at: float | None = None
+    lifetime: float | None = None
+    proof_key: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def read(cls, document: dict[str, Any] | None) -> Self | None:
+        """From the store; what a later version has added is passed over."""
+        if document is None or not isinstance(document.get("access_token"), str):
+            return None
+        known = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in document.items() if name in known})
+
+    def expired(self, now: float) -> bool:
+        """Whether the server will refuse it."""
+        return self.expires_at is not None and now >= self.expires_at
+
+    def expires_soon(self, now: float) -> bool:
+        """Whether to get the next one while this one still works: in the last tenth, at most half a minute, of it."""
+        if self.expires_at is None or self.lifetime is None:
+            return False
+        return now >= self.expires_at - min(_EARLY_SECONDS, self.lifetime * _EARLY_PART)
+
+
+@dataclass(kw_only=True)
+class Kept:
+    """All of it.
+
+    Attributes:
+        tokens: The present ones.
+        client: The registration (RFC 7591), as the SDK's model dumps it.
+        issuer: Of the authorization server that tokens and client belong to.
+        auth_server_url: As the server's metadata names it (RFC 9728).
+        metadata: Of the authorization server (RFC 8414).
+        resource_metadata: Of the MCP server (RFC 9728).
+        pending: `state`, `url`, `aim` and `expires_at` of a sign-in that waits for a person.
+    """
+
+    tokens: Tokens | None = None
+    client: dict[str, Any] | None = field(default=None, repr=False)
+    issuer: str | None = None
+    auth_server_url: str | None = None
+    metadata: dict[str, Any] | None = None
+    resource_metadata: dict[str, Any] | None = None
+    pending: dict[str, Any] | None = field(default=None, repr=False)
+
+
+_ABOUT_ISSUER = ("issuer", "auth_server_url", "metadata", "resource_metadata", "pending")
+
+
+class Account:
+    """One server and one principal in a token store.
+
+    Args:
+        store: Where it is kept.
+        server: URL of the MCP server.
+        principal: On whose behalf.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self, store: TokenStore, server: str, principal: str | None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.store = store
+        self.server = server
+        self.principal = principal
+        self.clock = clock
+        self._about = store_key("issuer", server=server, principal=principal)
+
+    def lock(self) -> AbstractAsyncContextManager[None]:
+        """Held while tokens are fetched: nobody else fetches them meanwhile, in any process."""
+        return self.store.lock(self._about)
+
+    async def load(self) -> Kept:
+        """What there is."""
+        about = await self.store.get(self._about) or {}
+        kept = Kept(**{name: about.get(name) for name in _ABOUT_ISSUER})
+        kept.tokens = Tokens.read(await self.store.get(self._tokens(kept.issuer)))
+        kept.client = await self.store.get(self._client(kept.issuer))
+        return kept
+
+    async def save(self, kept: Kept) -> None:
+        """Keep all of it; what belonged to another issuer goes."""
+        before = await self.store.get(self._about)
+        if before is not None and before.get("issuer") != kept.issuer:
+            await self.store.set(self._tokens(before.get("issuer")), None)
+        await self.store.set(self._client(kept.issuer), kept.client)
+        await self.store.set(self._tokens(kept.issuer), None if kept.tokens is None else asdict(kept.tokens))
+        await self.store.set(self._about, {name: getattr(kept, name) for name in _ABOUT_ISSUER})
+
+    def _tokens(self, issuer: str | None) -> str:
+        return store_key("tokens", server=self.server, principal=self.principal, issuer=issuer)
+
+    def _client(self, issuer: str | None) -> str:
+        return store_key("client", server=self.server, principal=self.principal, issuer=issuer)

@@ -1,0 +1,177 @@
+"""The authorization code grant: at a desk in one go, on a server in two steps with a person between them."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from mcp.client.auth import PKCEParameters
+from mcp.shared.auth import OAuthClientInformationFull
+
+from fastapi_server.mcp.auth.account import Account, Kept, Tokens, default_store
+from fastapi_server.mcp.auth.backchannel import Backchannel
+from fastapi_server.mcp.auth.dpop import ProofKey
+from fastapi_server.mcp.auth.exchange import Exchange
+from fastapi_server.mcp.auth.grants import configured_urls, metadata_of
+from fastapi_server.mcp.auth.keys import store_key
+from fastapi_server.mcp.auth.sdk import Provider, in_our_words
+from fastapi_server.mcp.auth.stores import TokenStore
+from fastapi_server.mcp.auth_config import AuthorizationResponse, Interaction, OAuth
+from fastapi_server.mcp.errors import AuthenticationError, AuthorizationRequired
+
+PENDING_SECONDS = 600.0
+"""How long a person has."""
+
+
+def code_grant(
+    config: OAuth, account: Account, kept: Kept, proof_key: ProofKey | None, ca_file: Path | None
+) -> Callable[[Provider], Awaitable[httpx2.Request]]:
+    """Have a person sign in.
+
+    Args:
+        config: Says who talks to the person, if anybody does.
+        account: Where a sign-in waits for a person who is elsewhere.
+        kept: Holds the sign-in that waits already.
+        proof_key: What the tokens will be bound to (RFC 9449, 10).
+        ca_file: For whoever completes it.
+    """
+
+    async def request(provider: Provider) -> httpx2.Request:
+        extra = {} if proof_key is None else {"dpop_jkt": proof_key.thumbprint}
+        if config.interaction is None:
+            waiting = kept.pending
+            if waiting is None or not await _still_waits(waiting, provider, account):
+                waiting = kept.pending = await _begin(config, provider, account, proof_key, ca_file, extra)
+            raise AuthorizationRequired(
+                "a person has to sign in first; this error's `url` says where",
+                url=waiting["url"],
+                state=waiting["state"],
+            )
+        return await _at_a_desk(config.interaction, provider, extra)
+
+    return request
+
+
+async def _still_waits(waiting: dict[str, Any], provider: Provider, account: Account) -> bool:
+    """Whether to send the person to the same page again: it is for the same, not too old, and nobody has come back."""
+    if waiting["expires_at"] <= account.clock() or waiting["aim"] != _aim(provider):
+        return False
+    return await account.store.get(store_key("pending", server=waiting["state"])) is not None
+
+
+async def _at_a_desk(interaction: Interaction, provider: Provider, extra: dict[str, str]) -> httpx2.Request:
+    pkce, state = PKCEParameters.generate(), secrets.token_urlsafe(32)
+    await interaction.redirect(provider.authorization_url(pkce, state, extra))
+    response = await interaction.callback()
+    _check(response, state, provider)
+    return await provider.code_request(response.code, pkce.code_verifier)
+
+
+def _check(response: AuthorizationResponse, state: str, provider: Provider) -> None:
+    if response.state is None or not secrets.compare_digest(response.state.encode(), state.encode()):
+        raise AuthenticationError("signing in failed: the state that came back is not the one that was sent")
+    provider.check_response_issuer(response.iss)
+
+
+async def _begin(
+    config: OAuth,
+    provider: Provider,
+    account: Account,
+    proof_key: ProofKey | None,
+    ca_file: Path | None,
+    extra: dict[str, str],
+) -> dict[str, Any]:
+    """Keep all that whoever completes it needs; returns what `Kept.pending` holds of it."""
+    pkce, state, now = PKCEParameters.generate(), secrets.token_urlsafe(32), account.clock()
+    url = provider.authorization_url(pkce, state, extra)
+    found = Kept()
+    provider.keep(found)
+    client = provider.context.client_info
+    document = {
+        "state": state,
+        "server": account.server,
+        "principal": account.principal,
+        "code_verifier": pkce.code_verifier,
+        "redirect_uri": provider.redirect_uri,
+        "resource": provider.resource,
+        "issuer": found.issuer,
+        "token_endpoint": provider.token_endpoint,
+        "client": None if client is None else client.model_dump(mode="json", exclude_none=True),
+        "registered": found.client is not None,
+        "auth_server_url": found.auth_server_url,
+        "metadata": found.metadata,
+        "resource_metadata": found.resource_metadata,
+        "protocol_version": provider.context.protocol_version,
+        "scope": provider.scope,
+        "proof_key": None if proof_key is None else proof_key.pem,
+        "ca_file": None if ca_file is None else str(ca_file),
+        "configured": configured_urls(config),
+        "created_at": now,
+        "expires_at": now + PENDING_SECONDS,
+    }
+    await account.store.set(store_key("pending", server=state), document)
+    return {"state": state, "url": url, "aim": _aim(provider), "expires_at": now + PENDING_SECONDS}
+
+
+def _aim(provider: Provider) -> list[str | None]:
+    """What a sign-in is for: another one for the same need not be begun."""
+    client = provider.context.client_info
+    return [provider.audience, provider.scope, client.client_id if client else None]
+
+
+async def complete(state: str, code: str, iss: str | None, store: TokenStore | None, principal: str | None) -> None:
+    """What `complete_authorization` says."""
+    store = store or default_store()
+    key = store_key("pending", server=state)
+    async with store.lock(key):
+        pending = await store.get(key)
+        if pending is not None and pending["principal"] == principal:
+            await store.set(key, None)
+    if pending is None:
+        raise AuthenticationError("there is no sign-in with this state: it was completed, or never begun here")
+    if pending["principal"] != principal:
+        raise AuthenticationError("this sign-in was begun for another principal")
+    account = Account(store, pending["server"], principal)
+    if account.clock() >= pending["expires_at"]:
+        raise AuthenticationError("this sign-in is more than ten minutes old; begin another one")
+    kept = _found(pending)
+    kept.tokens = await _exchange(pending, kept, code, iss, account)
+    async with account.lock():
+        await account.save(kept)
+
+
+def _found(pending: dict[str, Any]) -> Kept:
+    return Kept(
+        client=pending["client"] if pending["registered"] else None,
+        issuer=pending["issuer"],
+        auth_server_url=pending["auth_server_url"],
+        metadata=pending["metadata"],
+        resource_metadata=pending["resource_metadata"],
+    )
+
+
+async def _exchange(pending: dict[str, Any], kept: Kept, code: str, iss: str | None, account: Account) -> Tokens | None:
+    proof_key = ProofKey(pending["proof_key"]) if pending["proof_key"] else None
+    ca_file = Path(pending["ca_file"]) if pending["ca_file"] else None
+    provider = Provider(
+        account.server,
+        metadata_of(OAuth(redirect_uri=pending["redirect_uri"])),
+        _no_grant,
+        fixed_client=OAuthClientInformationFull.model_validate(pending["client"]),
+    )
+    provider.restore(kept, expired=False)
+    provider.context.protocol_version = pending["protocol_version"]
+    provider.context.client_metadata.scope = pending["scope"]
+    with in_our_words():
+        provider.check_response_issuer(iss)
+        async with Backchannel(account.server, ca_file, pending["configured"]) as channel:
+            exchange = Exchange(channel, proof_key, {}, lambda _secret: None)
+            await provider.take_token_response(
+                await exchange.send(await provider.code_request(code, pending["code_verifier"]))
+            )
+    return provider.tokens(account.clock(), exchange)
+
+
+async def _no_grant(provider: Provider) -> httpx2.Request:
+    raise AssertionError(f"{provider} is only used to exchange a code")

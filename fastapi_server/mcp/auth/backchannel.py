@@ -1,0 +1,105 @@
+"""Requests to authorization servers: a session of their own, so that they carry no credential of the MCP server."""
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from fastapi_server.mcp.errors import AuthenticationError, Delivery, MCPConnectionError
+from fastapi_server.mcp.tls import context_for
+
+_SECONDS = 30.0
+_MOST_BYTES = 1024 * 1024
+_DECODED = ("Content-Encoding", "Content-Length", "Transfer-Encoding")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole response, its body decoded."""
+
+    status: int
+    headers: CIMultiDict[str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+class Backchannel:
+    """An `async with` in which requests can be sent. Redirects are not followed and cookies not kept.
+
+    Args:
+        server: URL of the MCP server. Requests go to `https` URLs, to this machine, to the server's own origin and to
+            those that are configured; a server cannot have us send them anywhere else.
+        ca_file: Trust the authorities in this PEM file, and no others.
+        configured: URLs on further origins.
+    """
+
+    def __init__(self, server: str, ca_file: Path | None = None, configured: Iterable[str] = ()) -> None:
+        self._origins = {URL(url).origin() for url in (server, *configured)}
+        self._ca_file = ca_file
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context_for(self._ca_file)),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=_SECONDS),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
+        """Send a request and read all of the response.
+
+        Raises:
+            AuthenticationError: The URL is not one that requests go to.
+            MCPConnectionError: There is no connection, or it broke, or the response is larger than 1 MiB.
+        """
+        target = URL(url, encoded=True)
+        where = f"{target.scheme}://{target.raw_authority}{target.raw_path}"
+        if not self._is_safe(target):
+            raise AuthenticationError(f"signing in leads to {where}, which is neither https nor this machine")
+        try:
+            async with self._session.request(
+                method, target, headers=headers, data=body, allow_redirects=False
+            ) as response:
+                content = await _start_of(response)
+                kept = CIMultiDict(response.headers)
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise MCPConnectionError(
+                f"the authorization server cannot be reached: {where}: {type(error).__name__}",
+                delivery=Delivery.NOT_SENT,
+            ) from None
+        for name in _DECODED:
+            kept.popall(name, None)
+        return Reply(response.status, kept, content)
+
+    def _is_safe(self, target: URL) -> bool:
+        if target.scheme == "https":
+            return True
+        return target.scheme == "http" and (target.origin() in self._origins or _is_loopback(target.host or ""))
+
+
+async def _start_of(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    while chunk := await response.content.readany():
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            raise ValueError("too large")
+    return bytes(body)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

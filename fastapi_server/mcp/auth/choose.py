@@ -1,0 +1,73 @@
+"""From the settings of a configuration to who knows the credentials."""
+
+from dataclasses import replace
+from importlib.util import find_spec
+
+from fastapi_server.mcp.auth.account import Account, default_store
+from fastapi_server.mcp.auth.authenticator import Authenticator, BearerAuthenticator, CallableAuthenticator
+from fastapi_server.mcp.auth.flow import FlowAuthenticator
+from fastapi_server.mcp.auth.stores import TokenStore
+from fastapi_server.mcp.auth_config import (
+    AsyncAuthFlow,
+    AuthSetting,
+    BearerAuth,
+    ClientCredentials,
+    EnterpriseManaged,
+    OAuth,
+    OAuthSettings,
+    SyncAuthFlow,
+    WorkloadIdentity,
+)
+from fastapi_server.mcp.config import HTTPConfig, ServerConfig, SSEConfig
+from fastapi_server.mcp.errors import ConfigError
+
+OAUTH_SETTINGS = (OAuth, ClientCredentials, WorkloadIdentity, EnterpriseManaged)
+
+
+def signing_in(config: ServerConfig, auth: AuthSetting | None, store: TokenStore | None) -> ServerConfig:
+    """The configuration with another way to sign in, and with a place to keep tokens where it names none.
+
+    Raises:
+        ConfigError: The transport knows no `auth`.
+    """
+    settings = config.config
+    if not isinstance(settings, (HTTPConfig, SSEConfig)):
+        if auth is not None:
+            raise ConfigError(f"server {config.name!r}: config.auth: transport {config.transport!r} takes none")
+        return config
+    auth = settings.auth if auth is None else auth
+    if isinstance(auth, OAUTH_SETTINGS) and auth.store is None and store is not None:
+        auth = replace(auth, store=store)
+    return config if auth is settings.auth else replace(config, config=replace(settings, auth=auth))
+
+
+def authenticator_for(config: HTTPConfig | SSEConfig, principal: str | None) -> Authenticator | None:
+    """The authenticator of one client; `None` where there is nothing to do but to send its headers.
+
+    Raises:
+        ConfigError: The configuration needs the extra `oauth`, which is not installed.
+    """
+    match config.auth:
+        case None:
+            return None
+        case BearerAuth():
+            return BearerAuthenticator(config.auth)
+        case OAuth() | ClientCredentials() | WorkloadIdentity() | EnterpriseManaged():
+            return _oauth(config, config.auth, principal)
+        case AsyncAuthFlow() | SyncAuthFlow():
+            return FlowAuthenticator(config.auth, config.endpoint, config.ca_file)
+        case source:
+            return CallableAuthenticator(source)
+
+
+def _oauth(config: HTTPConfig | SSEConfig, settings: OAuthSettings, principal: str | None) -> Authenticator:
+    missing = [name for name in ("mcp", "httpx2", "jwt", "cryptography") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"config.auth: type {settings.type!r} needs the extra oauth, which is not installed "
+            "(pip install 'mcp-client-factory[oauth]')"
+        )
+    from fastapi_server.mcp.auth.oauth import OAuthAuthenticator  # noqa: PLC0415 - brings the SDK, which is slow
+
+    account = Account(settings.store or default_store(), config.endpoint, principal)
+    return OAuthAuthenticator(settings, account, config.ca_file)

@@ -1,0 +1,145 @@
+"""One conversation with an authorization server: the requests that the SDK's flow wants sent, over our own HTTP."""
+
+import json
+from collections.abc import Callable, MutableMapping
+from typing import Any, cast
+from urllib.parse import parse_qs
+
+import httpx2
+from yarl import URL
+
+from fastapi_server.mcp.auth.backchannel import Backchannel, Reply
+from fastapi_server.mcp.auth.dpop import ProofKey
+from fastapi_server.mcp.errors import AuthenticationError, Delivery, HTTPStatusError
+
+_FORM = "application/x-www-form-urlencoded"
+_BY_THE_CLIENT = frozenset({"host", "content-length"})
+_SECRET_FIELDS = frozenset(
+    {"access_token", "refresh_token", "id_token", "client_secret", "code", "code_verifier"}
+    | {"assertion", "client_assertion", "subject_token", "registration_access_token"}
+)
+_BUSY = frozenset({408, 429})
+_SHOWN = 200
+
+
+class Exchange:
+    """Sends requests, notes which secrets went over the wire, and raises what the SDK would wrap in its own words.
+
+    Args:
+        channel: Open.
+        proof_key: Signs token requests, where tokens are to be bound to it (RFC 9449, 5).
+        nonces: The last one of each origin (RFC 9449, 8); shared by all who use the key.
+        keep_secret: Told every secret, so that none is ever shown.
+
+    Attributes:
+        proof_key: As given.
+        token_type: Of the tokens that came last: `Bearer` or `DPoP`.
+    """
+
+    def __init__(
+        self,
+        channel: Backchannel,
+        proof_key: ProofKey | None,
+        nonces: MutableMapping[str, str],
+        keep_secret: Callable[[str], None],
+    ) -> None:
+        self.token_type = "Bearer"  # noqa: S105 - a kind of token
+        self._channel = channel
+        self.proof_key = proof_key
+        self._nonces = nonces
+        self._keep_secret = keep_secret
+        self._secrets: set[str] = set()
+
+    async def send(self, request: httpx2.Request) -> httpx2.Response:
+        """Send what the SDK made, and give it the answer.
+
+        Raises:
+            AuthenticationError: The authorization server refused for good.
+            MCPConnectionError: It cannot be reached, or is busy.
+        """
+        form = _form_of(request)
+        self._note(form)
+        reply = await self._reply(request, is_token=form is not None)
+        if form is not None:
+            self._judge(reply, refresh=form.get("grant_type") == "refresh_token")
+        elif request.method == "POST" and reply.status not in {200, 201}:
+            raise self._refusal(reply, "does not register this client")
+        answer = _object(reply.body)
+        self._note(answer)
+        body = reply.body if answer is None else self._for_the_sdk(answer, is_token=form is not None)
+        return httpx2.Response(reply.status, headers=list(reply.headers.items()), content=body, request=request)
+
+    async def _reply(self, request: httpx2.Request, *, is_token: bool) -> Reply:
+        reply = await self._send_once(request, with_proof=is_token)
+        if is_token and self.proof_key is not None and _error(reply) == "use_dpop_nonce":
+            reply = await self._send_once(request, with_proof=True)
+        return reply
+
+    async def _send_once(self, request: httpx2.Request, *, with_proof: bool) -> Reply:
+        url = str(request.url)
+        origin = str(URL(url).origin())
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _BY_THE_CLIENT}
+        if with_proof and self.proof_key is not None:
+            headers["DPoP"] = self.proof_key.proof(request.method, url, nonce=self._nonces.get(origin))
+        reply = await self._channel.send(request.method, url, headers, request.content or None)
+        if "DPoP-Nonce" in reply.headers:
+            self._nonces[origin] = reply.headers["DPoP-Nonce"]
+        return reply
+
+    def _judge(self, reply: Reply, *, refresh: bool) -> None:
+        if reply.status in {200, 201}:
+            return
+        if reply.status >= 500 or reply.status in _BUSY:
+            raise HTTPStatusError(
+                f"the authorization server answered with HTTP {reply.status}",
+                status=reply.status,
+                delivery=Delivery.NOT_SENT,
+            )
+        if not refresh:  # a refresh token that has run out is no failure: the person signs in again
+            raise self._refusal(reply, "gives no token")
+
+    def _refusal(self, reply: Reply, what: str) -> AuthenticationError:
+        said = _object(reply.body) or {}
+        words = ": ".join(str(said[name]) for name in ("error", "error_description") if isinstance(said.get(name), str))
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            words = words.replace(secret, "***")
+        reason = f": {words[:_SHOWN]}" if words else ""
+        return AuthenticationError(
+            f"the authorization server {what} (HTTP {reply.status}){reason}", status=reply.status
+        )
+
+    def _note(self, members: dict[str, Any] | None) -> None:
+        for name in _SECRET_FIELDS & set(members or ()):
+            secret = (members or {})[name]
+            if isinstance(secret, str) and secret:
+                self._secrets.add(secret)
+                self._keep_secret(secret)
+
+    def _for_the_sdk(self, answer: dict[str, Any], *, is_token: bool) -> bytes:
+        """The SDK's models know bearer tokens only, and metadata with an authorization endpoint only."""
+        if is_token and "access_token" in answer:
+            said = answer.get("token_type")
+            self.token_type = "DPoP" if isinstance(said, str) and said.lower() == "dpop" else "Bearer"
+            answer = {**answer, "token_type": "Bearer"}
+        elif "token_endpoint" in answer and "issuer" in answer:
+            answer = {"authorization_endpoint": answer["token_endpoint"], **answer}
+        return json.dumps(answer).encode()
+
+
+def _form_of(request: httpx2.Request) -> dict[str, Any] | None:
+    """The form that a request posts; only token requests do."""
+    if request.method != "POST" or not request.headers.get("content-type", "").startswith(_FORM):
+        return None
+    return {name: values[-1] for name, values in parse_qs(request.content.decode()).items()}
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def _error(reply: Reply) -> object:
+    return (_object(reply.body) or {}).get("error") if reply.status in {400, 401} else None

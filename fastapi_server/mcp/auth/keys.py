@@ -1,0 +1,24 @@
+"""The names under which a token store keeps things."""
+
+import hashlib
+import json
+from typing import Literal, TypeAlias
+
+Kind: TypeAlias = Literal["tokens", "client", "issuer", "pending"]
+
+
+def store_key(kind: Kind, *, server: str, principal: str | None = None, issuer: str | None = None) -> str:
+    """The key for what belongs to a server, a principal and an issuer: different for any two that differ.
+
+    Args:
+        kind: `tokens`; `client`, a registration; `issuer`, what was discovered; or `pending`, a sign-in that a person
+            has to finish, whose `server` is its `state`.
+        server: URL of the MCP server.
+        principal: On whose behalf; `None` for nobody in particular.
+        issuer: Of the authorization server.
+
+    Returns:
+        Letters, digits and `-` only, so that it can be the name of a file; nothing secret shows.
+    """
+    parts = json.dumps([server, principal, issuer])
+    return f"{kind}-{hashlib.sha256(parts.encode()).hexdigest()}"

@@ -1,0 +1,302 @@
+"""The official SDK's OAuth flow, made to serve us: what it knows is given to it, what it finds out is taken from it."""
+
+import logging
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeAlias
+from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
+
+import httpx2
+from mcp.client.auth import OAuthClientProvider, OAuthFlowError, PKCEParameters
+from mcp.client.auth.utils import issuers_match, union_scopes, validate_authorization_response_iss
+from mcp.shared.auth import (
+    OAuthClientInformationFull,
+    OAuthClientMetadata,
+    OAuthMetadata,
+    OAuthToken,
+    ProtectedResourceMetadata,
+)
+from pydantic import ValidationError
+
+from fastapi_server.mcp.auth.account import Kept, Tokens
+from fastapi_server.mcp.auth.exchange import Exchange
+from fastapi_server.mcp.errors import AuthenticationError
+
+GrantRequest: TypeAlias = "Callable[[Provider], Awaitable[httpx2.Request]]"
+"""Makes the token request once discovery and registration are over."""
+
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+_LONG_AGO = 1.0
+_driving: ContextVar[bool] = ContextVar("_driving", default=False)
+
+
+class _Quiet(logging.Filter):
+    """Drops what the SDK logs of flows driven here: URLs with codes, bodies with tokens. Ours say what failed."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not _driving.get()
+
+
+for _name in ("mcp.client.auth.oauth2", "mcp.client.auth.utils"):
+    logging.getLogger(_name).addFilter(_Quiet())
+
+
+@contextmanager
+def in_our_words() -> Generator[None]:
+    """Around everything the SDK does: it logs nothing meanwhile, and its errors become ours.
+
+    Raises:
+        AuthenticationError: It failed. Only the SDK's plain errors are quoted: the others may quote tokens and codes.
+    """
+    token = _driving.set(True)
+    try:
+        yield
+    except OAuthFlowError as error:
+        reason = str(error) if type(error) is OAuthFlowError else "the authorization server's answer is malformed"
+        raise AuthenticationError(f"signing in failed: {reason}") from None
+    except ValidationError:
+        raise AuthenticationError("signing in failed: the authorization server's answer is malformed") from None
+    finally:
+        _driving.reset(token)
+
+
+class _NoStorage:
+    """The SDK's storage: nothing, since `Provider.restore` and `Provider.kept` carry everything."""
+
+    async def get_tokens(self) -> OAuthToken | None:
+        return None
+
+    async def set_tokens(self, tokens: OAuthToken) -> None: ...
+
+    async def get_client_info(self) -> OAuthClientInformationFull | None:
+        return None
+
+    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None: ...
+
+
+class Provider(OAuthClientProvider):
+    """One run of the flow.
+
+    Args:
+        server: URL of the MCP server.
+        client_metadata: What the client says of itself.
+        grant: Makes the token request.
+        client_metadata_url: Its client id metadata document.
+        fixed_client: A client registered beforehand; it never registers itself.
+        issuer: The only authorization server to use.
+        scopes: The ones configured, separated by spaces.
+        challenged: Those that the refusal asked for, likewise.
+
+    Attributes:
+        authorized: It has come to a token request that is no refresh.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        client_metadata: OAuthClientMetadata,
+        grant: GrantRequest,
+        *,
+        client_metadata_url: str | None = None,
+        fixed_client: OAuthClientInformationFull | None = None,
+        issuer: str | None = None,
+        scopes: str | None = None,
+        challenged: str | None = None,
+    ) -> None:
+        resource = urlunsplit(urlsplit(server)._replace(query=""))  # RFC 8707, 2; and a query may hold a key
+        super().__init__(resource, client_metadata, _NoStorage(), client_metadata_url=client_metadata_url)
+        self._grant = grant
+        self._fixed_client = fixed_client
+        self._issuer = issuer
+        self._scopes = scopes
+        self._challenged = challenged
+        self._granted: str | None = None
+        self.authorized = False
+
+    def restore(self, kept: Kept, *, expired: bool) -> None:
+        """Begin with what the store holds.
+
+        Args:
+            kept: That.
+            expired: The tokens are no good any more, so the flow begins with a refresh.
+        """
+        context = self.context
+        if kept.tokens is not None:
+            context.current_tokens = OAuthToken(
+                access_token=kept.tokens.access_token,
+                refresh_token=kept.tokens.refresh_token,
+                scope=kept.tokens.scope,
+            )
+            self._granted = kept.tokens.scope
+        context.token_expiry_time = _LONG_AGO if expired else None
+        if kept.metadata is not None:
+            context.oauth_metadata = OAuthMetadata.model_validate(kept.metadata)
+        if kept.resource_metadata is not None:
+            context.protected_resource_metadata = ProtectedResourceMetadata.model_validate(kept.resource_metadata)
+        context.auth_server_url = kept.auth_server_url
+        if self._fixed_client is not None:
+            self._issuer = self._issuer or kept.issuer
+            context.client_info = self._fixed_client
+        elif kept.client is not None:
+            context.client_info = OAuthClientInformationFull.model_validate(kept.client)
+        self._initialized = True
+
+    def keep(self, kept: Kept) -> None:
+        """Note what the flow has found out, all but the tokens; those of another issuer are gone.
+
+        Where the server has sent us to an authorization server at which we have no client yet, nothing has changed.
+        """
+        context = self.context
+        if context.client_info is None:
+            return
+        metadata = context.oauth_metadata
+        issuer = str(metadata.issuer) if metadata is not None else context.auth_server_url
+        if issuer != kept.issuer:
+            kept.tokens = None
+        kept.issuer = issuer
+        kept.auth_server_url = context.auth_server_url
+        kept.metadata = _dumped(metadata)
+        kept.resource_metadata = _dumped(context.protected_resource_metadata)
+        kept.client = None if self._fixed_client is not None else _dumped(context.client_info)
+
+    @property
+    def held(self) -> OAuthToken | None:
+        """The tokens that the flow has now."""
+        return self.context.current_tokens
+
+    def tokens(self, now: float, exchange: Exchange) -> Tokens | None:
+        """The same, as they are kept.
+
+        Raises:
+            AuthenticationError: They were to be bound to a key, and are not.
+        """
+        held = self.context.current_tokens
+        if held is None:
+            return None
+        key = exchange.proof_key
+        if key is not None and exchange.token_type != "DPoP":  # noqa: S105 - a kind of token
+            raise AuthenticationError("the authorization server gave a bearer token, although it was asked to bind it")
+        return Tokens(
+            access_token=held.access_token,
+            token_type=exchange.token_type if key is not None else "Bearer",
+            refresh_token=held.refresh_token,
+            scope=held.scope,
+            expires_at=None if held.expires_in is None else now + held.expires_in,
+            lifetime=held.expires_in,
+            proof_key=None if key is None else key.pem,
+        )
+
+    @property
+    def scope(self) -> str | None:
+        """What is being asked for."""
+        return self.context.client_metadata.scope
+
+    def _select_authorization_server(self, advertised: list[str]) -> str:
+        """The one configured, or the one that a client registered beforehand has been used with; else the first."""
+        if self._issuer is None:
+            return super()._select_authorization_server(advertised)
+        for server in advertised:
+            if issuers_match(server, self._issuer):
+                return server
+        raise AuthenticationError(
+            f"the server sends us to the authorization server {advertised[0]}, but the credentials are for "
+            f"{self._issuer} (config: auth.issuer)"
+        )
+
+    async def _perform_authorization(self) -> httpx2.Request:
+        metadata = self.context.oauth_metadata
+        if self._issuer is not None and (metadata is None or not issuers_match(str(metadata.issuer), self._issuer)):
+            raise AuthenticationError(f"no metadata of the authorization server {self._issuer} was found")
+        if self._scopes is not None:
+            wider = union_scopes(self._scopes, self._granted if self._challenged else None)
+            self.context.client_metadata.scope = union_scopes(wider, self._challenged)
+        request = await self._grant(self)
+        self.authorized = True
+        return request
+
+    # What grants are made of.
+
+    def authorization_url(self, pkce: PKCEParameters, state: str, extra: Mapping[str, str]) -> str:
+        """Where the person signs in (RFC 6749, 4.1.1; RFC 7636; RFC 8707).
+
+        Raises:
+            AuthenticationError: The authorization server has no PKCE with S256, which the specification wants refused.
+        """
+        context, client, metadata = self.context, self.context.client_info, self.context.oauth_metadata
+        assert client is not None
+        if metadata is not None and "S256" not in (metadata.code_challenge_methods_supported or ()):
+            raise AuthenticationError("the authorization server does not say that it has PKCE with S256")
+        endpoint = str(metadata.authorization_endpoint) if metadata else urljoin(self._server_base, "/authorize")
+        parameters = {
+            "response_type": "code",
+            "client_id": client.client_id,
+            "redirect_uri": self.redirect_uri,
+            "state": state,
+            "code_challenge": pkce.code_challenge,
+            "code_challenge_method": "S256",
+            **extra,
+        }
+        if context.should_include_resource_param(context.protocol_version):
+            parameters["resource"] = context.get_resource_url()
+        if self.scope:
+            parameters["scope"] = self.scope
+            if "offline_access" in self.scope.split():
+                parameters["prompt"] = "consent"  # OpenID Connect Core, 11
+        parts = urlsplit(endpoint)
+        query = "&".join(filter(None, (parts.query, urlencode(parameters))))
+        return urlunsplit(parts._replace(query=query))
+
+    @property
+    def redirect_uri(self) -> str:
+        """Where the browser comes back to."""
+        uris = self.context.client_metadata.redirect_uris
+        return str(uris[0]) if uris else ""
+
+    @property
+    def resource(self) -> str:
+        """The server as an audience (RFC 8707)."""
+        return self.context.get_resource_url()
+
+    @property
+    def audience(self) -> str:
+        """The authorization server as an audience: its issuer."""
+        return str(self.context.oauth_metadata.issuer) if self.context.oauth_metadata else self._expected_issuer()
+
+    @property
+    def token_endpoint(self) -> str:
+        """Where tokens come from."""
+        return self._get_token_endpoint()
+
+    @property
+    def _server_base(self) -> str:
+        return self.context.get_authorization_base_url(self.context.server_url)
+
+    def check_response_issuer(self, iss: str | None) -> None:
+        """RFC 9207, 2.4.
+
+        Raises:
+            OAuthFlowError: The response came from another authorization server than the request went to.
+        """
+        validate_authorization_response_iss(iss, self.context.oauth_metadata)
+
+    async def code_request(self, code: str, verifier: str) -> httpx2.Request:
+        """Exchange a code (RFC 6749, 4.1.3)."""
+        return await self._exchange_token_authorization_code(code, verifier)
+
+    async def take_token_response(self, response: httpx2.Response) -> None:
+        """Read the tokens out of the answer to a token request."""
+        await self._handle_token_response(response)
+
+    def grant_request(self, parameters: dict[str, str], *, with_resource: bool = True) -> httpx2.Request:
+        """A token request of any other grant, with the client's authentication, the resource and the scope."""
+        data, headers = self.context.prepare_token_auth(dict(parameters), dict(_FORM))
+        if with_resource and self.context.should_include_resource_param(self.context.protocol_version):
+            data["resource"] = self.resource
+        if self.scope:
+            data["scope"] = self.scope
+        return httpx2.Request("POST", self.token_endpoint, data=data, headers=headers)
+
+
+def _dumped(model: Any) -> dict[str, Any] | None:
+    return None if model is None else model.model_dump(mode="json", exclude_none=True)

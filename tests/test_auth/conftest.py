@@ -1,0 +1,74 @@
+"""An authorization server, an MCP server that takes its tokens, and a person with a browser."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from fastapi_server.mcp import AuthorizationResponse, HTTPConfig, HTTPMCPClient, MemoryTokenStore, OAuth
+from fastapi_server.mcp.testing.authorization_server import (
+    AuthorizationServer,
+    GuardedPeer,
+    authorization_server,
+    guarded_peer,
+)
+
+
+class Person:
+    """Opens the page, agrees, and comes back.
+
+    Attributes:
+        opened: The URLs.
+    """
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+        self._back: dict[str, str] = {}
+
+    async def redirect(self, url: str) -> None:
+        self.opened.append(url)
+        self._back = await visit(url)
+
+    async def callback(self) -> AuthorizationResponse:
+        return AuthorizationResponse(self._back["code"], self._back.get("state"), self._back.get("iss"))
+
+
+async def visit(url: str) -> dict[str, str]:
+    """Open an authorization page; what the browser would bring to the redirect URI."""
+    async with aiohttp.ClientSession() as session, session.get(url, allow_redirects=False) as page:
+        return dict(URL(page.headers["Location"]).query)
+
+
+@pytest.fixture
+async def issuer(nothing_left: None) -> AsyncIterator[AuthorizationServer]:
+    async with authorization_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def peer(issuer: AuthorizationServer) -> AsyncIterator[GuardedPeer]:
+    async with guarded_peer(issuer) as server:
+        yield server
+
+
+@pytest.fixture
+def person() -> Person:
+    return Person()
+
+
+@pytest.fixture
+def store() -> MemoryTokenStore:
+    return MemoryTokenStore()
+
+
+@pytest.fixture
+def client(peer: GuardedPeer, store: MemoryTokenStore, person: Person) -> Callable[..., HTTPMCPClient]:
+    """Makes clients of `peer`, by default with a person at the desk."""
+
+    def make(*, auth: Any = None, principal: str | None = None, retries: int = 0, **settings: Any) -> HTTPMCPClient:
+        how = auth or OAuth(interaction=person, store=store, **settings)
+        return HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=how, retries=retries), principal=principal)
+
+    return make

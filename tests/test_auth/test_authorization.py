@@ -1,0 +1,160 @@
+"""Servers without a person beside them: `AuthorizationRequired`, and what may complete it."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fastapi_server.mcp import (
+    AuthenticationError,
+    AuthorizationRequired,
+    ConnectionState,
+    Delivery,
+    HTTPMCPClient,
+    MemoryTokenStore,
+    OAuth,
+    complete_authorization,
+)
+from fastapi_server.mcp.auth import authorization
+from fastapi_server.mcp.resilience import is_permanent
+from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer
+from tests.test_auth.conftest import visit
+
+Make = Callable[..., HTTPMCPClient]
+
+
+async def refusal(client: HTTPMCPClient) -> AuthorizationRequired:
+    with pytest.raises(AuthorizationRequired) as raised:
+        await client.list_tools()
+    return raised.value
+
+
+@pytest.fixture
+def headless(client: Make, store: MemoryTokenStore) -> Make:
+    def make(*, principal: str | None = None, **settings: Any) -> HTTPMCPClient:
+        return client(auth=OAuth(store=store, **settings), principal=principal)
+
+    return make
+
+
+async def test_it_is_raised_and_says_where_to_go(headless: Make, peer: GuardedPeer) -> None:
+    one = headless()
+    required = await refusal(one)
+
+    assert required.state in required.url
+    assert required.state not in str(required) + repr(required)
+    assert is_permanent(required)
+    assert required.delivery is Delivery.REJECTED
+    assert one.state is ConnectionState.ERROR
+    await one.disconnect()
+
+
+async def test_whoever_asks_again_is_sent_to_the_same_page(headless: Make, issuer: AuthorizationServer) -> None:
+    one = headless()
+    assert (await refusal(one)).url == (await refusal(one)).url
+    assert len(issuer.registrations) == 1
+    await one.disconnect()
+
+
+async def test_after_completion_the_next_call_works(
+    headless: Make, issuer: AuthorizationServer, store: MemoryTokenStore
+) -> None:
+    one = headless(principal="ann")
+    back = await visit((await refusal(one)).url)
+    await complete_authorization(back["state"], back["code"], back["iss"], store=store, principal="ann")
+
+    assert await one.list_tools() == []
+    assert issuer.forms[0].fields["client_id"] == "client-1"
+    assert not [key for key in store._kept if key.startswith("pending")]
+    await one.disconnect()
+
+
+async def test_more_scope_is_asked_of_the_person_too(
+    headless: Make, peer: GuardedPeer, store: MemoryTokenStore, issuer: AuthorizationServer
+) -> None:
+    peer.needs["tools/call"] = "write"
+    one = headless()
+    back = await visit((await refusal(one)).url)
+    await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    with pytest.raises(AuthorizationRequired) as raised:
+        await one.call_tool("echo", {})
+    back = await visit(raised.value.url)
+    await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+
+    await one.call_tool("echo", {})
+    assert issuer.authorizations[-1]["scope"] == "write"
+    await one.disconnect()
+
+
+async def test_a_state_is_good_once(headless: Make, store: MemoryTokenStore) -> None:
+    one = headless()
+    back = await visit((await refusal(one)).url)
+    await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    with pytest.raises(AuthenticationError, match="no sign-in with this state"):
+        await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    await one.disconnect()
+
+
+async def test_nobody_completes_a_sign_in_for_another_principal(headless: Make, store: MemoryTokenStore) -> None:
+    one = headless(principal="ann")
+    back = await visit((await refusal(one)).url)
+    with pytest.raises(AuthenticationError, match="another principal"):
+        await complete_authorization(back["state"], back["code"], back["iss"], store=store, principal="eve")
+
+    await complete_authorization(back["state"], back["code"], back["iss"], store=store, principal="ann")
+    await one.list_tools()
+    await one.disconnect()
+
+
+async def test_the_response_of_another_issuer_is_refused(
+    headless: Make, store: MemoryTokenStore, issuer: AuthorizationServer
+) -> None:
+    one = headless()
+    back = await visit((await refusal(one)).url)
+    with pytest.raises(AuthenticationError, match="iss mismatch"):
+        await complete_authorization(back["state"], back["code"], "https://elsewhere.example", store=store)
+    assert not issuer.forms
+    assert (await refusal(one)).state != back["state"]  # that one is used up
+    await one.disconnect()
+
+
+async def test_ten_minutes_are_enough(
+    headless: Make, store: MemoryTokenStore, issuer: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authorization, "PENDING_SECONDS", -1.0)
+    one = headless()
+    back = await visit((await refusal(one)).url)
+    with pytest.raises(AuthenticationError, match="ten minutes"):
+        await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    assert not issuer.forms
+    assert (await refusal(one)).state != back["state"]
+    await one.disconnect()
+
+
+async def test_the_waiting_sign_in_holds_what_its_completion_needs(
+    headless: Make, store: MemoryTokenStore, peer: GuardedPeer, issuer: AuthorizationServer
+) -> None:
+    one = headless(principal="ann", dpop=True)
+    await refusal(one)
+    await one.disconnect()
+    (pending,) = [value for key, value in store._kept.items() if key.startswith("pending")]
+
+    assert pending["server"] == pending["resource"] == f"{peer.url}/mcp"
+    assert pending["issuer"] == issuer.url
+    assert pending["token_endpoint"] == f"{issuer.url}/token"
+    assert pending["client"]["client_id"] == "client-1"
+    assert pending["expires_at"] == pending["created_at"] + 600 <= time.time() + 600
+    assert pending["proof_key"].startswith("-----BEGIN PRIVATE KEY")
+
+
+async def test_a_bound_token_is_completed_with_the_key_it_was_begun_with(
+    headless: Make, store: MemoryTokenStore, peer: GuardedPeer, issuer: AuthorizationServer
+) -> None:
+    issuer.dpop = True
+    one = headless(dpop=True)
+    back = await visit((await refusal(one)).url)
+    await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    await one.list_tools()
+    await one.disconnect()
+    assert peer.proofs

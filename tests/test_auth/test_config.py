@@ -1,0 +1,137 @@
+"""What `auth` may be, and what is said of what it may not."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from fastapi_server.mcp import (
+    BearerAuth,
+    ConfigError,
+    HTTPConfig,
+    HTTPMCPClient,
+    OAuth,
+    Secret,
+    ServerConfig,
+    SSEConfig,
+    parse_config,
+)
+from fastapi_server.mcp.auth import choose
+from fastapi_server.mcp.auth.keys import store_key
+from fastapi_server.mcp.auth_config import revealed
+
+
+def parsed(auth: Any, **more: Any) -> Any:
+    return ServerConfig("x", "http", {"endpoint": "http://h.example/mcp", "auth": auth, **more}).config.auth
+
+
+TYPES = "bearer, oauth, client_credentials, workload_identity, enterprise_managed"
+
+
+@pytest.mark.parametrize(
+    ("auth", "says"),
+    [
+        ("a-token", f"config.auth: needs a type: {TYPES}"),
+        ({}, f"config.auth: needs a type: {TYPES}"),
+        ({"type": "basic"}, f"config.auth: needs a type: {TYPES}"),
+        ({"type": "bearer"}, "config.auth.token: is required"),
+        ({"type": "bearer", "token": 5}, "config.auth.token: must be a string"),
+        ({"type": "bearer", "token": {"env": "A", "file": "b"}}, "config.auth.token: must be a string"),
+        ({"type": "oauth", "scope": ["a"]}, "config.auth.scope: there is no such setting"),
+        ({"type": "oauth", "scopes": "a b"}, "config.auth.scopes: Input should be a valid list"),
+        ({"type": "oauth", "issuer": "login"}, "config.auth.issuer: must be a URL"),
+        ({"type": "oauth", "client_secret": "s3cret"}, "config.auth: client_secret needs a client_id"),
+        ({"type": "oauth", "client_metadata_url": "https://h.example/"}, "config.auth.client_metadata_url: must be"),
+        ({"type": "oauth", "store": "file"}, "config.auth.store: Input should be an instance of Store"),
+        ({"type": "client_credentials", "client_id": "a"}, "config.auth: needs exactly one of client_secret and"),
+        ({"type": "workload_identity"}, "config.auth.assertion: is required"),
+        ({"type": "enterprise_managed", "client_id": "a"}, "config.auth.client_secret: is required"),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_path(auth: Any, says: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parsed(auth)
+    assert says in str(raised.value)
+    assert "s3cret" not in str(raised.value)
+
+
+def test_there_is_one_way_to_sign_in() -> None:
+    with pytest.raises(ConfigError, match=r"config\.auth: excludes api_key"):
+        parsed({"type": "bearer", "token": "a"}, api_key="b")
+
+
+@pytest.mark.parametrize("model", [HTTPConfig, SSEConfig])
+def test_no_secret_shows(model: Any) -> None:
+    config = model("http://h.example/mcp", auth=BearerAuth("s3cret"))
+    assert "s3cret" not in repr(config) + repr(config.auth) + repr(ServerConfig("x", config=config))
+
+
+def test_a_secret_has_one_source() -> None:
+    with pytest.raises(ValueError, match="exactly one of env and file"):
+        Secret()
+
+
+def test_secrets_that_are_not_there_are_named(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOT_SET", raising=False)
+    (tmp_path / "empty").touch()
+    for secret, says in [
+        (Secret(env="NOT_SET"), "environment variable NOT_SET is empty or not set"),
+        (Secret(file=tmp_path / "none"), "none cannot be read: FileNotFoundError"),
+        (Secret(file=tmp_path / "empty"), "empty is empty or not set"),
+    ]:
+        with pytest.raises(ConfigError, match=says):
+            secret.reveal()
+    assert revealed("plain") == revealed(Secret(value="plain")) == "plain"
+
+
+def test_a_file_is_read_with_its_own_environment() -> None:
+    auth = {"type": "oauth", "clientId": "ours", "clientSecret": {"env": "OURS"}, "scopes": ["read"]}
+    document = {
+        "mcpServers": {
+            "right": {"url": "https://h.example/mcp", "auth": auth},
+            "wrong": {"url": "https://h.example/mcp", "auth": {"type": "bearer", "token": {"env": "NONE"}}},
+        }
+    }
+    file = parse_config(document, {"OURS": "s3cret"})
+
+    settings = file.servers["right"].config.auth
+    assert isinstance(settings, OAuth)
+    assert (settings.client_id, settings.scopes) == ("ours", ["read"])
+    assert revealed(settings.client_secret or "") == "s3cret"
+    assert [str(problem) for problem in file.problems] == [
+        "mcp.json: mcpServers.wrong.auth.token: the environment has no NONE"
+    ]
+
+
+async def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "find_spec", lambda _name: None)
+    client = HTTPMCPClient("x", HTTPConfig("http://h.example/mcp", auth=OAuth()))
+    assert not await client.connect()
+    assert "mcp-client-factory[oauth]" in str(client.last_error)
+    await client.disconnect()
+
+
+def test_importing_the_package_brings_nothing_heavy() -> None:
+    program = (
+        "import sys, fastapi_server.mcp; "
+        "print(sorted({'mcp', 'httpx2', 'httpx', 'cryptography', 'jwt', 'yaml'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_keys_differ_wherever_anything_does() -> None:
+    server = "https://h.example/mcp"
+    keys = {
+        store_key("tokens", server=server),
+        store_key("client", server=server),
+        store_key("tokens", server=server + "2"),
+        store_key("tokens", server=server, principal="ann"),
+        store_key("tokens", server=server, issuer="ann"),
+        store_key("tokens", server=server, principal="None"),
+        store_key("tokens", server=server, principal="a", issuer="b"),
+        store_key("tokens", server=server, principal="ab"),
+    }
+    assert len(keys) == 8
+    assert all(key.replace("-", "").isalnum() for key in keys)

@@ -1,0 +1,90 @@
+"""Tokens bound to a key (RFC 9449); the servers check every proof."""
+
+from collections.abc import Callable
+
+import jwt
+import pytest
+
+from fastapi_server.mcp import AuthenticationError, HTTPMCPClient
+from fastapi_server.mcp.auth.dpop import ProofKey
+from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer, thumbprint
+
+Make = Callable[..., HTTPMCPClient]
+
+
+async def test_every_request_carries_a_proof_of_its_own(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    issuer.dpop = True
+    async with client(dpop=True) as one:
+        await one.list_tools()
+        await one.call_tool("echo", {})
+
+    assert len(peer.proofs) >= 3
+    assert len({proof["jkt"] for proof in peer.proofs}) == 1
+
+
+async def test_nonces_of_both_servers_are_kept_to(client: Make, issuer: AuthorizationServer, peer: GuardedPeer) -> None:
+    issuer.dpop, issuer.nonce, peer.nonce = True, "of-the-issuer", "of-the-server"
+    async with client(dpop=True) as one:
+        await one.call_tool("echo", {})
+        peer.nonce = "the-next-one"
+        await one.call_tool("echo", {})
+        await one.call_tool("echo", {})
+
+    assert issuer.grants() == ["authorization_code"] * 2
+    assert peer.refused == [401, 401, 401]
+
+
+async def test_the_key_outlives_the_process_with_the_token(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    issuer.dpop = True
+    for _ in range(2):
+        async with client(dpop=True) as one:
+            await one.list_tools()
+
+    assert issuer.grants() == ["authorization_code"]
+    assert len({proof["jkt"] for proof in peer.proofs}) == 1
+
+
+async def test_a_refresh_is_bound_to_the_same_key(client: Make, issuer: AuthorizationServer, peer: GuardedPeer) -> None:
+    issuer.dpop = True
+    async with client(dpop=True) as one:
+        issuer.revoke_all()
+        await one.list_tools()
+
+    assert issuer.grants() == ["authorization_code", "refresh_token"]
+    assert len({proof["jkt"] for proof in peer.proofs}) == 1
+
+
+async def test_a_token_that_is_not_bound_is_not_used(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    one = client(dpop=True)
+    assert not await one.connect()
+    assert isinstance(one.last_error, AuthenticationError)
+    assert "bearer token" in str(one.last_error)
+    assert not any(peer.tokens)
+    await one.disconnect()
+
+
+def test_a_proof_says_what_the_rfc_wants() -> None:
+    key = ProofKey()
+    proof = key.proof("POST", "https://h.example/mcp?secret=1#part", nonce="n", token="t")
+    header = jwt.get_unverified_header(proof)
+    claims = jwt.decode(proof, jwt.PyJWK(header["jwk"], "ES256"), algorithms=["ES256"])
+
+    assert header["typ"] == "dpop+jwt"
+    assert set(header["jwk"]) == {"kty", "crv", "x", "y"}
+    assert claims["htu"] == "https://h.example/mcp"
+    assert (claims["htm"], claims["nonce"]) == ("POST", "n")
+    assert set(claims) == {"jti", "htm", "htu", "iat", "nonce", "ath"}
+    assert thumbprint(header["jwk"]) == key.thumbprint == ProofKey(key.pem).thumbprint
+    assert "PRIVATE" not in repr(key)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_two_proofs_are_never_the_same(method: str) -> None:
+    key = ProofKey()
+    assert key.proof(method, "https://h.example/") != key.proof(method, "https://h.example/")

@@ -1,0 +1,369 @@
+"""Signing in against a real authorization server: how often, with what, and who waits."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from fastapi_server.mcp import (
+    AuthenticationError,
+    HTTPConfig,
+    HTTPMCPClient,
+    MCPConnectionError,
+    MemoryTokenStore,
+    OAuth,
+)
+from fastapi_server.mcp.auth.authenticator import Outgoing
+from fastapi_server.mcp.auth.oauth import OAuthAuthenticator
+from fastapi_server.mcp.testing.authorization_server import (
+    AuthorizationServer,
+    GuardedPeer,
+    authorization_server,
+)
+from tests.test_auth.conftest import Person
+
+Make = Callable[..., HTTPMCPClient]
+
+
+def authenticator_of(client: HTTPMCPClient) -> OAuthAuthenticator:
+    assert isinstance(client.identity.authenticator, OAuthAuthenticator)
+    return client.identity.authenticator
+
+
+def pass_time(client: HTTPMCPClient, seconds: float) -> None:
+    """Have a client's clock be ahead."""
+    authenticator_of(client)._clock = lambda: time.time() + seconds
+
+
+async def test_a_person_signs_in_once_and_calls_work(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, person: Person
+) -> None:
+    async with client() as one:
+        await one.list_tools()
+        await one.call_tool("echo", {})
+
+    assert issuer.grants() == ["authorization_code"]
+    assert len(person.opened) == len(issuer.registrations) == 1
+    assert peer.refused == [401]
+    asked, form = issuer.authorizations[0], issuer.forms[0].fields
+    assert asked["resource"] == form["resource"] == f"{peer.url}/mcp"
+    assert asked["code_challenge_method"] == "S256"
+    assert issuer.registrations[0]["application_type"] == "native"
+
+
+async def test_the_next_client_finds_the_token_in_the_store(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    async with client() as one:
+        await one.list_tools()
+    async with client() as another:
+        await another.list_tools()
+
+    assert issuer.grants() == ["authorization_code"]
+    assert peer.refused == [401]
+
+
+async def test_principals_share_no_token(client: Make, issuer: AuthorizationServer, peer: GuardedPeer) -> None:
+    for principal in ("ann", "bob"):
+        async with client(principal=principal) as one:
+            await one.list_tools()
+
+    assert issuer.grants() == ["authorization_code"] * 2
+    assert len(set(peer.tokens) - {""}) == 2
+
+
+async def test_fifty_callers_without_a_token_make_one_sign_in(
+    client: Make, issuer: AuthorizationServer, person: Person
+) -> None:
+    async with client() as one:
+        issuer.revoke_all()
+        issuer.refresh_tokens.clear()
+        person.opened.clear()
+        await asyncio.gather(*(one.call_tool("echo", {"n": n}) for n in range(50)))
+
+        assert len(person.opened) == 1
+
+
+async def test_fifty_expired_callers_make_one_refresh(client: Make, issuer: AuthorizationServer) -> None:
+    async with client() as one:
+        pass_time(one, 3601)
+        issuer.forms.clear()
+        await asyncio.gather(*(one.call_tool("echo", {"n": n}) for n in range(50)))
+
+    assert issuer.grants() == ["refresh_token"]
+
+
+async def test_fifty_callers_whose_token_was_revoked_make_one_refresh(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    async with client() as one:
+        issuer.revoke_all()
+        issuer.forms.clear()
+        await asyncio.gather(*(one.call_tool("echo", {"n": n}) for n in range(50)))
+
+    assert issuer.grants() == ["refresh_token"]
+
+
+async def test_a_token_is_renewed_before_it_expires_and_nobody_waits(client: Make, issuer: AuthorizationServer) -> None:
+    async with client() as one:
+        authenticator = authenticator_of(one)
+        tokens = authenticator._tokens
+        pass_time(one, 3590)
+        issuer.gate.clear()
+        issuer.forms.clear()
+
+        await one.call_tool("echo", {})
+
+        issuer.gate.set()
+        await authenticator.settled()
+        assert issuer.grants() == ["refresh_token"]
+        assert authenticator._tokens != tokens
+
+
+async def test_a_fresh_token_is_given_without_waiting_for_anything(client: Make) -> None:
+    async with client() as one:
+        giving = authenticator_of(one).headers(Outgoing("POST", one.config.endpoint))
+        with pytest.raises(StopIteration) as given:
+            giving.send(None)
+        assert given.value.value["Authorization"].startswith("Bearer ")
+
+
+async def test_a_refresh_token_that_has_run_out_means_signing_in_again(
+    client: Make, issuer: AuthorizationServer, person: Person
+) -> None:
+    async with client() as one:
+        pass_time(one, 3601)
+        issuer.refresh_tokens.clear()
+        await one.call_tool("echo", {})
+
+    assert issuer.grants() == ["authorization_code", "refresh_token", "authorization_code"]
+    assert len(issuer.registrations) == 1
+    assert len(person.opened) == 2
+
+
+async def test_a_refresh_that_fails_in_passing_loses_nothing(client: Make, issuer: AuthorizationServer) -> None:
+    async with client() as one:
+        pass_time(one, 3601)
+        issuer.fail.append((503, {}))
+        with pytest.raises(MCPConnectionError, match="HTTP 503"):
+            await one.call_tool("echo", {})
+        await one.call_tool("echo", {})
+
+    assert issuer.grants() == ["authorization_code", "refresh_token", "refresh_token"]
+
+
+async def test_a_server_that_takes_no_token_is_asked_twice_and_no_more(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, person: Person
+) -> None:
+    async with client() as one:
+        other = AuthorizationServer()
+        peer.issuers[0], other.url = other, issuer.url  # whatever is issued, it does not know it
+        person.opened.clear()
+        outcomes = await asyncio.gather(*(one.call_tool("echo", {}) for _ in range(10)), return_exceptions=True)
+
+    assert all(isinstance(outcome, AuthenticationError) for outcome in outcomes)
+    assert len(person.opened) == 1
+
+
+async def test_the_token_is_bound_to_the_refusing_request_even_where_its_caller_leaves(
+    client: Make, issuer: AuthorizationServer
+) -> None:
+    async with client() as one:
+        issuer.revoke_all()
+        issuer.forms.clear()
+        issuer.gate.clear()
+        impatient = asyncio.create_task(one.call_tool("echo", {}))
+        patient = asyncio.create_task(one.call_tool("echo", {}))
+        while not issuer.forms:
+            await asyncio.sleep(0.001)
+        impatient.cancel()
+        issuer.gate.set()
+        await patient
+
+    assert issuer.grants() == ["refresh_token"]
+
+
+async def test_more_scope_is_asked_for_beside_what_was_granted(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    peer.challenge_scope = "read"
+    peer.needs["tools/call"] = "write"
+    async with client() as one:
+        await one.list_tools()
+        await one.call_tool("echo", {})
+        await one.list_tools()
+
+    assert [asked["scope"] for asked in issuer.authorizations] == ["read", "read write"]
+    assert peer.refused == [401, 403]
+
+
+async def test_scope_that_is_never_granted_is_asked_for_once(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    peer.needs["tools/call"] = "admin"
+    issuer.scopes = "read"
+    async with client() as one:
+        for _ in range(3):
+            with pytest.raises(AuthenticationError, match="403"):
+                await one.call_tool("echo", {})
+
+    assert len(issuer.authorizations) == 2
+
+
+async def test_configured_scopes_win_over_those_advertised(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    peer.realm["scopes_supported"] = ["read", "write", "admin"]
+    async with client(scopes=["read"]):
+        pass
+
+    assert issuer.authorizations[0]["scope"] == "read"
+
+
+async def test_a_server_that_moves_to_another_authorization_server(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    async with client() as one, authorization_server() as other:
+        peer.issuers[:] = [other]
+        await one.call_tool("echo", {})
+
+    assert other.grants() == ["authorization_code"]
+    assert len(other.registrations) == 1
+
+
+async def test_a_registered_client_is_not_taken_to_another_authorization_server(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    async with client(client_id="ours", client_secret="s3cret-of-ours") as one, authorization_server() as other:
+        peer.issuers[:] = [other]
+        with pytest.raises(AuthenticationError, match=r"auth\.issuer"):
+            await one.call_tool("echo", {})
+
+    assert not other.forms
+    assert not other.authorizations
+
+
+async def test_a_server_of_2025_03_26_is_its_own_authorization_server(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    peer.has_metadata = False
+    issuer.url = peer.url
+    async with client() as one:
+        await one.list_tools()
+
+    assert issuer.grants() == ["authorization_code"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"code_challenge_methods_supported": None}, "PKCE"),
+        ({"issuer": "https://elsewhere.example"}, "issuer mismatch"),
+    ],
+)
+async def test_metadata_that_must_not_be_used(
+    client: Make, issuer: AuthorizationServer, changes: dict[str, object], says: str
+) -> None:
+    issuer.metadata_changes = changes
+    one = client()
+    assert not await one.connect()
+    assert isinstance(one.last_error, AuthenticationError)
+    assert says in str(one.last_error)
+    await one.disconnect()
+    assert not issuer.forms
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"iss": "https://elsewhere.example"}, "iss mismatch"),
+        ({"iss": None}, "missing iss"),
+        ({"state": "another"}, "state"),
+        ({"state": None}, "state"),
+    ],
+)
+async def test_a_response_that_must_not_be_used(
+    client: Make, issuer: AuthorizationServer, changes: dict[str, str | None], says: str
+) -> None:
+    issuer.callback_changes = changes
+    one = client()
+    assert not await one.connect()
+    assert says in str(one.last_error)
+    await one.disconnect()
+    assert not issuer.forms
+
+
+async def test_the_resource_must_be_the_server(client: Make, issuer: AuthorizationServer, peer: GuardedPeer) -> None:
+    peer.realm["resource"] = "https://elsewhere.example/mcp"
+    one = client()
+    assert not await one.connect()
+    assert "does not match" in str(one.last_error)
+    await one.disconnect()
+    assert not issuer.authorizations
+
+
+async def test_a_server_cannot_have_us_call_other_machines(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    peer.realm["authorization_servers"] = ["http://169.254.169.254"]
+    one = client()
+    assert not await one.connect()
+    assert "neither https nor this machine" in str(one.last_error)
+    await one.disconnect()
+
+
+async def test_disconnecting_ends_a_sign_in(client: Make, issuer: AuthorizationServer) -> None:
+    issuer.gate.clear()
+    one = client()
+    connecting = asyncio.create_task(one.connect())
+    while not issuer.forms:
+        await asyncio.sleep(0.001)
+    await one.disconnect()
+    assert not await connecting
+    issuer.gate.set()
+
+
+async def test_a_sign_in_that_takes_longer_than_the_probe_hides_no_era(
+    issuer: AuthorizationServer, peer: GuardedPeer, person: Person, store: MemoryTokenStore
+) -> None:
+    issuer.gate.clear()
+    auth = OAuth(interaction=person, store=store)
+    one = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth, probe_timeout=50))
+    connecting = asyncio.create_task(one.connect())
+    while not issuer.forms:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.2)  # four times the probe_timeout
+    issuer.gate.set()
+    assert await connecting
+    assert one.server_info is not None
+    assert one.server_info.protocol_version == "2026-07-28"
+    await one.disconnect()
+
+
+async def test_the_store_keeps_everything_apart(client: Make, store: MemoryTokenStore) -> None:
+    async with client(principal="ann"):
+        pass
+    kinds = sorted(key.partition("-")[0] for key in store._kept)
+    assert kinds == ["client", "issuer", "tokens"]
+
+
+async def test_a_store_that_fails_is_named_and_not_quoted(client: Make, store: MemoryTokenStore) -> None:
+    async def broken(_key: str, _value: object) -> None:
+        raise OSError("planted-secret")
+
+    store.set = broken  # type: ignore[method-assign]
+    one = client()
+    assert not await one.connect(retry_count=1)
+    assert "signing in failed: OSError" in str(one.last_error)
+    assert "planted-secret" not in str(one.last_error)
+    await one.disconnect()
+
+
+async def test_a_query_of_the_endpoint_goes_to_no_authorization_server(
+    peer: GuardedPeer, issuer: AuthorizationServer, person: Person, store: MemoryTokenStore
+) -> None:
+    auth = OAuth(interaction=person, store=store)
+    async with HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp?key=planted-secret", auth=auth)) as one:
+        await one.list_tools()
+    assert issuer.authorizations[0]["resource"] == issuer.forms[0].fields["resource"] == f"{peer.url}/mcp"

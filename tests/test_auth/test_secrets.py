@@ -1,0 +1,143 @@
+"""Secrets are planted wherever signing in has one, both servers echo them, and none may be seen anywhere."""
+
+import asyncio
+import logging
+import re
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from fastapi_server.mcp import (
+    AuthorizationRequired,
+    ClientCredentials,
+    EnterpriseManaged,
+    HTTPConfig,
+    HTTPMCPClient,
+    MCPClientError,
+    MemoryTokenStore,
+    OAuth,
+    WorkloadIdentity,
+    complete_authorization,
+)
+from fastapi_server.mcp.testing.authorization_server import PLANTED, AuthorizationServer, GuardedPeer
+from fastapi_server.mcp.testing.http_peer import Seen
+from tests.test_auth.conftest import Person, visit
+
+
+class Seeing(logging.Handler):
+    """Keeps every record of every logger whole, tracebacks, arguments and extras too."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.text: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not record.name.startswith("aiohttp."):  # the servers, which run in this process too
+            self.text.append(self.format(record) + repr(vars(record)))
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[Seeing]:
+    seeing, root = Seeing(), logging.getLogger()
+    before = root.level
+    root.addHandler(seeing)
+    root.setLevel(logging.DEBUG)
+    yield seeing
+    root.removeHandler(seeing)
+    root.setLevel(before)
+
+
+def everything_about(client: HTTPMCPClient, errors: list[MCPClientError]) -> str:
+    parts = [repr(client), repr(client.config), str(client.metrics.to_dict()), repr(client.identity)]
+    for error in [*errors, client.last_error]:
+        if error is not None:
+            kept = {name: value for name, value in vars(error).items() if name not in {"url", "state"}}
+            parts += [str(error), repr(error), repr(kept), "".join(traceback.format_exception(error))]
+    return "\n".join(parts)
+
+
+async def use(client: HTTPMCPClient, issuer: AuthorizationServer, peer: GuardedPeer) -> str:
+    """Use the client well and badly."""
+
+    async def echo(seen: Seen) -> web.StreamResponse:
+        return web.Response(status=400, text=str(dict(seen.http.headers)))
+
+    peer.handlers["tools/call"] = peer.handlers["ping"] = echo
+    errors: list[MCPClientError] = []
+
+    async def attempt() -> None:
+        for verb in (client.list_tools, client.ping, lambda: client.call_tool("echo", {})):
+            try:
+                await verb()
+            except MCPClientError as error:
+                errors.append(error)
+
+    await attempt()
+    issuer.revoke_all()
+    issuer.refresh_tokens.clear()
+    issuer.echo = True
+    await attempt()
+    issuer.malformed = True
+    await attempt()
+    issuer.echo = issuer.malformed = False
+    seen = everything_about(client, errors)
+    await client.disconnect()
+    assert errors
+    return seen
+
+
+def planted(text: str) -> list[str]:
+    return re.findall(f".{{0,80}}{PLANTED}.{{0,40}}", text)
+
+
+def settings(person: Person, issuer: AuthorizationServer) -> dict[str, Any]:
+    store = MemoryTokenStore
+    return {
+        "person": OAuth(interaction=person, store=store()),
+        "registered": OAuth("ours", client_secret=f"{PLANTED}-1", interaction=person, store=store()),
+        "program": ClientCredentials("ours", client_secret=f"{PLANTED}-2", store=store()),
+        "workload": WorkloadIdentity(f"{PLANTED}-3", store=store()),
+        "enterprise": EnterpriseManaged(
+            "ours",
+            client_secret=f"{PLANTED}-4",
+            id_token=f"{PLANTED}-5",
+            idp_client_id="at-the-idp",
+            idp_token_endpoint=f"{issuer.url}/token",
+            store=store(),
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", ["person", "registered", "program", "workload", "enterprise"])
+async def test_no_secret_of_a_sign_in_is_seen_anywhere(
+    kind: str, issuer: AuthorizationServer, peer: GuardedPeer, person: Person, log: Seeing
+) -> None:
+    auth = settings(person, issuer)[kind]
+    seen = await use(HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth, retries=0)), issuer, peer)
+    await asyncio.sleep(0)
+
+    assert not planted(seen)
+    assert log.text
+    for text in log.text:
+        assert not planted(text)
+
+
+async def test_no_secret_of_a_sign_in_that_waits_is_seen_anywhere(
+    issuer: AuthorizationServer, peer: GuardedPeer, log: Seeing, store: MemoryTokenStore
+) -> None:
+    client = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=OAuth(store=store)))
+    with pytest.raises(AuthorizationRequired) as raised:
+        await client.list_tools()
+    back = await visit(raised.value.url)
+    issuer.echo = True
+    with pytest.raises(MCPClientError) as failed:
+        await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    seen = everything_about(client, [raised.value, failed.value]) + repr(store)
+    await client.disconnect()
+
+    for text in [seen, *log.text]:
+        assert not planted(text)
+        assert raised.value.state not in text.replace(raised.value.url, "")
