@@ -237,7 +237,9 @@ class TestTheCommandLine:
     def test_a_wrong_one_exits_with_2(self, args: list[str]) -> None:
         assert CliRunner().invoke(app, args).exit_code == 2
 
-    @pytest.mark.parametrize("name", ["demo", "list", "tools", "call", "read", "prompts", "ping", "detect"])
+    @pytest.mark.parametrize(
+        "name", ["demo", "list", "tools", "call", "read", "prompts", "ping", "detect", "login", "logout"]
+    )
     def test_every_command_has_help_with_the_statuses(self, name: str) -> None:
         done = CliRunner().invoke(app, [name, "--help"])
         assert done.exit_code == 0
@@ -256,6 +258,8 @@ class TestTheCommandLine:
             ["prompts", "name", "prompt", "-c", "no-such.json"],
             ["ping", "-c", "no-such.json"],
             ["detect", "name", "-c", "no-such.json"],
+            ["login", "name", "-c", "no-such.json"],
+            ["logout", "name", "-c", "no-such.json"],
         ],
     )
     async def test_options_reach_the_command(self, args: list[str]) -> None:

@@ -9,6 +9,7 @@ import typer
 from fastapi_server.mcp.cli import ask, overview
 from fastapi_server.mcp.cli.demo import show_demo
 from fastapi_server.mcp.cli.detect import show_detection
+from fastapi_server.mcp.cli.login import show_login, show_logout
 from fastapi_server.mcp.cli.run import run
 from fastapi_server.mcp.cli.target import Options
 
@@ -196,3 +197,35 @@ def detect(
 ) -> None:
     """Find out which transport, era and revision a server speaks, and show what each probe was answered."""
     run(show_detection(server, _options(config, timeout, output, json)))
+
+
+@app.command(epilog=_STATUSES)
+def login(
+    server: ServerArgument,
+    config: ConfigOption = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout", "-t", metavar="SECONDS", min=0.001, help="To wait for the browser to come back. Default: 300."
+        ),
+    ] = None,
+    output: OutputOption = Output.TEXT,
+    json: JSONOption = False,
+) -> None:
+    """Sign in to a server with the browser, and show what was granted.
+
+    The tokens are kept in an encrypted file, or in what $MCP_TOKEN_STORE names: another file, or `keyring`. All other
+    commands find them there.
+    """
+    run(show_login(server, _options(config, timeout, output, json)))
+
+
+@app.command(epilog=_STATUSES)
+def logout(
+    server: ServerArgument,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+    json: JSONOption = False,
+) -> None:
+    """Delete the tokens of a server from where login has put them."""
+    run(show_logout(server, _options(config, None, output, json)))

@@ -25,6 +25,7 @@ from fastapi_server.mcp import (
     ServerInfo,
 )
 from fastapi_server.mcp.cli.render import complain, show_warnings
+from fastapi_server.mcp.cli.token_store import with_store
 
 ResultT = TypeVar("ResultT")
 
@@ -115,7 +116,7 @@ Visit: TypeAlias = Reached[ResultT] | Missed
 
 def client_of(server: ServerConfig) -> MCPClient:
     """A client for a server; its first use connects, once, without trying again: somebody is waiting."""
-    return MCPClientFactory.create(server, reuse_existing=False)
+    return MCPClientFactory.create(with_store(server), reuse_existing=False)
 
 
 async def visit(server: ServerConfig, work: Callable[[MCPClient], Awaitable[ResultT]]) -> Visit[ResultT]:

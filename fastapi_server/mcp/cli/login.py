@@ -1,0 +1,129 @@
+"""`login` and `logout`: a person signs in with the browser, for all commands and programs that share the store."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fastapi_server.mcp import ConfigError, OAuth, ServerConfig, TokenStore
+from fastapi_server.mcp.auth.account import Account, Kept
+from fastapi_server.mcp.auth.loopback import LoopbackRedirect
+from fastapi_server.mcp.auth_config import OAuthCommon
+from fastapi_server.mcp.cli import render
+from fastapi_server.mcp.cli.run import Status, client_of
+from fastapi_server.mcp.cli.target import Options, only
+from fastapi_server.mcp.cli.token_store import oauth_of, place_of, token_store, with_auth
+
+WAIT_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Granted:
+    """What was granted, without the tokens.
+
+    Attributes:
+        issuer: The authorization server.
+        scopes: What may be done.
+        expires_in: Seconds from now; `None` where the authorization server does not say.
+        renewable: Tokens are renewed without the person.
+        place: Where they are kept.
+    """
+
+    issuer: str
+    scopes: list[str]
+    expires_in: float | None
+    renewable: bool
+    place: str
+
+
+async def show_login(server: str, options: Options, desk: Callable[..., LoopbackRedirect] = LoopbackRedirect) -> int:
+    """Sign in to a server, unless that has been done, and say what was granted."""
+    config = only(server, replace(options, timeout=None))
+    auth, store = _signed_in_with(config)
+    granted = await _sign_in(config, replace(auth, store=store), store, options.timeout or WAIT_SECONDS, desk)
+    if options.as_json:
+        render.say_json({"name": config.name, "granted": None if granted is None else vars(granted)})
+    elif granted is None:
+        render.say(f"{config.name} asks for no sign-in")
+    else:
+        render.say("\n".join(_told(config.name, granted)))
+    return Status.OK
+
+
+async def show_logout(server: str, options: Options) -> int:
+    """Delete the tokens of a server."""
+    config = only(server, options)
+    _auth, store = _signed_in_with(config)
+    account = Account(store, config.config.endpoint, None)
+    async with account.lock():
+        kept = await account.load()
+        was = kept.tokens is not None
+        kept.tokens = kept.pending = None
+        await account.save(kept)
+    if options.as_json:
+        render.say_json({"name": config.name, "was_signed_in": was, "place": place_of(store)})
+    else:
+        done = "signed out of" if was else "was not signed in to"
+        render.say(f"{done} {config.name}; nothing of it is left in {place_of(store)}")
+    return Status.OK
+
+
+def _signed_in_with(server: ServerConfig) -> tuple[OAuthCommon, TokenStore]:
+    auth = oauth_of(server)
+    if auth is None:
+        raise ConfigError(
+            f'server {server.name!r}: config.auth: there is nothing to sign in to; write "auth": {{"type": "oauth"}}'
+        )
+    return auth, auth.store or token_store()
+
+
+async def _sign_in(
+    server: ServerConfig, auth: OAuthCommon, store: TokenStore, seconds: float, desk: Callable[..., LoopbackRedirect]
+) -> Granted | None:
+    """Connect, with the browser where that is asked for; the tokens are in the store afterwards."""
+    if isinstance(auth, OAuth):
+        async with desk(redirect_uri=auth.redirect_uri, timeout=seconds) as handler:
+            at_a_desk = replace(auth, interaction=handler, redirect_uri=handler.redirect_uri)
+            await client_of(_patient(with_auth(server, at_a_desk), seconds)).initialize()
+    else:
+        await client_of(with_auth(server, auth)).initialize()
+    return _granted(await Account(store, server.config.endpoint, None).load(), store)
+
+
+def _patient(server: ServerConfig, seconds: float) -> ServerConfig:
+    """The same server, with time for a person while it is connected to."""
+    return replace(server, config=replace(server.config, timeout=server.config.timeout + round(seconds * 1000)))
+
+
+def _granted(kept: Kept, store: TokenStore) -> Granted | None:
+    tokens = kept.tokens
+    if tokens is None:
+        return None
+    return Granted(
+        issuer=kept.issuer or "",
+        scopes=(tokens.scope or "").split(),
+        expires_in=None if tokens.expires_at is None else round(tokens.expires_at - time.time()),
+        renewable=tokens.refresh_token is not None,
+        place=place_of(store),
+    )
+
+
+def _told(name: str, granted: Granted) -> list[str]:
+    after = "then it is renewed by itself" if granted.renewable else "then sign in again"
+    expires = (
+        "the server does not say when" if granted.expires_in is None else f"in {_span(granted.expires_in)}; {after}"
+    )
+    rows: dict[str, Any] = {
+        "by": granted.issuer or "(not said)",
+        "scopes": ", ".join(granted.scopes) or "(not said)",
+        "expires": expires,
+        "kept in": granted.place,
+    }
+    return [f"signed in to {name}", *(f"  {label:<8} {value}" for label, value in rows.items())]
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{round(seconds / size)} {unit}"
+    return f"{round(seconds)} s"

@@ -1,0 +1,188 @@
+"""`mcp-clients login` and `logout`, against a real authorization server; a thread is the browser."""
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastapi_server.mcp import (
+    AuthenticationError,
+    ConfigError,
+    ConnectTimeoutError,
+    FileTokenStore,
+    KeyringTokenStore,
+    MCPClientFactory,
+    MemoryTokenStore,
+)
+from fastapi_server.mcp.auth.loopback import LoopbackRedirect
+from fastapi_server.mcp.cli import login, overview, token_store
+from fastapi_server.mcp.cli.target import Options
+from tests.servers.authorization_server import (
+    PLANTED,
+    AuthorizationServer,
+    GuardedPeer,
+    authorization_server,
+    guarded_peer,
+)
+
+Capture = pytest.CaptureFixture[str]
+Desk = Callable[..., LoopbackRedirect]
+
+
+def browse(url: str) -> bool:
+    with suppress(urllib.error.HTTPError), urllib.request.urlopen(url) as page:  # it follows the redirect to us
+        page.read()
+    return True
+
+
+def desk(**settings: Any) -> LoopbackRedirect:
+    """Where somebody sits who agrees to everything."""
+    return LoopbackRedirect(open_browser=browse, tell=lambda url: None, **settings)
+
+
+def empty_desk(**settings: Any) -> LoopbackRedirect:
+    return LoopbackRedirect(open_browser=lambda url: False, tell=lambda url: None, **settings)
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("MCP_TOKEN_STORE", raising=False)
+    monkeypatch.delenv("MCP_TOKEN_KEY", raising=False)
+    return tmp_path / "state" / "mcp-client-factory" / "tokens"
+
+
+@pytest.fixture
+async def issuer(nothing_left: None) -> AsyncIterator[AuthorizationServer]:
+    async with authorization_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def peer(issuer: AuthorizationServer) -> AsyncIterator[GuardedPeer]:
+    async with guarded_peer(issuer) as server:
+        yield server
+
+
+@pytest.fixture
+def options(peer: GuardedPeer, tmp_path: Path) -> Options:
+    return options_for(peer, tmp_path)
+
+
+def options_for(peer: GuardedPeer, folder: Path, **settings: Any) -> Options:
+    auth = {"type": "oauth", "redirect_uri": "http://127.0.0.1/callback"}
+    server = {"url": f"{peer.url}/mcp", "auth": auth, **settings}
+    path = folder / "mcp.json"
+    path.write_text(json.dumps({"mcpServers": {"guarded": server, "open": {"url": f"{peer.url}/mcp"}}}))
+    return Options(config=path)
+
+
+async def signed_in(options: Options, desk: Desk = desk) -> int:
+    try:
+        return await login.show_login("guarded", options, desk)
+    finally:
+        await MCPClientFactory.shutdown_all()
+
+
+async def test_it_says_what_was_granted(
+    options: Options, issuer: AuthorizationServer, state: Path, capsys: Capture
+) -> None:
+    issuer.scopes = "read write"
+    assert await signed_in(options) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        "signed in to guarded",
+        f"  by       {issuer.url}",
+        "  scopes   read, write",
+        "  expires  in 60 min; then it is renewed by itself",
+        f"  kept in  the file {state}",
+    ]
+    assert PLANTED not in said.out + said.err
+
+
+async def test_other_commands_find_the_tokens_and_logout_deletes_them(
+    options: Options, issuer: AuthorizationServer, capsys: Capture, state: Path
+) -> None:
+    await signed_in(options)
+    assert await overview.show_ping("guarded", options) == 0
+    await MCPClientFactory.shutdown_all()
+    assert await login.show_logout("guarded", options) == 0
+    assert await overview.show_ping("guarded", options) == 3
+    await MCPClientFactory.shutdown_all()
+    assert await login.show_logout("guarded", options) == 0
+    said = capsys.readouterr()
+    assert f"signed out of guarded; nothing of it is left in the file {state}" in said.out
+    assert f"was not signed in to guarded; nothing of it is left in the file {state}" in said.out
+    assert issuer.grants() == ["authorization_code"]
+
+
+async def test_who_is_signed_in_is_not_asked_again(options: Options, issuer: AuthorizationServer) -> None:
+    await signed_in(options)
+    assert await signed_in(options, empty_desk) == 0
+    assert len(issuer.authorizations) == 1
+
+
+async def test_for_machines(options: Options, issuer: AuthorizationServer, state: Path, capsys: Capture) -> None:
+    issuer.refreshes = False
+    as_json = Options(options.config, as_json=True)
+    await signed_in(as_json)
+    await login.show_logout("guarded", as_json)
+    told, after = capsys.readouterr().out.split("\n}\n", 1)
+    granted = json.loads(told + "}")["granted"]
+    assert 3590 < granted.pop("expires_in") <= 3600
+    place = f"the file {state}"
+    assert granted == {"issuer": issuer.url, "scopes": granted["scopes"], "renewable": False, "place": place}
+    assert json.loads(after) == {"name": "guarded", "was_signed_in": True, "place": place}
+
+
+async def test_a_person_may_take_longer_than_the_server_may(
+    peer: GuardedPeer, tmp_path: Path, issuer: AuthorizationServer
+) -> None:
+    issuer.gate.clear()
+    options = options_for(peer, tmp_path, timeout=600, probeTimeout=300)
+    task = asyncio.create_task(signed_in(options))
+    await asyncio.sleep(1.5)
+    issuer.gate.set()
+    assert await task == 0
+
+
+async def test_nobody_comes_back(options: Options) -> None:
+    with pytest.raises(ConnectTimeoutError, match="nobody has signed in within"):
+        await signed_in(Options(options.config, timeout=0.1), empty_desk)
+
+
+async def test_the_person_says_no(options: Options, issuer: AuthorizationServer) -> None:
+    issuer.callback_changes = {"code": None, "error": "access_denied"}
+    with pytest.raises(AuthenticationError, match="access was denied in the browser"):
+        await signed_in(options)
+
+
+async def test_a_server_without_a_way_to_sign_in(options: Options) -> None:
+    for command in (login.show_login, login.show_logout):
+        with pytest.raises(ConfigError, match=r"there is nothing to sign in to; write \"auth\""):
+            await command("open", options)
+
+
+def test_the_store_is_the_one_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCP_TOKEN_STORE", str(tmp_path / "mine"))
+    store = token_store.token_store()
+    assert isinstance(store, FileTokenStore)
+    assert token_store.place_of(store) == f"the file {tmp_path / 'mine'}"
+    monkeypatch.setenv("MCP_TOKEN_STORE", "keyring")
+    store = token_store.token_store()
+    assert isinstance(store, KeyringTokenStore)
+    assert token_store.place_of(store) == "the keyring, as mcp-client-factory"
+    assert token_store.place_of(MemoryTokenStore()) == "MemoryTokenStore(0 kept)"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(5, "5 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (86400 * 3, "3 d")]
+)
+def test_spans(seconds: float, said: str) -> None:
+    assert login._span(seconds) == said
