@@ -23,7 +23,7 @@ from fastapi_server.mcp import (
 from fastapi_server.mcp.auth.loopback import LoopbackRedirect
 from fastapi_server.mcp.cli import login, overview, token_store
 from fastapi_server.mcp.cli.target import Options
-from tests.servers.authorization_server import (
+from fastapi_server.mcp.testing.authorization_server import (
     PLANTED,
     AuthorizationServer,
     GuardedPeer,

@@ -8,13 +8,12 @@ import sys
 import time
 from pathlib import Path
 
-from fastapi_server.mcp import HTTPConfig, HTTPMCPClient, OAuth
+from fastapi_server.mcp import FileTokenStore, HTTPConfig, HTTPMCPClient, OAuth
 from fastapi_server.mcp.auth.oauth import OAuthAuthenticator
-from tests.servers.file_store import SharedFile
 
 
 async def main() -> None:
-    config = HTTPConfig(sys.argv[1], auth=OAuth(store=SharedFile(Path(sys.argv[2]))), retries=0)
+    config = HTTPConfig(sys.argv[1], auth=OAuth(store=FileTokenStore(Path(sys.argv[2]))), retries=0)
     async with HTTPMCPClient("guarded", config) as client:
         authenticator = client.identity.authenticator
         assert isinstance(authenticator, OAuthAuthenticator)

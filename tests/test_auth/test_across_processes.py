@@ -7,19 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from fastapi_server.mcp import AuthorizationRequired, HTTPConfig, HTTPMCPClient, OAuth, complete_authorization
+from fastapi_server.mcp import (
+    AuthorizationRequired,
+    FileTokenStore,
+    HTTPConfig,
+    HTTPMCPClient,
+    OAuth,
+    complete_authorization,
+)
 from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer
-from tests.servers.file_store import SharedFile
 from tests.test_auth.conftest import Person, visit
 
 COMPLETE = """
 import asyncio, sys
 from pathlib import Path
 from fastapi_server.mcp import complete_authorization
-from tests.servers.file_store import SharedFile
+from fastapi_server.mcp import FileTokenStore
 
 state, code, iss, file = sys.argv[1:]
-asyncio.run(complete_authorization(state, code, iss, store=SharedFile(Path(file))))
+asyncio.run(complete_authorization(state, code, iss, store=FileTokenStore(Path(file))))
 """
 
 
@@ -27,7 +33,7 @@ async def test_fifty_expired_callers_in_two_processes_make_one_refresh(
     issuer: AuthorizationServer, peer: GuardedPeer, person: Person, tmp_path: Path
 ) -> None:
     file = tmp_path / "tokens.json"
-    auth = OAuth(store=SharedFile(file), interaction=person)
+    auth = OAuth(store=FileTokenStore(file), interaction=person)
     async with HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth)):
         pass
     issuer.forms.clear()
@@ -46,7 +52,7 @@ async def test_another_process_completes_a_sign_in(
     issuer: AuthorizationServer, peer: GuardedPeer, tmp_path: Path
 ) -> None:
     file = tmp_path / "tokens.json"
-    client = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=OAuth(store=SharedFile(file))))
+    client = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=OAuth(store=FileTokenStore(file))))
     with pytest.raises(AuthorizationRequired) as raised:
         await client.list_tools()
     back = await visit(raised.value.url)

@@ -14,7 +14,8 @@ import aiohttp
 import pytest
 
 from fastapi_server.mcp import AuthenticationError, ConfigError, ConnectTimeoutError, MCPConnectionError
-from fastapi_server.mcp.auth.loopback import AuthorizationCallback, LoopbackRedirect, tell_on_stderr
+from fastapi_server.mcp.auth.loopback import LoopbackRedirect, tell_on_stderr
+from fastapi_server.mcp.auth_config import AuthorizationResponse
 
 SECRET = "planted-secret"
 PAGE = "https://as.example/authorize?client_id=me&state=st-1"
@@ -74,7 +75,7 @@ async def test_a_sign_in(desk: Desk, browser: aiohttp.ClientSession) -> None:
             browser, handler, {"code": f"{SECRET}-code", "state": "st-1", "iss": "https://as.example"}
         )
         answer = await waiting
-    assert answer == AuthorizationCallback(f"{SECRET}-code", "st-1", "https://as.example")
+    assert answer == AuthorizationResponse(f"{SECRET}-code", "st-1", "https://as.example")
     assert status == 200
     assert "You can close this window." in page
     assert SECRET not in page
@@ -86,7 +87,7 @@ async def test_the_answer_may_come_before_anybody_waits(desk: Desk, browser: aio
     async with desk.handler() as handler:
         await handler.redirect(PAGE)
         await come_back(browser, handler, {"code": "c"})
-        assert await handler.callback() == AuthorizationCallback("c", None, None)
+        assert await handler.callback() == AuthorizationResponse("c", None, None)
 
 
 async def test_the_page_is_not_kept_and_runs_nothing(desk: Desk, browser: aiohttp.ClientSession) -> None:

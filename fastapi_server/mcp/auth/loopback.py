@@ -8,12 +8,12 @@ import threading
 import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from aiohttp import web
 
+from fastapi_server.mcp.auth_config import AuthorizationResponse
 from fastapi_server.mcp.errors import AuthenticationError, ConfigError, ConnectTimeoutError, MCPConnectionError
 
 _LOCAL_HOSTS = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "::1"}
@@ -38,21 +38,6 @@ _PAGE = """<!doctype html>
 <p>{text}</p>
 </html>
 """
-
-
-@dataclass(frozen=True)
-class AuthorizationCallback:
-    """What the authorization server sent back through the browser (RFC 6749, 4.1.2; RFC 9207).
-
-    Attributes:
-        code: To be exchanged for tokens.
-        state: As it was sent; to be compared by who has sent it.
-        iss: The issuer that the answer claims to be from.
-    """
-
-    code: str = field(repr=False)
-    state: str | None = field(repr=False)
-    iss: str | None
 
 
 def tell_on_stderr(url: str) -> None:
@@ -97,7 +82,7 @@ class LoopbackRedirect:
         self._tell = tell
         self._runner = web.ServerRunner(web.Server(self._answer, access_log=None), shutdown_timeout=_CLOSING_SECONDS)
         self._state: str | None = None
-        self._answered: asyncio.Future[AuthorizationCallback | AuthenticationError] | None = None
+        self._answered: asyncio.Future[AuthorizationResponse | AuthenticationError] | None = None
         self.redirect_uri = redirect_uri
         """Inside the context with its port."""
 
@@ -137,7 +122,7 @@ class LoopbackRedirect:
         self._tell(url)
         threading.Thread(target=self._open, args=(url,), daemon=True).start()  # a browser in the terminal stays
 
-    async def callback(self) -> AuthorizationCallback:
+    async def callback(self) -> AuthorizationResponse:
         """Wait for the browser to come back.
 
         Raises:
@@ -212,9 +197,9 @@ def _parameters(request: web.BaseRequest) -> dict[str, list[str]]:
     return {name: request.query.getall(name) for name in request.query}
 
 
-def _read(query: dict[str, str]) -> AuthorizationCallback | AuthenticationError:
+def _read(query: dict[str, str]) -> AuthorizationResponse | AuthenticationError:
     if "error" not in query:
-        return AuthorizationCallback(query["code"], query.get("state"), query.get("iss"))
+        return AuthorizationResponse(query["code"], query.get("state"), query.get("iss"))
     said = _short(query["error"])
     if "error_description" in query:
         said = f"{said}: {_short(query['error_description'])}"
@@ -228,7 +213,7 @@ def _short(text: str) -> str:
     return _UNPRINTABLE.sub("?", text[:_MOST_SHOWN])
 
 
-def _page_for(answer: AuthorizationCallback | AuthenticationError) -> web.Response:
+def _page_for(answer: AuthorizationResponse | AuthenticationError) -> web.Response:
     if isinstance(answer, AuthenticationError):
         return _page(400, "Not signed in", f"{answer.message}. You can close this window and try again.")
     return _page(200, "Almost there", "You can close this window. The program that you came from does the rest.")
