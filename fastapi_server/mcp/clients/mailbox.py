@@ -9,8 +9,8 @@ from typing import Any
 
 logger = logging.getLogger("fastapi_server.mcp")
 
-
 _MOST_WAITING = 100_000
+_CANCEL_SECONDS = 1.0
 
 
 class Mailbox:
@@ -51,21 +51,27 @@ class Mailbox:
                 callback, args = self._waiting.popleft()
                 outcome = _called(callback, args)
         finally:
+            self._waiting.clear()
             self._task = None
 
     async def flush(self) -> None:
-        """Wait until everything posted so far has run."""
-        while self._task is not None:
-            await asyncio.shield(self._task)
+        """Wait until everything posted so far has run. A callback that asks for it does not wait for itself."""
+        while (task := self._working()) is not None:
+            await asyncio.wait((task,))
 
     async def close(self) -> None:
-        """Drop what is still waiting."""
+        """Cancel the callback that runs, drop those that wait. One that does not end within 1 s is left behind."""
         self._waiting.clear()
-        task = self._task
-        if task is not None and task is not asyncio.current_task():
+        task = self._working()
+        if task is not None:
             await asyncio.sleep(0)  # it has at least begun: a coroutine that is never awaited is a warning
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.wait((task,), timeout=_CANCEL_SECONDS)
+
+    def _working(self) -> asyncio.Task[None] | None:
+        """The task to wait for, if any: not for the one that asks."""
+        task = self._task
+        return None if task is None or task.done() or task is asyncio.current_task() else task
 
 
 def _called(callback: Callable[..., Any], args: tuple[Any, ...]) -> Awaitable[None] | None:
