@@ -146,3 +146,32 @@ async def test_a_hook_may_close_its_client(kind: str, caplog: pytest.LogCaptureF
         await client.disconnect()
     assert client.state is ConnectionState.DISCONNECTED
     assert caplog.records == []
+
+
+async def test_a_hook_that_ends_in_a_cancellation_of_its_own_drops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[int] = []
+
+    async def requested(event: RequestEvent) -> None:
+        gone = asyncio.create_task(asyncio.sleep(60))
+        gone.cancel()
+        try:
+            await gone
+        finally:
+            told.append(event.call)
+
+    async with MemoryMCPClient("fake", SCRIPT, hooks=Hooks(on_request=requested)) as client:
+        await asyncio.gather(*(client.call_tool("x") for _ in range(3)))
+        await client.call_tool("x")
+    assert told == [1, 2, 3, 4]
+    assert caplog.text.count("a callback failed") == 4
+
+
+async def test_a_plain_hook_that_raises_a_cancellation_does_not_cancel_the_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def requested(_event: RequestEvent) -> None:
+        raise asyncio.CancelledError
+
+    async with MemoryMCPClient("fake", SCRIPT, hooks=Hooks(on_request=requested)) as client:
+        await client.call_tool("x")
+    assert "a callback failed" in caplog.text

@@ -77,8 +77,8 @@ class Mailbox:
 def _called(callback: Callable[..., Any], args: tuple[Any, ...]) -> Awaitable[None] | None:
     try:
         outcome = callback(*args)
-    except Exception:
-        logger.exception("a callback failed; the connection goes on")
+    except (Exception, asyncio.CancelledError):
+        _log_failure()
         return None
     return outcome if inspect.isawaitable(outcome) else None
 
@@ -86,5 +86,18 @@ def _called(callback: Callable[..., Any], args: tuple[Any, ...]) -> Awaitable[No
 async def _finished(outcome: Awaitable[None]) -> None:
     try:
         await outcome
+    except asyncio.CancelledError:
+        if _is_being_cancelled():
+            raise
+        _log_failure()  # something that the callback waited for was cancelled
     except Exception:
-        logger.exception("a callback failed; the connection goes on")
+        _log_failure()
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _log_failure() -> None:
+    logger.exception("a callback failed; the connection goes on")
