@@ -14,6 +14,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from fastapi_server.mcp.clients.redaction import redacted
 from fastapi_server.mcp.config import HeaderProvider, HTTPConfig, SSEConfig
 from fastapi_server.mcp.errors import (
     AuthenticationError,
@@ -29,7 +30,6 @@ _SAME_METHOD = frozenset({307, 308})
 _MAX_REDIRECTS = 5
 _BODY_SHOWN = 500
 _BODY_READ = 64 * 1024
-_SHORTEST_SECRET = 6
 _PROVIDED_KEPT = 64
 
 
@@ -84,7 +84,8 @@ class HTTPOrigin:
             except (aiohttp.ClientError, OSError) as error:
                 raise self.failure(error) from error
             except ValueError as error:
-                raise MCPConnectionError(f"cannot send the request: {error}", delivery=Delivery.NOT_SENT) from error
+                reason = self.redacted(str(error))
+                raise MCPConnectionError(f"cannot send the request: {reason}", delivery=Delivery.NOT_SENT) from error
             if response.status not in _REDIRECTS or "Location" not in response.headers:
                 return response
             url = self._redirected(method, url, response)
@@ -98,7 +99,7 @@ class HTTPOrigin:
                 provided = await self._provider()
             except Exception as error:
                 raise MCPConnectionError(
-                    f"the callable that provides the headers failed: {type(error).__name__}: {error}",
+                    f"the callable that provides the headers failed: {type(error).__name__}",
                     delivery=Delivery.NOT_SENT,
                 ) from error
             self._provided.extend(provided.values())
@@ -123,7 +124,8 @@ class HTTPOrigin:
             return target
         status = response.status
         response.release()
-        raise HTTPStatusError(f"HTTP {status}: the server {reason}", status=status, delivery=Delivery.REJECTED)
+        message = f"HTTP {status}: the server {self.redacted(reason)}"
+        raise HTTPStatusError(message, status=status, delivery=Delivery.REJECTED)
 
     async def read(self, response: aiohttp.ClientResponse) -> bytes:
         """The whole body.
@@ -159,7 +161,8 @@ class HTTPOrigin:
             case aiohttp.InvalidURL():
                 return MCPConnectionError(f"not a usable URL: {where}", delivery=Delivery.NOT_SENT)
             case _:
-                return MCPConnectionError(f"the connection to {where} broke: {error or type(error).__name__}")
+                reason = self.redacted(str(error)) or type(error).__name__
+                return MCPConnectionError(f"the connection to {where} broke: {reason}")
 
     async def refusal(self, response: aiohttp.ClientResponse) -> HTTPStatusError:
         """The typed error for a response that is no success; reads the start of its body."""
@@ -168,7 +171,7 @@ class HTTPOrigin:
     def judge(self, response: aiohttp.ClientResponse, start: bytes) -> HTTPStatusError:
         """The same, for a body that has been read."""
         status = response.status
-        body = self.redacted(start[:_BODY_SHOWN].decode("utf-8", "replace").strip())
+        body = self.redacted(start.decode("utf-8", "replace"))[:_BODY_SHOWN].strip()
         message = f"HTTP {status} {response.reason or ''}".rstrip() + (f": {body}" if body else "")
         retry_after = _retry_after(response)
         match status:
@@ -195,10 +198,7 @@ class HTTPOrigin:
 
     def redacted(self, text: str) -> str:
         """`text` without any credential of ours that the server may have echoed."""
-        for secret in sorted({*self._secrets, *self._provided}, key=len, reverse=True):
-            if len(secret) >= _SHORTEST_SECRET:
-                text = text.replace(secret, "***").replace(secret.removeprefix("Bearer "), "***")
-        return text
+        return redacted(text, {*self._secrets, *self._provided})
 
     async def close(self) -> None:
         """Drop every connection, those in use too."""
