@@ -36,7 +36,7 @@ from fastapi_server.mcp import (
     testing,
 )
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
-from tests.test_mcp_clients.test_sse_client import SSEPeer
+from fastapi_server.mcp.testing.sse_peer import SSEPeer, sse_peer
 
 ROOT = Path(__file__).parent.parent.parent
 PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
@@ -79,7 +79,7 @@ async def _sse() -> AsyncGenerator[MCPClient]:
             return web.Response(status=202)
         return await peer.answer(seen, {"content": []})
 
-    async with http_peer(peer):
+    async with sse_peer(peer):
         yield SSEMCPClient("peer", SSEConfig(f"{peer.url}/sse"))
 
 
