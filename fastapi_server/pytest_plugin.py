@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from fastapi_server.mcp import StdioConfig
     from fastapi_server.mcp.testing.http_peer import HTTPPeer
+    from fastapi_server.mcp.testing.raw_peer import RawPeer
+    from fastapi_server.mcp.testing.sse_peer import SSEPeer
 
 
 @pytest.fixture
@@ -46,3 +48,33 @@ def mcp_http_peer() -> "Callable[..., AbstractAsyncContextManager[HTTPPeer]]":
     from fastapi_server.mcp.testing.http_peer import http_peer  # noqa: PLC0415 - see above
 
     return http_peer
+
+
+@pytest.fixture
+def mcp_sse_peer() -> "Callable[..., AbstractAsyncContextManager[SSEPeer]]":
+    """Starts servers of HTTP+SSE, revision 2024-11-05, whose every answer the test decides.
+
+    ```python
+    async with mcp_sse_peer() as peer:
+        @peer.on("tools/call")
+        async def call(seen): return await peer.answer(seen, {"content": []})
+    ```
+    """
+    from fastapi_server.mcp.testing.sse_peer import sse_peer  # noqa: PLC0415 - see above
+
+    return sse_peer
+
+
+@pytest.fixture
+def mcp_raw_peer() -> "Callable[..., AbstractAsyncContextManager[RawPeer]]":
+    """Starts servers over HTTP that write bytes, so that a response may stop, drip or break anywhere.
+
+    ```python
+    async with mcp_raw_peer() as peer:
+        @peer.on("tools/call")
+        async def call(request): request.reset()
+    ```
+    """
+    from fastapi_server.mcp.testing.raw_peer import raw_peer  # noqa: PLC0415 - see above
+
+    return raw_peer

@@ -3,7 +3,7 @@
 Fences of a page:
 
 - `python` is a whole program. `python client` is the inside of an `async with` in which `client` is a connected client
-  of the bundled demo server. `python no-run` is only compiled.
+  of the bundled demo server. `python test` is a module of tests, which pass.
 - `text output` after a program is what it prints; `…` stands for anything on its line, alone on a line for any lines.
 - `json mcp.json` is a file of that name beside the page's programs.
 """
@@ -47,7 +47,6 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 
 BLOCK_SECONDS = 45
-MOST_NOT_RUN = 2
 
 _FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
@@ -66,6 +65,14 @@ async def main():
 asyncio.run(main())
 """
 
+_TESTED = """\
+import sys
+import pytest
+
+options = ["-q", "-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function"]
+sys.exit(pytest.main([*options, "test_page.py"]))
+"""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -74,7 +81,6 @@ class Block:
     Attributes:
         line: Where it begins.
         program: What is run.
-        runs: It is run, not only compiled.
         files: What stands beside it, by name.
         output: What it prints, where the page says so.
     """
@@ -82,7 +88,6 @@ class Block:
     page: str
     line: int
     program: str
-    runs: bool
     files: dict[str, str]
     output: str | None
 
@@ -94,17 +99,19 @@ class Block:
 def _blocks(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
     fences = list(_FENCE.finditer(text))
-    files = {fence["info"].split()[1]: fence["body"] for fence in fences if fence["info"].startswith("json ")}
+    shared = {fence["info"].split()[1]: fence["body"] for fence in fences if fence["info"].startswith("json ")}
     for fence, following in zip(fences, [*fences[1:], None], strict=False):
         language, *words = fence["info"].split() or [""]
         if language != "python":
             continue
-        assert set(words) <= {"client", "no-run"}, f"{page.name}: unknown words in ```{fence['info']}"
-        body = fence["body"]
+        assert set(words) <= {"client", "test"}, f"{page.name}: unknown words in ```{fence['info']}"
+        body, files = fence["body"], shared
         if "client" in words:
             body = _AROUND.format(body=textwrap.indent(body, " " * 8))
+        elif "test" in words:
+            body, files = _TESTED, {**files, "test_page.py": body}
         output = following["body"] if following is not None and following["info"] == "text output" else None
-        yield Block(page.name, text.count("\n", 0, fence.start()) + 1, body, "no-run" not in words, files, output)
+        yield Block(page.name, text.count("\n", 0, fence.start()) + 1, body, files, output)
 
 
 BLOCKS = [block for page in PAGES for block in _blocks(page)]
@@ -187,20 +194,13 @@ def _pattern(output: str) -> re.Pattern[str]:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("block", [pytest.param(block, id=block.name) for block in BLOCKS if block.runs])
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.name) for block in BLOCKS])
 def test_every_program_runs_and_prints_what_the_page_says(block: Block, ended: dict[str, Ended]) -> None:
     end = ended[block.name]
     assert end.returncode == 0, f"{block.name}: exit status {end.returncode}\n{end.output}\n{end.stderr}"
     assert not _FAULTS.search(end.stderr), end.stderr
     if block.output is not None:
         assert _pattern(block.output).fullmatch(end.output), f"{block.name} prints:\n{end.output}"
-
-
-def test_few_programs_are_not_run_and_those_compile() -> None:
-    not_run = [block for block in BLOCKS if not block.runs]
-    assert len(not_run) <= MOST_NOT_RUN, [block.name for block in not_run]
-    for block in not_run:
-        compile(block.program, block.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 def test_every_output_follows_a_program() -> None:

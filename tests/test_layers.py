@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"client_factory"},
     {"exporters"},
     {""},  # the public names
-    {"testing"},
+    {"testing", "loop_thread"},
     {"demo", "sync"},
     {"cli"},
     {"__main__"},

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -53,6 +54,28 @@ class Seeing(logging.Handler):
 
 async def provided() -> dict[str, str]:
     return {"X-Rotating": f"{SECRET}-rotating"}
+
+
+async def failing() -> dict[str, str]:
+    raise RuntimeError(f"the vault does not know {SECRET}-of-the-vault")
+
+
+SAYS_ALL = "import os, sys; sys.exit(f'cannot start with {sys.argv} in {dict(os.environ)}')"
+PLANTED_ARGUMENTS = [
+    *("--token", f"{SECRET}-token", f"--api-key={SECRET};a b", f"postgres://user:{SECRET}-p%40ss@host/db"),
+    *("--header", f"Authorization: Custom {SECRET} more", "-e", f"API_KEY={SECRET}-e", f"https://{SECRET}-user@host/"),
+    *(f"https://host/?page=1&access_token={SECRET}-query", f"host=db password={SECRET}-dsn"),
+]
+PLANTED_ENVIRONMENT = {
+    "API_TOKEN": f"{SECRET}-env",
+    "DATABASE_URL": f"postgres://user:{SECRET}-p%40ss@host",
+    "OPENAPI_MCP_HEADERS": f'{{"Authorization": "Bearer {SECRET}-header"}}',
+}
+
+
+def says_all(*args: str, **settings: Any) -> StdioConfig:
+    """A process that writes its arguments and its environment to standard error, and exits."""
+    return StdioConfig(sys.executable, ["-S", "-c", SAYS_ALL, *args], shutdown_timeout=500, retries=0, **settings)
 
 
 def everything_about(client: MCPClient, errors: list[MCPClientError]) -> str:
@@ -114,7 +137,11 @@ async def test_no_planted_secret_is_seen_anywhere(
             await use(HTTPMCPClient("web", HTTPConfig(url, api_key=f"{SECRET}-key", **common))),
             await use(HTTPMCPClient("web", HTTPConfig(url, api_key=f"{SECRET}-key", headers=provided))),
             await use(AutoMCPClient("web", HTTPConfig(url, api_key=f"{SECRET}-key", **common))),
+            await use(HTTPMCPClient("web", HTTPConfig(url, headers=failing, retries=0))),
             await use(SSEMCPClient("old", SSEConfig(url, timeout=500, **common))),
+            await use(
+                StdioMCPClient("all", says_all(*PLANTED_ARGUMENTS, env=PLANTED_ENVIRONMENT, stderr_log=True)),
+            ),
             await use(
                 StdioMCPClient(
                     "pipe",
@@ -170,6 +197,44 @@ async def test_no_credential_of_a_principal_is_seen_by_hooks_or_exporters(
     assert {type(event) for event in told} >= {RequestEvent, ResponseEvent, ErrorEvent, StateEvent}
     for text in [*map(repr, told), *map(str, told), *log.text]:
         assert SECRET not in text
+
+
+async def failure_of(client: MCPClient) -> str:
+    assert await client.connect(retry_count=1) is False
+    shown = str(client.last_error)
+    await client.disconnect()
+    return shown
+
+
+async def test_what_is_no_secret_is_still_seen(mcp_stdio_peer: Callable[..., StdioConfig]) -> None:
+    shown = await failure_of(StdioMCPClient("all", says_all(*PLANTED_ARGUMENTS, env=PLANTED_ENVIRONMENT)))
+    for part in ("--token", "postgres://***@host/db", "--api-key=***", "page=1", "host=db password=***", "API_TOKEN"):
+        assert part in shown
+    shown = await failure_of(StdioMCPClient("peer", mcp_stdio_peer("--token", f"{SECRET}-token", retries=0)))
+    assert "unrecognized arguments: --token ***" in shown
+
+
+async def test_a_secret_that_the_process_inherits_is_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VENDOR_API_KEY", f"{SECRET}-inherited")
+    shown = await failure_of(StdioMCPClient("all", says_all(inherit_env=True)))
+    assert SECRET not in shown
+
+
+async def test_a_secret_at_the_edge_of_what_is_shown_is_not_seen_by_half(
+    mcp_http_peer: Callable[..., AbstractAsyncContextManager[HTTPPeer]],
+) -> None:
+    script = "import sys; sys.exit(sys.argv[2] + 'x' * 1990)"
+    config = StdioConfig(sys.executable, ["-S", "-c", script, "--token", f"{SECRET}-token"], retries=0)
+    assert "token" not in await failure_of(StdioMCPClient("edge", config))
+    async with mcp_http_peer() as peer:
+
+        async def refuse(_seen: Seen) -> web.StreamResponse:
+            return web.Response(status=401, text="x" * 490 + f"{SECRET}-key")
+
+        peer.handlers |= {"server/discover": refuse, "initialize": refuse}
+        shown = await failure_of(HTTPMCPClient("edge", HTTPConfig(f"{peer.url}/mcp", api_key=f"{SECRET}-key")))
+    assert "xxx" in shown
+    assert "planted" not in shown
 
 
 async def test_events_are_told_to_machines_too(caplog: pytest.LogCaptureFixture, mcp_stdio_peer: Any) -> None:

@@ -23,6 +23,7 @@ from aiohttp import web
 from mcp_types import CreateMessageRequestParams, CreateMessageResult
 
 from fastapi_server.mcp import (
+    BusyError,
     CallTimeoutError,
     Change,
     ClientClosedError,
@@ -35,6 +36,7 @@ from fastapi_server.mcp import (
     MCPClientError,
     MemoryMCPClient,
     OutcomeUnknownError,
+    PoolLimits,
     ProcessExitedError,
     RPCError,
     ServerConfig,
@@ -118,7 +120,9 @@ def ctrl_c_when(true: Callable[[], Any]) -> Generator[None]:
 VERBS = [name for name, _ in inspect.getmembers(MCPClient, inspect.iscoroutinefunction) if not name.startswith("_")]
 LOOP_ONLY = {"join_pool", "begin_park"}
 WRAPPED = {"listen", "subscribe"}  # return a subscription that blocks
-POOL_VERBS = ["close", "tools", "call", "reload"]
+POOL_INTERNALS = {"admit", "choose", "least_busy", "processes", "release", "rested", "supervise_once"}
+POOL_PUBLIC = [name for name in dir(ClientPool) if not name.startswith("_") and name not in POOL_INTERNALS]
+POOL_VERBS = [name for name in POOL_PUBLIC if callable(getattr(ClientPool, name))]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -140,7 +144,13 @@ def test_nothing_public_is_missing() -> None:
     assert public - LOOP_ONLY - set(dir(client)) == set()
 
 
-@pytest.mark.parametrize("verb", [*POOL_VERBS, "connect_all", "client"])
+def test_nothing_public_is_missing_of_a_pool() -> None:
+    pool = ClientPool({}, make_client)
+    attributes = [name for name in vars(pool) if not name.startswith("_")]
+    assert {*POOL_PUBLIC, *attributes} - set(dir(SyncClientPool)) == set()
+
+
+@pytest.mark.parametrize("verb", POOL_VERBS)
 def test_each_verb_of_the_pool_has_the_same_parameters(verb: str) -> None:
     ours, theirs = inspect.signature(getattr(SyncClientPool, verb)), inspect.signature(getattr(ClientPool, verb))
     assert list(ours.parameters.values()) == list(theirs.parameters.values())
@@ -359,7 +369,7 @@ def test_ctrl_c_cancels_the_call_and_tells_the_server(tmp_path: Path) -> None:
 
 
 def test_waiting_in_short_turns_as_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastapi_server.mcp.sync._POLL_SECONDS", 0.01)
+    monkeypatch.setattr("fastapi_server.mcp.loop_thread._POLL_SECONDS", 0.01)
     assert loop_thread().run(lambda: asyncio.sleep(0.1, "slept")) == "slept"
 
 
@@ -381,7 +391,7 @@ def test_ctrl_c_ends_waiting_for_a_change_and_loses_none() -> None:
 
 
 def test_ctrl_c_does_not_wait_for_ever_for_what_cannot_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastapi_server.mcp.sync._CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr("fastapi_server.mcp.loop_thread._CANCEL_SECONDS", 0.1)
     release = threading.Event()
     running = threading.Event()
 
@@ -595,3 +605,62 @@ def test_a_pool_that_nobody_closes_is_closed_by_shutdown() -> None:
     client.ping()
     shutdown()
     assert client.state is ConnectionState.DISCONNECTED
+
+
+# A lease.
+
+
+def lease_of_one() -> SyncClientPool:
+    return SyncClientPool(ClientPool({}, make_client, limits=PoolLimits(total=1, wait_seconds=0.1)))
+
+
+def test_a_lease_is_a_plain_context_manager_that_keeps_the_place() -> None:
+    with lease_of_one() as pool:
+        assert pool.limits.total == 1
+        pool.put(peer_config(name="one"))
+        pool.put(peer_config(name="two"))
+        with pool.lease("one", "ann") as client:
+            assert text_of(client.call_tool("echo", {"a": 1})) == '{"a": 1}'
+            (member,) = pool.members()
+            assert (member.server, member.principal, member.leases) == ("one", "ann", 1)
+            with pytest.raises(BusyError), pool.lease("two"):
+                pytest.fail("entered")
+        assert member.leases == 0
+        with pool.lease("two") as client:
+            client.ping()
+        with pytest.raises(ConfigError), pool.lease("three"):
+            pytest.fail("entered")
+
+
+def test_a_lease_ends_with_its_block_however_that_ends() -> None:
+    with lease_of_one() as pool:
+        pool.put(peer_config("--initialize", "silent", "--discover", "silent", name="silent"))
+        pool.put(peer_config(name="one"))
+        with pytest.raises(KeyError), pool.lease("one"):
+            raise KeyError
+        started = time.monotonic()
+        interrupted = ctrl_c_when(lambda: time.monotonic() - started > 0.2)
+        with interrupted, pytest.raises(KeyboardInterrupt), pool.lease("silent"):
+            pytest.fail("entered")
+        assert [member.leases for member in pool.members()] == [0, 0]
+
+
+def test_a_pool_takes_another_configuration_and_its_handlers() -> None:
+    asked: list[str] = []
+
+    async def sample(context: HandlerContext, _params: CreateMessageRequestParams) -> CreateMessageResult:
+        asked.append(context.server)
+        raise RPCError("no")
+
+    with SyncClientPool(ClientPool({}, make_client)) as pool:
+        assert pool.config_of("one") is None
+        before = peer_config(name="one")
+        pool.put(before)
+        assert pool.config_of("one") is before
+        first = pool.client("one")
+        first.ping()
+        pool.put(peer_config("--banner", name="one"), handlers=Handlers(sampling=sample))
+        until(lambda: first.state is ConnectionState.DISCONNECTED)
+        question = {"method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 1}}
+        pool.client("one").call_tool("ask", question)
+    assert asked == ["one"]

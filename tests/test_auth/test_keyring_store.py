@@ -208,7 +208,7 @@ def test_the_locks_have_one_place_for_each_service(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("module", ["keyring", "filelock"])
 def test_without_the_extra_it_says_what_to_install(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "fastapi_server.mcp.auth.file_locks")
+    monkeypatch.delitem(sys.modules, "fastapi_server.mcp.auth.file_locks", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(
         ConfigError, match=rf'^KeyringTokenStore needs {module}: install "mcp-client-factory\[keyring\]"$'

@@ -21,12 +21,15 @@ from fastapi_server.mcp import (
     ClientPool,
     ConnectionState,
     Delivery,
+    Hooks,
     HTTPConfig,
     HTTPMCPClient,
     HTTPStatusError,
     MCPClient,
     MCPConnectionError,
     PoolLimits,
+    RequestEvent,
+    ResponseEvent,
     ServerConfig,
     SSEConfig,
     SSEMCPClient,
@@ -36,7 +39,7 @@ from fastapi_server.mcp import (
     testing,
 )
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
-from tests.test_mcp_clients.test_sse_client import SSEPeer
+from fastapi_server.mcp.testing.sse_peer import SSEPeer, sse_peer
 
 ROOT = Path(__file__).parent.parent.parent
 PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
@@ -79,7 +82,7 @@ async def _sse() -> AsyncGenerator[MCPClient]:
             return web.Response(status=202)
         return await peer.answer(seen, {"content": []})
 
-    async with http_peer(peer):
+    async with sse_peer(peer):
         yield SSEMCPClient("peer", SSEConfig(f"{peer.url}/sse"))
 
 
@@ -310,6 +313,48 @@ async def test_used_after_close(client: MCPClient) -> None:
     assert caught.value.delivery is Delivery.NOT_SENT
     await client.connect()
     await client.call_tool("echo", {})
+
+
+# Hooks.
+
+
+async def test_a_hook_that_never_returns(
+    nothing_left: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("fastapi_server.mcp.clients.hooks._FLUSH_SECONDS", 0.1)
+    told: list[int] = []
+
+    async def never(event: RequestEvent) -> None:
+        told.append(event.call)
+        await asyncio.Event().wait()
+
+    async with http_peer() as peer:
+        servers = {"peer": ServerConfig("peer", "http", HTTPConfig(f"{peer.url}/mcp"))}
+        async with ClientPool(servers, make_client, hooks=Hooks(on_request=never)) as pool:
+            for _ in range(3):
+                await pool.call("peer__echo")
+            async with asyncio.timeout(5):
+                await pool.close()
+    assert told == [1]
+    assert caplog.text.count("its hooks have not returned") == 1
+    assert our_tasks() == set()
+
+
+async def test_a_hook_that_closes_its_client(nothing_left: None) -> None:
+    closed = asyncio.Event()
+
+    async def close(_event: ResponseEvent) -> None:
+        await client.disconnect()
+        closed.set()
+
+    config = StdioConfig(sys.executable, ["-S", PEER], shutdown_timeout=500)
+    client = StdioMCPClient("peer", config, hooks=Hooks(on_response=close))
+    async with asyncio.timeout(5):
+        await client.call_tool("echo", {})
+        await closed.wait()
+        await client.disconnect()
+    assert client.state is ConnectionState.DISCONNECTED
+    assert our_tasks() == set()
 
 
 # The wrong place.

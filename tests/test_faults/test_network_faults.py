@@ -40,8 +40,8 @@ from fastapi_server.mcp import (
     SSEMCPClient,
 )
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
-from tests.servers.raw_peer import STREAM_HEAD, RawPeer, RawRequest, json_head, raw_peer
-from tests.test_mcp_clients.test_sse_client import SSEPeer
+from fastapi_server.mcp.testing.raw_peer import STREAM_HEAD, RawPeer, RawRequest, json_head, raw_peer
+from fastapi_server.mcp.testing.sse_peer import SSEPeer, sse_peer
 
 ERAS = pytest.mark.parametrize("stateless", [False, True], ids=["handshake", "stateless"])
 
@@ -72,8 +72,7 @@ async def raw(nothing_left: None) -> AsyncIterator[RawPeer]:
 
 @pytest.fixture
 async def sse(nothing_left: None) -> AsyncIterator[SSEPeer]:
-    started = SSEPeer()
-    async with http_peer(started):
+    async with sse_peer() as started:
         yield started
 
 

@@ -52,6 +52,7 @@ from fastapi_server.mcp import (
 from fastapi_server.mcp.clients.lifecycle import MOVES, IllegalMoveError, moved
 from fastapi_server.mcp.clients.mailbox import Mailbox
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
+from fastapi_server.mcp.testing.sse_peer import sse_peer
 
 PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
 
@@ -193,13 +194,10 @@ async def loaded(request: pytest.FixtureRequest, nothing_left: None) -> AsyncIte
         return
     async with http_peer(stateless=request.param == "stateless") as peer:
         if request.param == "sse":
-            from tests.test_mcp_clients.test_sse_client import SSEPeer
-
-            async with http_peer(SSEPeer()) as sse:
+            async with sse_peer() as sse:
 
                 @sse.on("tools/call")
                 async def answer(seen: Seen) -> web.StreamResponse:
-                    assert isinstance(sse, SSEPeer)
                     arguments = seen.body["params"]["arguments"]
                     for done in range(arguments.get("count", 0)):
                         params = {"progressToken": seen.id, "progress": done + 1}
@@ -885,9 +883,7 @@ async def test_auto_finds_each_transport(sse_server: str, handshake_server: str,
 
 
 async def test_auto_falls_back_to_sse_and_keeps_what_it_found(nothing_left: None) -> None:
-    from tests.test_mcp_clients.test_sse_client import SSEPeer
-
-    async with http_peer(SSEPeer()) as peer:
+    async with sse_peer() as peer:
 
         @peer.on("server/discover")
         async def refuse(_seen: Seen) -> web.StreamResponse:

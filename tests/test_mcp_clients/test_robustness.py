@@ -37,6 +37,7 @@ from fastapi_server.mcp import (
 )
 from fastapi_server.mcp.clients.mailbox import Mailbox
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
+from fastapi_server.mcp.testing.sse_peer import sse_peer
 
 PEER = str(Path(testing.__file__).with_name("stdio_peer.py"))
 CONTENT = {"content": [{"type": "text", "text": "done"}]}
@@ -286,10 +287,7 @@ async def test_a_date_without_a_zone_in_retry_after(peer: HTTPPeer) -> None:
 
 
 async def test_an_endpoint_that_is_no_url_of_a_server(nothing_left: None) -> None:
-    from tests.test_mcp_clients.test_sse_client import SSEPeer
-
-    async with http_peer(SSEPeer()) as peer:
-        assert isinstance(peer, SSEPeer)
+    async with sse_peer() as peer:
         peer.endpoint = "mailto:x"
         client = SSEMCPClient("peer", SSEConfig(f"{peer.url}/sse", timeout=5000))
         assert await client.connect(retry_count=1) is False

@@ -22,47 +22,14 @@ from fastapi_server.mcp import (
     SSEConfig,
     SSEMCPClient,
 )
-from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
-
-
-class SSEPeer(HTTPPeer):
-    """Answers on the stream what is POSTed to /messages, as a server of 2024-11-05 would."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.streams: list[web.StreamResponse] = []
-        self.endpoint = "/messages?session=1"
-        self.on("GET")(self.open_stream)
-        self.on("initialize")(self.initialize)
-        self.on("ping")(lambda seen: self.answer(seen, {}))
-        self.on("tools/call")(lambda seen: self.answer(seen, {"content": []}))
-
-    async def open_stream(self, seen: Seen) -> web.StreamResponse:
-        response = await seen.stream()
-        self.streams.append(response)
-        if self.endpoint:
-            await response.write(f"event: endpoint\ndata: {self.endpoint}\n\n".encode())
-        await asyncio.sleep(60)
-        return response
-
-    async def send(self, message: Any) -> None:
-        await self.streams[-1].write(event(message, name="message"))
-
-    async def answer(self, seen: Seen, result: Any) -> web.StreamResponse:
-        await self.send({"jsonrpc": "2.0", "id": seen.id, "result": result})
-        return web.Response(status=202, text="Accepted")
-
-    async def initialize(self, seen: Seen) -> web.StreamResponse:
-        info = {"name": "peer", "version": "0"}
-        return await self.answer(seen, {"protocolVersion": "2024-11-05", "capabilities": {}, "serverInfo": info})
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
+from fastapi_server.mcp.testing.sse_peer import SSEPeer, sse_peer
 
 
 @pytest.fixture
 async def peer(nothing_left: None) -> AsyncIterator[SSEPeer]:
-    peer = SSEPeer()
-    async with http_peer(peer) as started:
-        assert started is peer
-        yield peer
+    async with sse_peer() as started:
+        yield started
 
 
 def client_of(peer: HTTPPeer, **settings: Any) -> SSEMCPClient:

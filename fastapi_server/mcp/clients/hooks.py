@@ -1,5 +1,7 @@
 """Watching clients: one frozen record for each thing that happens."""
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -8,6 +10,10 @@ from typing import Any, TypeAlias
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.clients.mailbox import Mailbox
 from fastapi_server.mcp.errors import MCPClientError
+
+_FLUSH_SECONDS = 5.0
+
+logger = logging.getLogger("fastapi_server.mcp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,8 @@ Around: TypeAlias = Callable[[OutgoingCall], AbstractContextManager[None]]
 class Hooks:
     """Called in the order in which things happen; what one raises is logged and harmless.
 
-    Plain functions run at once and must be quick; coroutine functions run one after another, beside the calls.
+    Plain functions run at once and must be quick; coroutine functions run one after another, beside the calls. Closing
+    the client waits 5 s for them, and then cancels them; a hook may close the client itself.
 
     Attributes:
         on_request: A call begins.
@@ -141,6 +148,7 @@ class HookRunner:
         self._principal = principal
         self._hooks = hooks
         self._mailbox = Mailbox()
+        self._warned = False
         self.around = hooks.around
         self.watches_calls = any((hooks.on_request, hooks.on_response, hooks.on_error))
 
@@ -172,5 +180,19 @@ class HookRunner:
             self._mailbox.post(self._hooks.on_state_change, event)
 
     async def flush(self) -> None:
-        """Wait until every hook has run."""
-        await self._mailbox.flush()
+        """Wait until every hook has run, 5 s at most; then cancel the one that runs, and drop the rest."""
+        try:
+            async with asyncio.timeout(_FLUSH_SECONDS):
+                await self._mailbox.flush()
+        except TimeoutError:
+            self._warn_of_cancelling()
+            await self._mailbox.close()
+
+    def _warn_of_cancelling(self) -> None:
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "server %r: its hooks have not returned %g s after it was closed; they are cancelled",
+                self._server,
+                _FLUSH_SECONDS,
+            )

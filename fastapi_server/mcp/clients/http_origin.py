@@ -13,6 +13,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from fastapi_server.mcp.auth.authenticator import Authenticator, Outgoing, Refusal
+from fastapi_server.mcp.clients.redaction import redacted
 from fastapi_server.mcp.config import HeaderProvider, HTTPConfig, SSEConfig
 from fastapi_server.mcp.errors import (
     AuthenticationError,
@@ -32,7 +33,6 @@ _MOST_REFUSALS = 4
 """Of one request: a nonce for the proof, a refresh, a sign-in, more scope."""
 _BODY_SHOWN = 500
 _BODY_READ = 64 * 1024
-_SHORTEST_SECRET = 6
 _PROVIDED_KEPT = 64
 
 
@@ -161,7 +161,7 @@ class HTTPOrigin:
                 provided = await self._provider()
             except Exception as error:
                 raise MCPConnectionError(
-                    f"the callable that provides the headers failed: {type(error).__name__}: {error}",
+                    f"the callable that provides the headers failed: {type(error).__name__}",
                     delivery=Delivery.NOT_SENT,
                 ) from error
             self._provided.extend(provided.values())
@@ -187,7 +187,8 @@ class HTTPOrigin:
             return target
         status = response.status
         response.release()
-        raise HTTPStatusError(f"HTTP {status}: the server {reason}", status=status, delivery=Delivery.REJECTED)
+        message = f"HTTP {status}: the server {self.redacted(reason)}"
+        raise HTTPStatusError(message, status=status, delivery=Delivery.REJECTED)
 
     async def read(self, response: aiohttp.ClientResponse) -> bytes:
         """The whole body.
@@ -223,7 +224,8 @@ class HTTPOrigin:
             case aiohttp.InvalidURL():
                 return MCPConnectionError(f"not a usable URL: {where}", delivery=Delivery.NOT_SENT)
             case _:
-                return MCPConnectionError(f"the connection to {where} broke: {error or type(error).__name__}")
+                reason = self.redacted(str(error)) or type(error).__name__
+                return MCPConnectionError(f"the connection to {where} broke: {reason}")
 
     async def refusal(self, response: aiohttp.ClientResponse) -> HTTPStatusError:
         """The typed error for a response that is no success; reads the start of its body."""
@@ -232,7 +234,7 @@ class HTTPOrigin:
     def judge(self, response: aiohttp.ClientResponse, start: bytes) -> HTTPStatusError:
         """The same, for a body that has been read."""
         status = response.status
-        body = self.redacted(start[:_BODY_SHOWN].decode("utf-8", "replace").strip())
+        body = self.redacted(start.decode("utf-8", "replace"))[:_BODY_SHOWN].strip()
         message = f"HTTP {status} {response.reason or ''}".rstrip() + (f": {body}" if body else "")
         retry_after = _retry_after(response)
         match status:
@@ -264,10 +266,7 @@ class HTTPOrigin:
     def redacted(self, text: str) -> str:
         """`text` without any credential of ours that the server may have echoed."""
         signed_in = () if self._authenticator is None else self._authenticator.secrets()
-        for secret in sorted({*self._secrets, *self._provided, *signed_in}, key=len, reverse=True):
-            if len(secret) >= _SHORTEST_SECRET:
-                text = text.replace(secret, "***").replace(secret.removeprefix("Bearer "), "***")
-        return text
+        return redacted(text, {*self._secrets, *self._provided, *signed_in})
 
     async def close(self) -> None:
         """Drop every connection, those in use too."""

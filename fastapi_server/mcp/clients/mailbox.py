@@ -9,8 +9,8 @@ from typing import Any
 
 logger = logging.getLogger("fastapi_server.mcp")
 
-
 _MOST_WAITING = 100_000
+_CANCEL_SECONDS = 1.0
 
 
 class Mailbox:
@@ -51,28 +51,34 @@ class Mailbox:
                 callback, args = self._waiting.popleft()
                 outcome = _called(callback, args)
         finally:
+            self._waiting.clear()
             self._task = None
 
     async def flush(self) -> None:
-        """Wait until everything posted so far has run."""
-        while self._task is not None:
-            await asyncio.shield(self._task)
+        """Wait until everything posted so far has run. A callback that asks for it does not wait for itself."""
+        while (task := self._working()) is not None:
+            await asyncio.wait((task,))
 
     async def close(self) -> None:
-        """Drop what is still waiting."""
+        """Cancel the callback that runs, drop those that wait. One that does not end within 1 s is left behind."""
         self._waiting.clear()
-        task = self._task
-        if task is not None and task is not asyncio.current_task():
+        task = self._working()
+        if task is not None:
             await asyncio.sleep(0)  # it has at least begun: a coroutine that is never awaited is a warning
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.wait((task,), timeout=_CANCEL_SECONDS)
+
+    def _working(self) -> asyncio.Task[None] | None:
+        """The task to wait for, if any: not for the one that asks."""
+        task = self._task
+        return None if task is None or task.done() or task is asyncio.current_task() else task
 
 
 def _called(callback: Callable[..., Any], args: tuple[Any, ...]) -> Awaitable[None] | None:
     try:
         outcome = callback(*args)
-    except Exception:
-        logger.exception("a callback failed; the connection goes on")
+    except (Exception, asyncio.CancelledError):
+        _log_failure()
         return None
     return outcome if inspect.isawaitable(outcome) else None
 
@@ -80,5 +86,18 @@ def _called(callback: Callable[..., Any], args: tuple[Any, ...]) -> Awaitable[No
 async def _finished(outcome: Awaitable[None]) -> None:
     try:
         await outcome
+    except asyncio.CancelledError:
+        if _is_being_cancelled():
+            raise
+        _log_failure()  # something that the callback waited for was cancelled
     except Exception:
-        logger.exception("a callback failed; the connection goes on")
+        _log_failure()
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _log_failure() -> None:
+    logger.exception("a callback failed; the connection goes on")

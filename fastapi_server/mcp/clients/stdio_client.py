@@ -4,16 +4,16 @@ import asyncio
 import collections
 import contextlib
 import logging
-import re
 import signal
 import subprocess
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Set
 from typing import IO, cast
 
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.channel import CorrelatingChannel
 from fastapi_server.mcp.clients.pipe import WATCHABLE, PipeReader
 from fastapi_server.mcp.clients.process import GROUP_OPTIONS, ProcessGroup, command_line, process_environment
+from fastapi_server.mcp.clients.redaction import process_secrets, redacted
 from fastapi_server.mcp.config import StdioConfig
 from fastapi_server.mcp.errors import (
     CommandNotFoundError,
@@ -29,17 +29,18 @@ from fastapi_server.mcp.protocol.framing import LineFramer
 _STDERR_KEPT = 8 * 1024
 _STDERR_SHOWN = 2_000
 _END_SECONDS = 0.8
-_SHORTEST_SECRET = 6
-_SECRET_NAME = re.compile(r"key|token|secret|pass|auth|cred", re.IGNORECASE)
-
 
 _stderr_logger = logging.getLogger("fastapi_server.mcp.stderr")
 
 
 class StderrTail:
-    """Drains standard error into a bounded ring, and further where the configuration says so."""
+    """Drains standard error into a bounded ring, and further where the configuration says so.
 
-    def __init__(self, config: StdioConfig) -> None:
+    What is shown or logged is without `secrets`; `stderr_file` gets every byte as it is.
+    """
+
+    def __init__(self, config: StdioConfig, secrets: Set[str]) -> None:
+        self._secrets = secrets
         self._chunks: collections.deque[bytes] = collections.deque()
         self._size = 0
         self._log = config.stderr_log
@@ -65,12 +66,13 @@ class StderrTail:
         if self._log:
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
-                _stderr_logger.info("%s", line.decode("utf-8", "replace").rstrip("\r"))
+                _stderr_logger.info("%s", redacted(line.decode("utf-8", "replace").rstrip("\r"), self._secrets))
             self._rest = self._rest[-_STDERR_KEPT:]
 
     def text(self) -> str:
         """The end of what was written."""
-        return b"".join(self._chunks)[-_STDERR_SHOWN:].decode("utf-8", "replace").strip()
+        text = redacted(b"".join(self._chunks).decode("utf-8", "replace"), self._secrets)
+        return text[-_STDERR_SHOWN:].strip()  # cut afterwards: half a secret would not be recognised
 
     def close(self) -> None:
         if self._file is not None:
@@ -85,8 +87,10 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
     def __init__(self, config: StdioConfig, metrics: ClientMetrics) -> None:
         super().__init__(metrics)
         self._config = config
+        self._env = process_environment(config)
+        self._secrets = process_secrets(config.args, self._env)
         self._framer = LineFramer(config.max_message_bytes)
-        self._stderr = StderrTail(config)
+        self._stderr = StderrTail(config, self._secrets)
         self.bare = not config.handshake
         self._ending = False
         self._exited = asyncio.Event()
@@ -106,15 +110,14 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
         return self._process.get_pid() if self._process else None
 
     async def _open(self) -> None:
-        env = process_environment(self._config)
         loop, output = asyncio.get_running_loop(), subprocess.PIPE
         if WATCHABLE:
             self._reader = PipeReader(self._output_received, self._output_over)
             output = self._reader.writing_end
         try:
-            command = command_line(self._config, env)
+            command = command_line(self._config, self._env)
             self._process, _ = await loop.subprocess_exec(
-                lambda: self, *command, stdout=output, env=env, cwd=self._config.cwd, **GROUP_OPTIONS
+                lambda: self, *command, stdout=output, env=self._env, cwd=self._config.cwd, **GROUP_OPTIONS
             )
         except CommandNotFoundError:
             raise
@@ -198,7 +201,7 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
             what = f"the process was killed by {_signal_name(-code)}"
         else:
             what = f"the process exited with code {code}"
-        stderr = _redacted(self._stderr.text(), self._config.env)
+        stderr = self._stderr.text()
         shown = f"; its stderr ends:\n{stderr}" if stderr else "; it wrote nothing to stderr"
         return ProcessExitedError(f"{what}{shown}", exit_code=code, stderr=stderr)
 
@@ -243,7 +246,7 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
         self._resume()
 
     def redacted(self, text: str) -> str:
-        return _redacted(text, self._config.env)
+        return redacted(text, self._secrets)
 
     async def _shut(self) -> None:
         if self._process is not None:
@@ -258,14 +261,6 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
         if self._reader is not None:
             self._reader.close()
         self._stderr.close()
-
-
-def _redacted(text: str, env: Mapping[str, str]) -> str:
-    """`text` without the values of variables that are secrets by their names."""
-    for name, value in env.items():
-        if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name):
-            text = text.replace(value, "***")
-    return text
 
 
 def _signal_name(number: int) -> str:

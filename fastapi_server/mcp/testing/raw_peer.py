@@ -1,4 +1,4 @@
-"""A server that writes bytes, not responses: it can stop, drip or reset anywhere in one."""
+"""A server over HTTP that writes bytes, not responses: it can stop, drip or reset anywhere in one."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,13 @@ def json_head(length: int, *more: str) -> bytes:
 
 @dataclass
 class RawRequest:
-    """One request, and the connection that it came on."""
+    """One request, and the connection that it came on.
+
+    Attributes:
+        head: Request line and headers, as they came.
+        body: The JSON-RPC message; empty where there is none.
+        writer: Of the connection.
+    """
 
     head: str
     body: dict[str, Any]
@@ -63,7 +69,14 @@ Handler = Callable[[RawRequest], Awaitable[None]]
 
 @dataclass
 class RawPeer:
-    """Answers by method as a plain server would, in the handshake era or the stateless one, where no handler is set."""
+    """Answers by method as a plain server would, in the handshake era or the stateless one, where no handler is set.
+
+    Attributes:
+        stateless: The era.
+        handlers: What `on` has set, by the JSON-RPC method of a POST, or `GET`, `DELETE`.
+        seen: Every request that came.
+        url: Where it listens; any path will do.
+    """
 
     stateless: bool = False
     handlers: dict[str, Handler] = field(default_factory=dict[str, Handler])
@@ -80,6 +93,7 @@ class RawPeer:
         return decide
 
     def count(self, method: str) -> int:
+        """How many requests of a method came."""
         return sum(one.method == method for one in self.seen)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

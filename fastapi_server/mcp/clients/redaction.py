@@ -1,0 +1,55 @@
+"""Which parts of a configuration are secrets, and texts of a server without them."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from urllib.parse import unquote
+
+_SHORTEST = 6
+_SECRET_NAME = re.compile(r"key|token|secret|pass|auth|cred", re.IGNORECASE)
+_SCHEME = re.compile(r"^(?:Bearer|Basic|Token) +", re.IGNORECASE)
+_OPTION = re.compile(r"(?P<name>[^=:\s]+)\s*[=:]\s*(?P<value>.+)", re.DOTALL)
+_ASSIGNED = re.compile(
+    rf"""(?:{_SECRET_NAME.pattern})[\w.-]*["']?\s*[=:]\s*["']?(?:(?:Bearer|Basic|Token)\s+)?(?P<value>[^\s"'&;,]+)""",
+    re.IGNORECASE,
+)
+_USERINFO = re.compile(r"://(?P<whole>(?P<user>[^\s/?#@:]*)(?::(?P<password>[^\s/?#]*))?)@")
+
+
+def redacted(text: str, secrets: Iterable[str]) -> str:
+    """`text` with `***` for each secret, bare of its scheme (`Bearer`) and percent-decoded, too; not the very short."""
+    forms = {form for secret in secrets for form in _forms(secret) if len(form) >= _SHORTEST}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "***")
+    return text
+
+
+def process_secrets(args: Sequence[str], env: Mapping[str, str]) -> frozenset[str]:
+    """What a process is given that is secret by its name, `--token S` or `API_KEY`, or by its place in a URL."""
+    named = (value for name, value in env.items() if _SECRET_NAME.search(name))
+    inside = (secret for text in (*args, *env.values()) for secret in _inside(text))
+    return frozenset((*named, *_of_arguments(args), *inside))
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    bare = _SCHEME.sub("", secret)
+    return secret, bare, unquote(bare)
+
+
+def _of_arguments(args: Sequence[str]) -> Iterator[str]:
+    for arg, following in pairwise((*args, "")):
+        option = _OPTION.fullmatch(arg)
+        if option is not None:
+            if _SECRET_NAME.search(option["name"]):
+                yield option["value"]
+        elif arg.startswith("-") and _SECRET_NAME.search(arg) and not following.startswith("--"):
+            yield following
+
+
+def _inside(text: str) -> Iterator[str]:
+    """`S` of `postgres://user:S@host`, `https://S@host`, `?token=S`, `password=S`, `{"Authorization": "Bearer S"}`."""
+    for url in _USERINFO.finditer(text):
+        yield url["whole"]
+        yield url["user"] if url["password"] is None else url["password"]
+    for assigned in _ASSIGNED.finditer(text):
+        yield assigned["value"]
