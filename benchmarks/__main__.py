@@ -11,7 +11,7 @@ from benchmarks import plan, report, runner
 from benchmarks.results import Results, about
 
 _LEAST_WIDTH = 150
-_ROUNDS, _SECONDS = 5, 1.0
+_ROUNDS, _SECONDS = 3, 0.5
 _QUICK_ROUNDS, _QUICK_SECONDS = 2, 0.2
 
 
@@ -48,6 +48,10 @@ def main(
             )
     if json_file is not None:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
+    if plot is not None:
+        from benchmarks.plot import draw  # noqa: PLC0415 - a second to import
+
+        draw(results, groups, plot)
     _show(console, results, groups, details=details)
 
 

@@ -44,8 +44,8 @@ def quantity(value: float, unit: str) -> str:
     """Three digits or so, in a unit that suits them."""
     if unit == "µs" and value >= 10_000:
         return f"{value / 1000:,.1f} ms"
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2
-    return f"{value:,.{digits}f} {unit}"
+    digits = 0 if value >= 100 or not unit else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f} {unit}".rstrip()
 
 
 def _ratio(ratio: float | None) -> str:

@@ -54,9 +54,8 @@ class Counts(NamedTuple):
 class Counters:
     """The file that stubs count into, read while they run."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with path.open("a+b") as file:
+    def __init__(self, path: str) -> None:
+        with Path(path).open("a+b") as file:
             file.truncate(_COUNTERS.size)
             self._shared = mmap.mmap(file.fileno(), _COUNTERS.size, access=mmap.ACCESS_READ)
 

@@ -7,7 +7,8 @@ import sys
 import msgspec
 
 from benchmarks.contenders import OURS_UVLOOP, contender
-from benchmarks.measures import KINDS, Bench
+from benchmarks.measures import kind
+from benchmarks.measures.bench import Bench
 from benchmarks.plan import Job
 from benchmarks.sample import Sample
 
@@ -17,7 +18,7 @@ async def _work(job: Job) -> dict[str, Sample | str]:
     outcome: dict[str, Sample | str] = {}
     for measure in job.measures:
         try:
-            outcome[measure.name] = await KINDS[measure.kind](bench, **measure.options)
+            outcome[measure.name] = await kind(measure.kind)(bench, **measure.options)
         except Exception as error:
             outcome[measure.name] = f"{type(error).__name__}: {error}"
     return outcome

@@ -6,7 +6,7 @@ from typing import Any, Protocol, cast
 
 from benchmarks.stub import Server
 
-LINE = "All work and no play makes a large result of many equal lines.\n"
+LINE = "All work and no play makes a larger result of many equal lines.\n"
 """Of which the large results are made."""
 
 

@@ -10,7 +10,7 @@ from mcp_types import TextContent
 
 from benchmarks.stub import Server
 
-IMPORTS = "fastmcp"
+IMPORTS = "fastmcp.client"
 DISTRIBUTIONS = ("fastmcp",)
 
 

@@ -57,16 +57,17 @@ def text_of(result: CallToolResult) -> str:
     return content.text
 
 
-def client_of(server: Server, hooks: Hooks | None = None) -> MCPClient:
-    """A client that is not connected."""
+def client_of(server: Server, hooks: Hooks | None = None, **settings: Any) -> MCPClient:
+    """A client that is not connected; `settings` are fields of its configuration."""
+    given = {name: value for name, value in settings.items() if value is not None}
     match server.transport:
         case "stdio":
             command, *args = server.command
-            return StdioMCPClient("stub", StdioConfig(command=command, args=args), hooks=hooks)
+            return StdioMCPClient("stub", StdioConfig(command=command, args=args, **given), hooks=hooks)
         case "sse":
-            return SSEMCPClient("stub", SSEConfig(endpoint=server.url), hooks=hooks)
+            return SSEMCPClient("stub", SSEConfig(endpoint=server.url, **given), hooks=hooks)
         case _:
-            return HTTPMCPClient("stub", HTTPConfig(endpoint=server.url), hooks=hooks)
+            return HTTPMCPClient("stub", HTTPConfig(endpoint=server.url, **given), hooks=hooks)
 
 
 @contextlib.asynccontextmanager

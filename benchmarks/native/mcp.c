@@ -11,7 +11,7 @@
     "{\"name\":\"%s\",\"description\":\"%s\",\"inputSchema\":{\"type\":\"object\",\"properties\":" \
     "{\"%s\":{\"type\":\"%s\"}},\"required\":[\"%s\"]}},"
 
-static const char LINE[] = "All work and no play makes a large result of many equal lines.\\n";
+static const char LINE[] = "All work and no play makes a larger result of many equal lines.\\n";
 static const char WEATHER_TOOL[] =
     "{\"name\":\"weather\",\"description\":\"Structured output.\",\"inputSchema\":{\"type\":\"object\",\"properties\":"
     "{\"city\":{\"type\":\"string\"}},\"required\":[\"city\"]},\"outputSchema\":{\"type\":\"object\",\"properties\":{"

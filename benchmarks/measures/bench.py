@@ -1,7 +1,6 @@
-"""How each kind of measure is taken, inside the process of one contender."""
+"""What every measure works with: repeating an operation, and the figures of so many of them."""
 
 import asyncio
-import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -10,11 +9,9 @@ from typing import TypeAlias
 
 import psutil
 
-from benchmarks.contenders import Contender, Session
+from benchmarks.contenders import Contender
 from benchmarks.sample import Sample, Spent, spending
 from benchmarks.stub import Server
-
-_LEAST_CALLS = 64
 
 
 class WrongReplyError(Exception):
@@ -62,18 +59,7 @@ def expect(got: object, wanted: object) -> None:
         raise WrongReplyError(f"wanted {wanted!r:.60}, got {got!r:.60}")
 
 
-def echoes(session: Session) -> Operation:
-    """Small calls, each with a text of its own."""
-    numbers = itertools.count()
-
-    async def call() -> None:
-        text = f"hello {next(numbers)}"
-        expect(await session.echo(text), text)
-
-    return call
-
-
-async def repeated(operation: Operation, rounds: Iterator[int], latencies: list[float]) -> None:
+async def _repeated(operation: Operation, rounds: Iterator[int], latencies: list[float]) -> None:
     """One caller, who calls again as soon as there is a reply."""
     clock = time.perf_counter
     for _ in rounds:
@@ -87,12 +73,19 @@ async def _crowd(operation: Operation, calls: int, concurrency: int) -> list[flo
     rounds = iter(range(calls))
     async with asyncio.TaskGroup() as group:
         for _ in range(concurrency):
-            group.create_task(repeated(operation, rounds, latencies))
+            group.create_task(_repeated(operation, rounds, latencies))
     return latencies
 
 
-async def measured(bench: Bench, operation: Operation, concurrency: int = 1, least: int = _LEAST_CALLS) -> Sample:
-    """Warm up, find out how many calls fill the time, and measure those."""
+async def measured(bench: Bench, operation: Operation, concurrency: int = 1, least: int = 64) -> Sample:
+    """Warm up, find out how many operations fill the time, and measure those.
+
+    Args:
+        bench: Of the contender.
+        operation: What is measured.
+        concurrency: How many callers there are, each of whom goes on as soon as there is a reply.
+        least: Operations to measure, however long they take.
+    """
     warm_up = max(least // 4, concurrency)
     with spending() as trial:
         await _crowd(operation, warm_up, concurrency)
@@ -100,10 +93,10 @@ async def measured(bench: Bench, operation: Operation, concurrency: int = 1, lea
     server = bench.server_cpu()
     with spending() as spent:
         latencies = await _crowd(operation, calls, concurrency)
-    return sample(spent, latencies, bench.server_cpu() - server)
+    return _sample(spent, latencies, bench.server_cpu() - server)
 
 
-def sample(spent: Spent, latencies: list[float], server_cpu: float) -> Sample:
+def _sample(spent: Spent, latencies: list[float], server_cpu: float) -> Sample:
     """The figures of so many operations."""
     ordered = sorted(latencies)
     return Sample(
@@ -113,11 +106,3 @@ def sample(spent: Spent, latencies: list[float], server_cpu: float) -> Sample:
         p99=ordered[len(ordered) * 99 // 100] * 1e6,
         server_share=server_cpu / spent.cpu,
     )
-
-
-async def small_calls(bench: Bench, *, concurrency: int) -> Sample:
-    async with bench.contender.opened(bench.server) as session:
-        return await measured(bench, echoes(session), concurrency, least=max(_LEAST_CALLS, 4 * concurrency))
-
-
-KINDS: dict[str, Callable[..., Awaitable[Sample]]] = {"small_calls": small_calls}
