@@ -150,7 +150,10 @@ def _overhead(of: str, title: str) -> Measure:
 
 def _checkout(keys: int) -> Measure:
     return Measure(
-        f"pool/checkout/{keys}", f"pool checkout, {keys:,} keys", "ours_only.checkouts", options={"keys": keys}
+        f"pool/checkout/{keys}",
+        f"pool checkout, {keys:,} key{'s' if keys > 1 else ''}",
+        "ours_only.checkouts",
+        options={"keys": keys},
     )
 
 

@@ -15,7 +15,7 @@ from benchmarks.results import Results
 _COLOURS = {OURS: "#1f6fb4", BARE: "#b8b8b8"}
 _TARGET = "#d9480f"
 _INCHES_FOR_EACH, _INCHES_AROUND, _WIDTH = 0.42, 1.6, 10.0
-_LEFT, _RIGHT = 0.003, 3.0
+_LEFT, _RIGHT = 0.003, 5.0
 
 
 def draw(results: Results, groups: list[Group], path: Path) -> None:
@@ -44,9 +44,9 @@ def _bars(axes: Axes, results: Results, measures: list[Measure], contender: str,
         if ratio is None:
             continue
         label = LABELS[contender] if row == 0 else None
-        axes.barh(row + offset, ratio - _LEFT, 0.36, left=_LEFT, color=_COLOURS[contender], label=label)
+        axes.barh(row + offset, max(ratio - _LEFT, 0), 0.36, left=_LEFT, color=_COLOURS[contender], label=label)
         if contender == OURS:
-            axes.text(max(ratio, _LEFT) * 1.04, row + offset, f"{ratio:.2f}", va="center", fontsize=8)
+            axes.text(_RIGHT * 0.95, row, f"{ratio:.2f}", va="center", ha="right", fontsize=9)
 
 
 def _targets(axes: Axes, results: Results, measures: list[Measure]) -> None:
@@ -67,6 +67,6 @@ def _decorate(axes: Axes, measures: list[Measure], about: dict[str, str]) -> Non
     axes.set_ylim(len(measures) - 0.4, -0.6)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.set_title("what the client spends, by what the official SDK spends: shorter is better", fontsize=11)
+    axes.set_title("What a client spends, divided by what the official SDK spends: shorter is better", fontsize=11)
     axes.set_xlabel(f"{about['date']}, {about['machine']}, Python {about['python']}", fontsize=8)
-    axes.legend(loc="lower right", fontsize=9)
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.5, 1.0), fontsize=9)

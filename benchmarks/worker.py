@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+from typing import cast
 
 import msgspec
 
@@ -20,8 +21,15 @@ async def _work(job: Job) -> dict[str, Sample | str]:
         try:
             outcome[measure.name] = await kind(measure.kind)(bench, **measure.options)
         except Exception as error:
-            outcome[measure.name] = f"{type(error).__name__}: {error}"
+            outcome[measure.name] = _told(error)
     return outcome
+
+
+def _told(error: BaseException) -> str:
+    """The first error of a group, and of the groups in it."""
+    if isinstance(error, BaseExceptionGroup):
+        return _told(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
+    return f"{type(error).__name__}: {error}"
 
 
 def _run(job: Job) -> dict[str, Sample | str]:

@@ -136,16 +136,19 @@ class _Stream(_Correlating):
         super().__init__()
         self._http = http
         self._url = url
-        self._rest = b""
+        self._rest = bytearray()
         self.meta = {}
         self._post_url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def read(self) -> None:
         async with self._http.get(self._url, headers={"Accept": "text/event-stream"}) as response:
             while chunk := await response.content.readany():
-                *events, self._rest = (self._rest + chunk).split(b"\n\n")
+                self._rest += chunk
+                if self._rest.find(b"\n\n", -len(chunk) - 1) < 0:
+                    continue
+                *events, self._rest = self._rest.split(b"\n\n")
                 for event in events:
-                    self._event(event)
+                    self._event(bytes(event))
 
     def _event(self, event: bytes) -> None:
         name, data = event.split(b"\n", 1)
