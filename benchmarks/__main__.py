@@ -25,6 +25,7 @@ def main(
     details: Annotated[bool, typer.Option("--details", help="Throughput and latencies of everybody, too.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write every sample.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Where to draw the ratios, as PNG.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Where to write the table for a document.")] = None,
     load: Annotated[Path | None, typer.Option(help="Measure nothing: show what --json has written.")] = None,
 ) -> None:
     """Measure this library beside the official SDK, FastMCP and a hand-written loop."""
@@ -48,6 +49,8 @@ def main(
             )
     if json_file is not None:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
+    if markdown is not None:
+        markdown.write_text(report.markdown(results, groups), encoding="utf-8")
     if plot is not None:
         from benchmarks.plot import draw  # noqa: PLC0415 - a second to import
 

@@ -14,7 +14,7 @@ from benchmarks.results import Results
 
 _COLOURS = {OURS: "#1f6fb4", BARE: "#b8b8b8"}
 _TARGET = "#d9480f"
-_INCHES_FOR_EACH, _INCHES_AROUND, _WIDTH = 0.42, 1.6, 10.0
+_INCHES_FOR_EACH, _INCHES_AROUND, _WIDTH = 0.34, 1.6, 10.0
 _LEFT, _RIGHT = 0.003, 5.0
 
 
@@ -28,13 +28,16 @@ def draw(results: Results, groups: list[Group], path: Path) -> None:
         _bars(axes, results, measures, contender, offset)
     _targets(axes, results, measures)
     _decorate(axes, measures, results.about)
+    drawing.legend(loc="outside lower right", ncols=3, fontsize=9)
     drawing.savefig(path, dpi=110)
 
 
 def _comparable(results: Results, groups: list[Group]) -> Iterator[Measure]:
     for group in groups:
         for measure in group.measures:
-            if results.ratio(measure.name, OURS, OFFICIAL) is not None:
+            verdict = results.verdict(measure.name)
+            noisy = verdict is not None and verdict[0].noise > 0
+            if results.ratio(measure.name, OURS, OFFICIAL) is not None and not noisy:
                 yield measure
 
 
@@ -46,7 +49,7 @@ def _bars(axes: Axes, results: Results, measures: list[Measure], contender: str,
         label = LABELS[contender] if row == 0 else None
         axes.barh(row + offset, max(ratio - _LEFT, 0), 0.36, left=_LEFT, color=_COLOURS[contender], label=label)
         if contender == OURS:
-            axes.text(_RIGHT * 0.95, row, f"{ratio:.2f}", va="center", ha="right", fontsize=9)
+            axes.text(_RIGHT * 0.95, row, f"{ratio:.2g}", va="center", ha="right", fontsize=9)
 
 
 def _targets(axes: Axes, results: Results, measures: list[Measure]) -> None:
@@ -69,4 +72,3 @@ def _decorate(axes: Axes, measures: list[Measure], about: dict[str, str]) -> Non
     axes.set_axisbelow(True)
     axes.set_title("What a client spends, divided by what the official SDK spends: shorter is better", fontsize=11)
     axes.set_xlabel(f"{about['date']}, {about['machine']}, Python {about['python']}", fontsize=8)
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.5, 1.0), fontsize=9)

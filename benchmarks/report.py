@@ -10,21 +10,27 @@ from benchmarks.sample import Sample
 
 _SHOWN = (OURS, OFFICIAL, FASTMCP, BARE)
 _NOTHING = "-"
+_TITLES = ("measure", *(LABELS[name] for name in _SHOWN), "÷ official", "÷ bare", "target", "met")
 
 
 def table(results: Results, groups: list[Group]) -> Table:
     """A line for each measure: the medians of all contenders, our ratios, and whether the target is met."""
     columns = Table(title="client CPU unless the unit says otherwise; medians of all rounds", title_justify="left")
-    columns.add_column("measure", no_wrap=True)
-    for name in _SHOWN:
-        columns.add_column(LABELS[name], justify="right")
-    for title in ("÷ official", "÷ bare", "target", "met"):
+    columns.add_column(_TITLES[0], no_wrap=True)
+    for title in _TITLES[1:]:
         columns.add_column(title, justify="right")
     for group in groups:
         for measure in group.measures:
             columns.add_row(*_line(results, measure))
         columns.add_section()
     return columns
+
+
+def markdown(results: Results, groups: list[Group]) -> str:
+    """The same as a table of a document."""
+    lines = [_TITLES, ("---", *("--:" for _ in _TITLES[1:]))]
+    lines += [tuple(map(str, _line(results, measure))) for group in groups for measure in group.measures]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _line(results: Results, measure: Measure) -> list[str | Text]:

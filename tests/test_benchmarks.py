@@ -149,6 +149,12 @@ def test_the_tables_show_figures_refusals_and_verdicts() -> None:
     assert "no" in line.split()
 
 
+def test_the_table_of_a_document_has_the_same_cells() -> None:
+    lines = report.markdown(_results(), plan.selected("^stdio/call/1$")).splitlines()
+    cells = "20.0 µs | 200 µs | refused | 5.00 µs | 0.10 | 4.00 | ≤ 0.25 | yes"
+    assert lines[2:] == [f"| small call, stdio, alone | {cells} |"]
+
+
 @pytest.mark.parametrize(
     ("value", "unit", "shown"),
     [(12_345.0, "µs", "12.3 ms"), (123.4, "µs", "123 µs"), (1.234, "x", "1.23 x"), (2.0, "", "2")],
