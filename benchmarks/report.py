@@ -3,21 +3,20 @@
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.contenders import BARE, FASTMCP, LABELS, OFFICIAL, OURS
-from benchmarks.plan import Group, Measure
+from benchmarks.contenders import BARE, LABELS, OFFICIAL, OURS
+from benchmarks.plan import USUAL, Group, Measure
 from benchmarks.results import Figure, Results
 from benchmarks.sample import Sample
 
-_SHOWN = (OURS, OFFICIAL, FASTMCP, BARE)
 _NOTHING = "-"
-_TITLES = ("measure", *(LABELS[name] for name in _SHOWN), "÷ official", "÷ bare", "target", "met")
 
 
 def table(results: Results, groups: list[Group]) -> Table:
     """A line for each measure: the medians of all contenders, our ratios, and whether the target is met."""
     columns = Table(title="client CPU unless the unit says otherwise; medians of all rounds", title_justify="left")
-    columns.add_column(_TITLES[0], no_wrap=True)
-    for title in _TITLES[1:]:
+    measure_title, *titles = _titles(results)
+    columns.add_column(measure_title, no_wrap=True)
+    for title in titles:
         columns.add_column(title, justify="right")
     for group in groups:
         for measure in group.measures:
@@ -28,13 +27,24 @@ def table(results: Results, groups: list[Group]) -> Table:
 
 def markdown(results: Results, groups: list[Group]) -> str:
     """The same as a table of a document."""
-    lines = [_TITLES, ("---", *("--:" for _ in _TITLES[1:]))]
-    lines += [tuple(map(str, _line(results, measure))) for group in groups for measure in group.measures]
+    titles = _titles(results)
+    lines = [titles, ["---", *("--:" for _ in titles[1:])]]
+    lines += [list(map(str, _line(results, measure))) for group in groups for measure in group.measures]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def _shown(results: Results) -> list[str]:
+    """The usual contenders, and whoever else has been measured."""
+    others = {name for samples in results.samples.values() for name in samples} - set(USUAL)
+    return [*USUAL, *sorted(others)]
+
+
+def _titles(results: Results) -> list[str]:
+    return ["measure", *(LABELS[name] for name in _shown(results)), "÷ official", "÷ bare", "target", "met"]
+
+
 def _line(results: Results, measure: Measure) -> list[str | Text]:
-    figures = [_figure(results, measure, name) for name in _SHOWN]
+    figures = [_figure(results, measure, name) for name in _shown(results)]
     ratios = [_ratio(results.ratio(measure.name, OURS, to)) for to in (OFFICIAL, BARE)]
     return [measure.title, *figures, *ratios, *_verdict(results, measure)]
 
