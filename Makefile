@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv || echo .tools/bin/uv)
 NODE_MODULES := node_modules/.installed
 
-.PHONY: setup demo test check conformance soak format clean
+.PHONY: setup demo test check conformance soak bench format clean
 
 setup: $(VENV)/.synced
 
@@ -45,5 +45,9 @@ SECONDS := 600
 soak: setup
 	$(BIN)/python -W error tests/soak.py --seconds $(SECONDS)
 
+# Beside the official SDK, FastMCP and a hand-written loop, against stub servers in C. ARGS="--quick --only stdio", say.
+bench: setup
+	$(BIN)/python -m benchmarks $(ARGS)
+
 clean:
-	rm -rf $(VENV) .tools node_modules .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf build $(VENV) .tools node_modules .pytest_cache .ruff_cache .hypothesis .coverage*
