@@ -34,7 +34,7 @@ SYSTEM_CALLS_FOR_A_CALL = {"stdio": 14, "sse": 18, "json": 17, "events": 17}  # 
 WRITES_FOR_A_CALL = 1
 OBJECTS_LEFT_BY_A_CALL = 0
 GARBAGE_OF_A_CALL = 0
-COPIES_OF_A_LARGE_BODY = {"stdio": 3.1, "sse": 4.3, "json": 3.1, "events": 4.3}
+COPIES_OF_A_LARGE_BODY = {"stdio": 3.6, "sse": 3.6, "json": 3.6, "events": 3.6}
 
 ROOT = Path(__file__).parents[1]
 CALLS = 100

@@ -13,6 +13,7 @@ import psutil
 from benchmarks.contenders import LINE
 from benchmarks.measures.bench import Bench, expect
 from benchmarks.sample import Sample, cpu_seconds, spending
+from benchmarks.stub import Counters
 
 _IDLE_FACTOR = 4
 _SETTLE_SECONDS = 0.5
@@ -75,15 +76,19 @@ def _forget_peak() -> int:
 
 
 async def peak(bench: Bench, *, size: int) -> Sample:
-    """What the process grows by at most while it takes a large result, as a multiple of its size. Linux only."""
+    """What the process grows by at most while it takes a large result, as a multiple of its size on the wire.
+
+    Linux only.
+    """
     wanted = LINE * (size // len(LINE))
     async with bench.contender.opened(bench.server) as session:
         expect(await session.echo("small"), "small")
         gc.collect()
-        before = _forget_peak()
+        counters = Counters(bench.server.counters)
+        sent, before = counters.read(), _forget_peak()
         if await session.large(size) != wanted:
             expect("another text", "the large one")
-        return Sample((_status("VmHWM") - before) / size)
+        return Sample((_status("VmHWM") - before) / counters.read().since(sent).bytes_out)
 
 
 async def imports(bench: Bench) -> Sample:

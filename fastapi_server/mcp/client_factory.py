@@ -3,31 +3,30 @@
 import asyncio
 import math
 import weakref
+from importlib import import_module
 from typing import ClassVar
 
 from fastapi_server.mcp.admission import PoolLimits
 from fastapi_server.mcp.auth.choose import signing_in
 from fastapi_server.mcp.auth.stores import TokenStore
 from fastapi_server.mcp.auth_config import AuthSetting
-from fastapi_server.mcp.clients.auto_client import AutoMCPClient
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.handlers import Handlers
 from fastapi_server.mcp.clients.hooks import Hooks
-from fastapi_server.mcp.clients.http_client import HTTPMCPClient
-from fastapi_server.mcp.clients.sse_client import SSEMCPClient
-from fastapi_server.mcp.clients.stdio_client import StdioMCPClient
 from fastapi_server.mcp.config import ServerConfig
 from fastapi_server.mcp.detection import AUTO, HTTP, SSE, STDIO, canonical_transport
 from fastapi_server.mcp.errors import ConfigError, MCPConnectionError
 from fastapi_server.mcp.members import fingerprint_of
 from fastapi_server.mcp.pool import ClientPool
 
-_TRANSPORTS: dict[str, type[MCPClient]] = {
-    STDIO: StdioMCPClient,
-    SSE: SSEMCPClient,
-    HTTP: HTTPMCPClient,
-    AUTO: AutoMCPClient,
+_CLIENTS = "fastapi_server.mcp.clients"
+_TRANSPORTS: dict[str, type[MCPClient] | str] = {
+    STDIO: f"{_CLIENTS}.stdio_client:StdioMCPClient",
+    SSE: f"{_CLIENTS}.sse_client:SSEMCPClient",
+    HTTP: f"{_CLIENTS}.http_client:HTTPMCPClient",
+    AUTO: f"{_CLIENTS}.auto_client:AutoMCPClient",
 }
+"""Classes, or where they are: what a transport needs is imported when it is first used."""
 
 _KEEP_ALL = PoolLimits(total=10_000, per_server=10_000, idle_seconds=math.inf)
 """Who gets a client from the factory keeps it connected until `shutdown_all`."""
@@ -57,10 +56,20 @@ def make_client(
         ConfigError: Nobody has registered the transport.
     """
     config = signing_in(config, auth, token_store)
-    client_class = _TRANSPORTS.get(config.transport)
-    if client_class is None:
-        raise ConfigError(f"unknown transport {config.transport!r}; known are {', '.join(sorted(_TRANSPORTS))}")
-    return client_class(config.name, config.config, handlers=handlers, principal=principal, hooks=hooks)
+    return _client_class(config.transport)(
+        config.name, config.config, handlers=handlers, principal=principal, hooks=hooks
+    )
+
+
+def _client_class(transport: str) -> type[MCPClient]:
+    found = _TRANSPORTS.get(transport)
+    if found is None:
+        raise ConfigError(f"unknown transport {transport!r}; known are {', '.join(sorted(_TRANSPORTS))}")
+    if isinstance(found, str):
+        module, _, name = found.partition(":")
+        client_class: type[MCPClient] = getattr(import_module(module), name)
+        found = _TRANSPORTS[transport] = client_class
+    return found
 
 
 class MCPClientFactory:

@@ -5,9 +5,8 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
@@ -15,8 +14,7 @@ from fastapi_server.mcp.config import CommonConfig, ServerConfig
 from fastapi_server.mcp.metrics import Histogram
 
 
-@dataclass(frozen=True)
-class PoolKey:
+class PoolKey(NamedTuple):
     """Whose client it is: nothing is shared between two keys.
 
     Attributes:
@@ -94,6 +92,7 @@ class PoolMember:
         closed: It is closed, or about to be.
         making_room: It has the place of others who are not closed yet.
         probing: It is being asked whether it is alive, which is no use.
+        alone: The server has no other process for this principal.
     """
 
     key: PoolKey
@@ -105,6 +104,7 @@ class PoolMember:
     leaving: bool = False
     closed: bool = False
     probing: bool = False
+    alone: bool = True
     making_room: bool = False
     server: str = field(init=False)
     principal: str | None = field(init=False)
@@ -123,16 +123,6 @@ class PoolMember:
         """Whether anybody would notice if it were closed."""
         connecting = self.client.state in {ConnectionState.CONNECTING, ConnectionState.RECONNECTING}
         return self.load > 0 or self.leaving or self.making_room or connecting or self.client.listening
-
-    @contextlib.contextmanager
-    def held(self) -> Generator[None]:
-        """Within the block, somebody holds it."""
-        self.leases += 1
-        try:
-            yield
-        finally:
-            self.leases -= 1
-            self.rested()
 
     def rested(self) -> None:
         """Perhaps nobody uses it any more."""

@@ -2,7 +2,6 @@
 
 import bisect
 import itertools
-import statistics
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -175,7 +174,10 @@ class ClientMetrics:
         """Seconds that `percent` per cent of the last 1,024 calls stayed within; 0 before the first."""
         if len(self._latencies) < 2:
             return self._latencies[0] if self._latencies else 0.0
-        return statistics.quantiles(self._latencies, n=100, method="inclusive")[percent - 1]
+        ordered = sorted(self._latencies)
+        whole, part = divmod((len(ordered) - 1) * percent, 100)
+        below, above = ordered[whole], ordered[min(whole + 1, len(ordered) - 1)]
+        return below + (above - below) * part / 100
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, times in seconds."""

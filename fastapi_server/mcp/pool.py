@@ -6,7 +6,8 @@ import logging
 import time
 import warnings
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
@@ -236,21 +237,25 @@ class ClientPool:
         """
         return self._member(name, principal).client
 
-    @contextlib.asynccontextmanager
-    async def lease(self, name: str, principal: str | None = None) -> AsyncGenerator[MCPClient]:
+    def lease(self, name: str, principal: str | None = None) -> AbstractAsyncContextManager[MCPClient]:
         """The same client, and nobody closes it to make room until the block ends.
 
         Raises:
             ConfigError: There is no such server.
             MCPConnectionError: It cannot be reached, or no place became free in time.
         """
+        return _Lease(self, name, principal)
+
+    def hold(self, name: str, principal: str | None) -> PoolMember:
+        """The member of a client, with one lease more."""
         member = self._member(name, principal)
-        try:
-            with member.held():
-                await member.client.initialize()
-                yield member.client
-        finally:
-            self.rested(member)
+        member.leases += 1
+        return member
+
+    def let_go(self, member: PoolMember) -> None:
+        """One lease less."""
+        member.leases -= 1
+        self.rested(member)
 
     def _member(self, name: str, principal: str | None) -> PoolMember:
         if self._closing is not None:
@@ -277,7 +282,8 @@ class ClientPool:
         config = self._with_credentials(self._servers[key.server], key.principal)
         client = self._make(config, handlers=self._handlers_for(key), principal=key.principal, hooks=self._hooks)
         now = self._clock()
-        member = self._members[key] = PoolMember(key, client, now, now)
+        alone = self._instances(key.server) == 1
+        member = self._members[key] = PoolMember(key, client, now, now, alone=alone)
         client.join_pool(_Membership(self, member))
         self.metrics.created += 1
         return member
@@ -347,7 +353,7 @@ class ClientPool:
             if not asked.leases:
                 raise _gone()
             return asked
-        if self._instances(asked.server) == 1:
+        if asked.alone:
             return asked
         tried: set[PoolMember] = set()
         while untried := [member for member in self._by_load(asked) if member not in tried]:
@@ -361,7 +367,7 @@ class ClientPool:
         there = self.processes(asked)
         room = len(there) < self._instances(asked.server) and self._admission.has_room(asked.server, asked.principal)
         if room and all(member.load for member in there):
-            keys = (replace(asked.key, instance=number) for number in range(len(there) + 1))
+            keys = (asked.key._replace(instance=number) for number in range(len(there) + 1))
             there.append(self._new_member(next(key for key in keys if key not in self._members)))
         return sorted(there, key=lambda member: (member.client.metrics.breaker_state != "closed", member.load))
 
@@ -372,8 +378,11 @@ class ClientPool:
         if self._admission.has_room(member.server, member.principal):
             self._admission.seat(member)
         try:
-            with member.held():
+            member.leases += 1
+            try:
                 await member.client.initialize(timeout=deadline - asyncio.get_running_loop().time())
+            finally:
+                self.let_go(member)
         except MCPClientError as error:
             logger.debug("server %r: process %d is left out: %s", member.server, member.key.instance, error)
             self._admission.release(member)
@@ -382,7 +391,7 @@ class ClientPool:
 
     def processes(self, member: PoolMember) -> list[PoolMember]:
         """The members for all processes of its server and principal that there are, in the order of their numbers."""
-        keys = (replace(member.key, instance=number) for number in range(self._instances(member.server)))
+        keys = (member.key._replace(instance=number) for number in range(self._instances(member.server)))
         return [found for key in keys if (found := self._present(key)) is not None] or [member]
 
     def breaker(self, key: PoolKey, own: CircuitBreaker) -> CircuitBreaker:
@@ -530,6 +539,32 @@ class _Membership:
 
     def breaker(self, own: CircuitBreaker) -> CircuitBreaker:
         return self.pool.breaker(self.member.key, own)
+
+
+class _Lease:
+    """`async with`, without the generator that would cost as much as the call inside."""
+
+    __slots__ = ("_member", "_name", "_pool", "_principal")
+
+    def __init__(self, pool: ClientPool, name: str, principal: str | None) -> None:
+        self._pool, self._name, self._principal = pool, name, principal
+        self._member: PoolMember | None = None
+
+    async def __aenter__(self) -> MCPClient:
+        member = self._pool.hold(self._name, self._principal)
+        try:
+            await member.client.initialize()
+        except BaseException:
+            self._pool.let_go(member)
+            raise
+        self._member = member
+        return member.client
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._member is not None:
+            self._pool.let_go(self._member)
 
 
 def _gone() -> ClientClosedError:

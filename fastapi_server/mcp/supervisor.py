@@ -74,7 +74,7 @@ class Supervisor:
     async def _probe(self, member: PoolMember) -> None:
         member.last_probed = self._clock()
         client, metrics = member.client, member.client.metrics
-        if member.busy or metrics.breaker_state != BreakerState.CLOSED:
+        if member.busy or member.probing or metrics.breaker_state != BreakerState.CLOSED:
             return  # calls find out whether it works
         if client.state is ConnectionState.CONNECTED:
             connections, received = metrics.connections, metrics.bytes_received

@@ -27,7 +27,6 @@ from fastapi_server.mcp import (
     StdioMCPClient,
     testing,
 )
-from fastapi_server.mcp.admission import PoolLimits
 from fastapi_server.mcp.client_factory import make_client
 from fastapi_server.mcp.pool import ClientPool
 
@@ -194,13 +193,14 @@ async def test_stopped_by_sigstop_the_deadline_passes_and_cancelling_works() -> 
 @posix
 async def test_stopped_by_sigstop_the_pool_replaces_it() -> None:
     servers = {"peer": ServerConfig("peer", "stdio", settings(timeout=300))}
-    pool = ClientPool(servers, make_client, limits=PoolLimits(probe_seconds=0.001))  # not entered: no other probes
+    now = 0.0
+    pool = ClientPool(servers, make_client, clock=lambda: now)
     client = pool.client("peer")
     assert isinstance(client, StdioMCPClient)
     await client.connect()
     stopped = pid_of(client)
     os.kill(stopped, signal.SIGSTOP)
-    await asyncio.sleep(0.002)  # a probe is due
+    now = 31.0  # a probe is due
     await asyncio.gather(pool.supervise_once(), pool.supervise_once())
     assert text_of(await client.call_tool("echo", timeout=5)) == "{}"
     assert (pool.metrics.replaced, client.metrics.connections) == (1, 2)

@@ -10,6 +10,7 @@ import pytest
 
 from fastapi_server.mcp import StdioConfig
 from fastapi_server.mcp.clients import process
+from fastapi_server.mcp.clients.flag import Flag
 from fastapi_server.mcp.clients.process import ProcessGroup, command_line, process_environment
 
 
@@ -49,7 +50,7 @@ trap '' TERM
 while [ ! -s {child} ]; do sleep 0.01; done
 read line
 """
-    exited = asyncio.Event()
+    exited = Flag()
 
     class Watch(asyncio.SubprocessProtocol):
         def process_exited(self) -> None:

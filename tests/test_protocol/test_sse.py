@@ -60,7 +60,7 @@ def events_of(stream: bytes) -> list[Event]:
     return EventParser(ROOMY).feed(stream)
 
 
-def data_of(stream: bytes) -> list[bytes]:
+def data_of(stream: bytes) -> list[bytes | bytearray]:
     return [event.data for event in events_of(stream)]
 
 

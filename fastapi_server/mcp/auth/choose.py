@@ -5,7 +5,6 @@ from importlib.util import find_spec
 
 from fastapi_server.mcp.auth.account import Account, default_store
 from fastapi_server.mcp.auth.authenticator import Authenticator, BearerAuthenticator, CallableAuthenticator
-from fastapi_server.mcp.auth.flow import FlowAuthenticator
 from fastapi_server.mcp.auth.stores import TokenStore
 from fastapi_server.mcp.auth_config import (
     AsyncAuthFlow,
@@ -55,6 +54,8 @@ def authenticator_for(config: HTTPConfig | SSEConfig, principal: str | None) -> 
         case OAuth() | ClientCredentials() | WorkloadIdentity() | EnterpriseManaged():
             return _oauth(config, config.auth, principal)
         case AsyncAuthFlow() | SyncAuthFlow():
+            from fastapi_server.mcp.auth.flow import FlowAuthenticator  # noqa: PLC0415 - brings aiohttp, which is slow
+
             return FlowAuthenticator(config.auth, config.endpoint, config.ca_file)
         case source:
             return CallableAuthenticator(source)

@@ -258,8 +258,11 @@ class MCPClient(ABC):
         """For a call that any process of the server can answer: the caller of the least busy one."""
         if self._membership is None:
             return self._caller
-        with self._caller.locating():
+        try:
             return (await self._membership.choose(deadline))._caller
+        except MCPClientError as error:
+            self._connector.locate(error, "call")
+            raise
 
     async def _answer(
         self, model: type[ModelT], method: str, params: Mapping[str, Any] | None, timeout: float | None
@@ -357,6 +360,9 @@ class MCPClient(ABC):
 
     async def initialize(self, *, timeout: float | None = None) -> ServerInfo:
         """What was negotiated and who the server says it is; connects first where needed."""
+        if self._connector.usable is not None and self._connector.info is not None:
+            self._connector.own_loop()
+            return self._connector.info
         deadline = self._deadline(timeout)
         await self._caller.ready(deadline)
         if self._connector.info is None:  # a pinned stateless revision: nobody has asked yet

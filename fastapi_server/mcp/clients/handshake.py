@@ -1,13 +1,13 @@
 """Performing the negotiation that `protocol/negotiation.py` decides."""
 
 import asyncio
-import importlib.metadata
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from mcp_types import SERVER_INFO_META_KEY, ServerCapabilities
 
+from fastapi_server import __version__
 from fastapi_server.mcp.clients.channel import Channel, Request
 from fastapi_server.mcp.config import CommonConfig
 from fastapi_server.mcp.errors import (
@@ -42,7 +42,8 @@ from fastapi_server.mcp.protocol.negotiation import (
     next_step,
 )
 
-CLIENT_INFO = {"name": "mcp-client-factory", "version": importlib.metadata.version("mcp-client-factory")}
+CLIENT_INFO = {"name": "mcp-client-factory", "version": __version__}
+"""Wire form of our `Implementation`."""
 
 _UNAVAILABLE = frozenset({502, 503, 504})
 

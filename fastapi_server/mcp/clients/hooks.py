@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.clients.mailbox import Mailbox
@@ -16,8 +16,7 @@ _FLUSH_SECONDS = 5.0
 logger = logging.getLogger("fastapi_server.mcp")
 
 
-@dataclass(frozen=True, slots=True)
-class RequestEvent:
+class RequestEvent(NamedTuple):
     """A call has begun.
 
     Attributes:
@@ -35,8 +34,7 @@ class RequestEvent:
     target: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseEvent:
+class ResponseEvent(NamedTuple):
     """A call has ended with a result.
 
     Attributes:
@@ -48,8 +46,7 @@ class ResponseEvent:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorEvent:
+class ErrorEvent(NamedTuple):
     """A call has ended without one.
 
     Attributes:
@@ -63,8 +60,7 @@ class ErrorEvent:
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class StateEvent:
+class StateEvent(NamedTuple):
     """A client has moved to another state.
 
     Attributes:

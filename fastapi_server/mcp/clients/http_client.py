@@ -127,7 +127,7 @@ class StreamableHTTPChannel(Channel):
                     raise await self._not_mcp(response, other)
         return reply or await self._resume(request, parser)
 
-    def _only_reply(self, request: Request, body: bytes) -> Message:
+    def _only_reply(self, request: Request, body: bytes | bytearray) -> Message:
         self.metrics.bytes_received += len(body)
         reply = self._take(jsonrpc.decode(body), request)
         if reply is None:
@@ -167,7 +167,7 @@ class StreamableHTTPChannel(Channel):
                 raise self._origin.failure(error) from error
         return None
 
-    def _decoded(self, data: bytes) -> list[Message]:
+    def _decoded(self, data: bytes | bytearray) -> list[Message]:
         self.metrics.bytes_received += len(data)
         try:
             return jsonrpc.decode(data)

@@ -190,7 +190,7 @@ class HTTPOrigin:
         message = f"HTTP {status}: the server {self.redacted(reason)}"
         raise HTTPStatusError(message, status=status, delivery=Delivery.REJECTED)
 
-    async def read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def read(self, response: aiohttp.ClientResponse) -> bytes | bytearray:
         """The whole body.
 
         Raises:
@@ -200,14 +200,16 @@ class HTTPOrigin:
         body = bytearray()
         try:
             while chunk := await response.content.readany():
-                body += chunk
-                if len(body) > self._limit:
+                if len(body) + len(chunk) > self._limit:
                     raise MessageTooLargeError(
                         f"the reply is larger than max_message_bytes = {self._limit:,}", limit=self._limit
                     )
+                if not body and response.content.at_eof():
+                    return chunk
+                body += chunk
         except (aiohttp.ClientError, OSError) as error:
             raise self.failure(error) from error
-        return bytes(body)
+        return body
 
     def failure(self, error: Exception) -> MCPConnectionError:
         """What a failure of the HTTP library means to a caller."""

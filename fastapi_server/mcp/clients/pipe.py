@@ -10,7 +10,7 @@ from collections.abc import Callable
 WATCHABLE = sys.platform != "win32"
 """Whether the event loops of this platform can watch a pipe."""
 
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 64 * 1024
 _PIPE_BYTES = 1024 * 1024
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastapi_server.mcp.clients.flag import Flag
 from fastapi_server.mcp.config import StdioConfig
 from fastapi_server.mcp.errors import CommandNotFoundError
 
@@ -69,7 +70,7 @@ class ProcessGroup:
     POSIX: the process group that it leads. Windows: the process alone.
     """
 
-    def __init__(self, transport: asyncio.SubprocessTransport, exited: asyncio.Event) -> None:
+    def __init__(self, transport: asyncio.SubprocessTransport, exited: Flag) -> None:
         self._transport = transport
         self._exited = exited
         self._pid = transport.get_pid()

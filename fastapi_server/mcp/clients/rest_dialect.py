@@ -105,7 +105,7 @@ class RESTChannel(Channel):
         await self._origin.close()
 
 
-def _unwrapped(body: bytes) -> Any:
+def _unwrapped(body: bytes | bytearray) -> Any:
     """The `result` member of the body; a body without one is the result itself."""
     try:
         value = msgspec.json.decode(body)

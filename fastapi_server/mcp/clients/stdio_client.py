@@ -11,6 +11,7 @@ from typing import IO, cast
 
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.channel import CorrelatingChannel
+from fastapi_server.mcp.clients.flag import Flag
 from fastapi_server.mcp.clients.pipe import WATCHABLE, PipeReader
 from fastapi_server.mcp.clients.process import GROUP_OPTIONS, ProcessGroup, command_line, process_environment
 from fastapi_server.mcp.clients.redaction import process_secrets, redacted
@@ -93,11 +94,11 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
         self._stderr = StderrTail(config, self._secrets)
         self.bare = not config.handshake
         self._ending = False
-        self._exited = asyncio.Event()
-        self._output_ended = asyncio.Event()
-        self._errors_ended = asyncio.Event()
-        self._over = asyncio.Event()
-        self._pipes_closed = asyncio.Event()
+        self._exited = Flag()
+        self._output_ended = Flag()
+        self._errors_ended = Flag()
+        self._over = Flag()
+        self._pipes_closed = Flag()
         self._writable: asyncio.Future[None] | None = None
         self._unsent: list[bytes] = []
         self._reader: PipeReader | None = None

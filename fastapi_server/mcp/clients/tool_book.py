@@ -2,8 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jsonschema_rs
@@ -18,25 +16,14 @@ logger = logging.getLogger("fastapi_server.mcp")
 _MOST_UNLISTED = 1_000
 
 
-@dataclass
-class KnownTool:
-    """One tool, with its schema compiled when a result first asks for it."""
-
-    tool: Tool
-    headers: ParamHeaders
-
-    @cached_property
-    def validator(self) -> Any:
-        """Raises `ValueError` where the schema itself is wrong, or refers to the network."""
-        return jsonschema_rs.validator_for(self.tool.output_schema or True, retriever=_refuse)
-
-
 class ToolBook:
     """The tools of one server, as last listed."""
 
     def __init__(self, server: str) -> None:
         self._server = server
-        self._tools: dict[str, KnownTool] = {}
+        self._tools: dict[str, Tool] = {}
+        self._headers: dict[str, ParamHeaders] = {}
+        self._compiled: dict[str, tuple[Any, Any]] = {}
         self._unlisted: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
@@ -50,23 +37,36 @@ class ToolBook:
             mirrored: Arguments are mirrored into HTTP headers, so a tool with an invalid `x-mcp-header` is left out
                 (2026-07-28, Streamable HTTP, "Schema Extension").
         """
-        known: dict[str, KnownTool] = {}
-        for tool in tools:
-            try:
-                headers = param_headers(tool.input_schema) if mirrored else {}
-            except ProtocolError as error:
-                logger.warning("server %r: tool %r is left out: %s", self._server, tool.name, error.message)
-                continue
-            previous = self._tools.get(tool.name)
-            unchanged = previous is not None and previous.tool == tool and previous.headers == headers
-            known[tool.name] = previous if previous is not None and unchanged else KnownTool(tool, headers)
-        usable = [tool for tool in tools if tool.name in known]
-        self._tools = known
+        self._headers = {}
+        usable = [tool for tool in tools if self._mirrors(tool)] if mirrored else tools
+        self._tools = {tool.name: tool for tool in usable}
         return usable
+
+    def _mirrors(self, tool: Tool) -> bool:
+        try:
+            headers = param_headers(tool.input_schema)
+        except ProtocolError as error:
+            logger.warning("server %r: tool %r is left out: %s", self._server, tool.name, error.message)
+            return False
+        if headers:
+            self._headers[tool.name] = headers
+        return True
+
+    def _validator(self, tool: Tool) -> Any:
+        """For its output schema, compiled when a result first asks for it.
+
+        Raises:
+            ValueError: The schema itself is wrong, or refers to the network.
+        """
+        schema, validator = self._compiled.get(tool.name, (None, None))
+        if validator is None or schema != tool.output_schema:
+            validator = jsonschema_rs.validator_for(tool.output_schema or True, retriever=_refuse)
+            self._compiled[tool.name] = tool.output_schema, validator
+        return validator
 
     def forget(self) -> None:
         """The tools may have changed."""
-        self._tools = {}
+        self._tools, self._headers, self._compiled = {}, {}, {}
         self._unlisted.clear()
 
     def worth_listing(self, name: str) -> bool:
@@ -78,13 +78,13 @@ class ToolBook:
 
     def headers(self, name: str, arguments: Mapping[str, Any]) -> dict[str, str]:
         """The `Mcp-Param-*` headers for a call; none for a tool not listed yet."""
-        known = self._tools.get(name)
-        return mirror_arguments(known.headers, arguments) if known is not None and known.headers else {}
+        headers = self._headers.get(name)
+        return mirror_arguments(headers, arguments) if headers else {}
 
     def is_repeatable(self, name: str) -> bool:
         """The tool says of itself that it only reads, or that doing it twice is doing it once."""
-        known = self._tools.get(name)
-        hints = known.tool.annotations if known is not None else None
+        tool = self._tools.get(name)
+        hints = tool.annotations if tool is not None else None
         return hints is not None and bool(hints.read_only_hint or hints.idempotent_hint)
 
     def check_output(self, name: str, result: CallToolResult, *, strict: bool) -> None:
@@ -93,29 +93,28 @@ class ToolBook:
         Raises:
             StructuredOutputError: It breaks it, and `strict` is set; otherwise that is logged.
         """
-        known = self._tools.get(name)
-        if known is None or known.tool.output_schema is None or result.is_error:
+        tool = self._tools.get(name)
+        if tool is None or tool.output_schema is None or result.is_error:
             return
-        problem = _problem(known, result)
+        problem = self._problem(tool, result)
         if problem is None:
             return
         if strict:
             raise StructuredOutputError(f"the result of tool {name!r} breaks its output schema: {problem}")
         logger.warning("server %r: the result of tool %r breaks its output schema: %s", self._server, name, problem)
 
-
-def _problem(known: KnownTool, result: CallToolResult) -> str | None:
-    if result.structured_content is None:
-        return "it has no structuredContent"
-    try:
-        validator = known.validator
-    except ValueError as error:
-        return f"the schema cannot be used: {error}"
-    error = next(validator.iter_errors(result.structured_content), None)
-    if error is None:
-        return None
-    path = "/".join(str(step) for step in error.instance_path) or "(root)"
-    return f"{path}: {error.message}"
+    def _problem(self, tool: Tool, result: CallToolResult) -> str | None:
+        if result.structured_content is None:
+            return "it has no structuredContent"
+        try:
+            validator = self._validator(tool)
+        except ValueError as error:
+            return f"the schema cannot be used: {error}"
+        error = next(validator.iter_errors(result.structured_content), None)
+        if error is None:
+            return None
+        path = "/".join(str(step) for step in error.instance_path) or "(root)"
+        return f"{path}: {error.message}"
 
 
 def _refuse(uri: str) -> Any:

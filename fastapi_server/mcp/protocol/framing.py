@@ -22,28 +22,30 @@ class LineFramer:
         """
         first, newline, more = data.partition(b"\n")
         if not newline:
-            self._rest += data
-            self._check_rest()
+            self._keep(data)
             return []
         line: bytes | bytearray = first
-        if self._rest:
+        if self._rest:  # a large line is not copied once more: it grows where it is
             line, self._rest = self._rest, bytearray()
             line += first
-        lines = [line]
-        if more:
-            *others, rest = more.split(b"\n")
-            lines += others
-            self._rest += rest
-            self._check_rest()
-        return [line for line in map(self._checked, lines) if line]
+        if not more:
+            line = self._checked(line)
+            return [line] if line else []
+        *others, rest = more.split(b"\n")
+        lines = [checked for each in (line, *others) if (checked := self._checked(each))]
+        self._keep(rest)
+        return lines
+
+    def _keep(self, part: bytes) -> None:
+        if part:
+            self._rest += part
+            self._check(len(self._rest) - self._rest.endswith(b"\r"))  # half of a `\r\n`, perhaps
 
     def _checked(self, line: bytes | bytearray) -> bytes | bytearray:
-        line = line.removesuffix(b"\r")
+        if line.endswith(b"\r"):
+            line = line[:-1]
         self._check(len(line))
         return line
-
-    def _check_rest(self) -> None:
-        self._check(len(self._rest) - self._rest.endswith(b"\r"))  # half of a `\r\n`, perhaps
 
     def _check(self, size: int) -> None:
         if size > self._limit:

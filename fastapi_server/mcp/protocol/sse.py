@@ -1,17 +1,14 @@
 """Event streams: the whole grammar of https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2."""
 
-import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fastapi_server.mcp.errors import MessageTooLargeError
 
-_LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 _LONGEST_RETRY = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One dispatched event.
 
     Attributes:
@@ -20,7 +17,7 @@ class Event:
         id: The last event id *seen so far on the stream*, which a new connection sends as `Last-Event-ID`.
     """
 
-    data: bytes
+    data: bytes | bytearray
     event: str
     id: str
 
@@ -42,11 +39,11 @@ class EventParser:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._head = b""
         self._rest = bytearray()
-        self._scanned = 0
         self._started = False
         self._after_cr = False
-        self._data: list[bytes] = []
+        self._data: list[bytes | bytearray] = []
         self._size = 0
         self._event = ""
         self._id = ""
@@ -67,39 +64,61 @@ class EventParser:
         Raises:
             MessageTooLargeError: An event is larger than the limit.
         """
+        if not self._started:
+            chunk = self._without_bom(chunk)
         if not chunk:
             return []
         if self._after_cr and chunk.startswith(b"\n"):  # the second half of a \r\n
             chunk = chunk[1:]
-        self._after_cr = chunk.endswith(b"\r")
-        self._rest += chunk
-        if not self._started and not self._skip_bom():
+            self._after_cr = False
+        if b"\r" in chunk:
+            self._after_cr = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        elif chunk:
+            self._after_cr = False
+        first, newline, more = chunk.partition(b"\n")
+        if not newline:
+            self._keep(first)
             return []
-        events: list[Event] = []
-        start = 0
-        for match in _LINE_END.finditer(self._rest, self._scanned):
-            event = self._line(bytes(self._rest[start : match.start()]))
-            start = match.end()
-            if event is not None:
-                events.append(event)
-        del self._rest[:start]
-        self._scanned = len(self._rest)
-        self._check(self._size + len(self._rest))
+        line: bytes | bytearray = first
+        if self._rest:  # a large line is not copied once more: it grows where it is
+            line, self._rest = self._rest, bytearray()
+            line += first
+        *lines, rest = more.split(b"\n")
+        events = [event for line in (line, *lines) if (event := self._line(line)) is not None]
+        self._keep(rest)
         return events
 
-    def _skip_bom(self) -> bool:
-        """True once it is known whether the stream starts with a byte order mark."""
-        if len(self._rest) < len(_BOM) and _BOM.startswith(self._rest):
-            return False
-        if self._rest.startswith(_BOM):
-            del self._rest[: len(_BOM)]
-        self._started = True
-        return True
+    def _keep(self, part: bytes) -> None:
+        """A line that has not ended yet: what was searched once is not searched again."""
+        self._rest += part
+        self._check(self._size + len(self._rest))
 
-    def _line(self, line: bytes) -> Event | None:
+    def _without_bom(self, chunk: bytes) -> bytes:
+        """What follows a byte order mark; nothing until it is known whether the stream starts with one."""
+        self._head += chunk
+        if len(self._head) < len(_BOM) and _BOM.startswith(self._head):
+            return b""
+        self._started = True
+        head, self._head = self._head, b""
+        return head.removeprefix(_BOM)
+
+    def _line(self, line: bytes | bytearray) -> Event | None:
         if not line:
             return self._dispatch()
         self._check(self._size + len(line))
+        if line.startswith(b"data: "):
+            self._size += len(line)
+            if isinstance(line, bytearray):
+                del line[:6]  # which moves nothing
+                self._data.append(line)
+            else:
+                self._data.append(line[6:])
+        else:
+            self._field(line)
+        return None
+
+    def _field(self, line: bytes | bytearray) -> None:
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         match name:
@@ -115,14 +134,14 @@ class EventParser:
                 self.retry = int(value) / 1000
             case _:
                 pass  # a comment (its name is empty), or a field of the future
-        return None
 
     def _dispatch(self) -> Event | None:
         event = None
         self.last_event_id = self._id
         if self._data or self._id_seen:
-            event = Event(b"\n".join(self._data), self._event or "message", self.last_event_id)
-        self._data = []
+            data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+            event = Event(data, self._event or "message", self.last_event_id)
+        self._data.clear()
         self._size = 0
         self._event = ""
         self._id_seen = False
