@@ -146,8 +146,9 @@ def _many_measures(transport: str) -> tuple[Measure, ...]:
     )
 
 
-def _overhead(of: str, title: str) -> Measure:
-    return Measure(f"overhead/{of}", f"overhead of {title}", "ours_only.overhead", "%", {"of": of})
+def _overhead(transport: str, of: str, title: str) -> Measure:
+    shown = f"overhead of {title}, {TRANSPORTS[transport]}"
+    return Measure(f"{transport}/overhead/{of}", shown, "ours_only.overhead", "%", {"of": of})
 
 
 def _checkout(keys: int) -> Measure:
@@ -178,8 +179,9 @@ def _groups() -> Iterator[Group]:
         yield Group(f"connecting over {TRANSPORTS[transport]}", transport, _connect_measures(transport))
         yield Group(f"many clients over {TRANSPORTS[transport]}", transport, _many_measures(transport))
     yield Group("import", "stdio", (Measure("import", "import", "footprint.imports", "ms"),))
-    overheads = tuple(_overhead(of, title) for of, title in OVERHEADS.items())
-    yield Group("overhead", "stdio", overheads, (OURS,))
+    for transport in ("stdio", "json"):
+        overheads = tuple(_overhead(transport, of, title) for of, title in OVERHEADS.items())
+        yield Group(f"overhead over {TRANSPORTS[transport]}", transport, overheads, (OURS,))
     yield Group("pool", "json", tuple(map(_checkout, (1, 100, 10_000))), (OURS,))
 
 

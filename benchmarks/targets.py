@@ -70,6 +70,7 @@ TARGETS: dict[str, Target] = {
     "sse/idle": Target(1, noise=IDLE_NOISE),
     "json/idle": Target(1, noise=IDLE_NOISE),
     "import": Target(0.5),
-    "overhead/everything": Target(10, to=None),
+    "stdio/overhead/everything": Target(10, to=None),
+    "json/overhead/everything": Target(10, to=None),
 }
 """By the name of the measure."""

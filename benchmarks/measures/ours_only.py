@@ -64,7 +64,7 @@ async def _with(bench: Bench, of: str) -> AsyncGenerator[Operation]:
             yield _calls(client)
 
 
-def _ignore(_event: object) -> None:
+def _ignore(*_event: object) -> None:
     """What the cheapest hook does."""
 
 

@@ -124,9 +124,17 @@ class PoolMember:
         connecting = self.client.state in {ConnectionState.CONNECTING, ConnectionState.RECONNECTING}
         return self.load > 0 or self.leaving or self.making_room or connecting or self.client.listening
 
-    def rested(self) -> None:
+    def leave(self) -> None:
+        """Nobody will get it any more, and who has it cannot begin another call."""
+        self.leaving = True
+        self.client.ask_pool()
+
+    def rested(self, now: float) -> None:
         """Perhaps nobody uses it any more."""
-        self._rested.set()
+        if not self.probing:
+            self.last_used = now
+        if self.leaving:
+            self._rested.set()
 
     async def end(self, drain_seconds: float) -> None:
         """Disconnect for good, once leases and calls have had `drain_seconds` to end."""

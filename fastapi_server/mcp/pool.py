@@ -203,7 +203,7 @@ class ClientPool:
         """Close members that nobody will get any more: now, or where no event loop runs, with the pool."""
         there = (self._members, self._resting)
         for member in [members.pop(key) for members in there for key in list(members) if leaves(key)]:
-            member.leaving = True
+            member.leave()
             self._leaving[member] = None
             with contextlib.suppress(RuntimeError):
                 self._ending(member)
@@ -284,7 +284,7 @@ class ClientPool:
         now = self._clock()
         alone = self._instances(key.server) == 1
         member = self._members[key] = PoolMember(key, client, now, now, alone=alone)
-        client.join_pool(_Membership(self, member))
+        client.join_pool(_Membership(self, member, several=not alone))
         self.metrics.created += 1
         return member
 
@@ -336,10 +336,9 @@ class ClientPool:
 
     def rested(self, member: PoolMember) -> None:
         """A member has nothing under way any more."""
-        if not member.probing:
-            member.last_used = self._clock()
-        member.rested()
-        self._admission.assign()
+        member.rested(self._clock())
+        if self._admission.waiting:
+            self._admission.assign()
 
     async def choose(self, asked: PoolMember, deadline: float) -> PoolMember:
         """The process for the next call: the least busy one, or another one where all are busy and there is room.
@@ -521,6 +520,7 @@ class _Membership:
 
     pool: ClientPool
     member: PoolMember
+    several: bool
 
     async def admit(self) -> None:
         await self.pool.admit(self.member)
@@ -551,13 +551,13 @@ class _Lease:
         self._member: PoolMember | None = None
 
     async def __aenter__(self) -> MCPClient:
-        member = self._pool.hold(self._name, self._principal)
-        try:
-            await member.client.initialize()
-        except BaseException:
-            self._pool.let_go(member)
-            raise
-        self._member = member
+        self._member = member = self._pool.hold(self._name, self._principal)
+        if member.client.state is not ConnectionState.CONNECTED:
+            try:
+                await member.client.initialize()
+            except BaseException:
+                self._pool.let_go(member)
+                raise
         return member.client
 
     async def __aexit__(

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,16 @@ def with_busybox(name: str, path: str | None = None) -> str:
     return "/bin/sh" if name == "setpriv" else f"/bin/{name}"
 
 
+@pytest.fixture
+def looked_up_anew() -> Iterator[None]:
+    process._dying_with_us.cache_clear()
+    yield
+    process._dying_with_us.cache_clear()
+
+
 @pytest.mark.parametrize("which", [without_setpriv, with_busybox])
 def test_without_a_setpriv_that_can_do_it_the_command_is_started_as_it_is(
-    which: object, monkeypatch: pytest.MonkeyPatch
+    which: object, monkeypatch: pytest.MonkeyPatch, looked_up_anew: None
 ) -> None:
     monkeypatch.setattr(shutil, "which", which)
     assert command_line(StdioConfig("server", ["-v"]), {}) == ["/bin/server", "-v"]

@@ -58,6 +58,11 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 class Membership(Protocol):
     """A pool, as one of its clients sees it."""
 
+    @property
+    def several(self) -> bool:
+        """Whether the server may have several processes, so that the pool has to choose one for each call."""
+        ...
+
     async def admit(self) -> None:
         """Wait for leave to open a channel."""
         ...
@@ -160,6 +165,7 @@ class MCPClient(ABC):
         self._tells_changes = handlers.list_changed is not None
         self._standing: Subscription | None = None
         self._membership: Membership | None = None
+        self._asks_pool = False
 
     # What a transport provides.
 
@@ -246,7 +252,7 @@ class MCPClient(ABC):
 
     def join_pool(self, membership: Membership) -> None:
         """Become the client of a pool."""
-        self._membership = membership
+        self._membership, self._asks_pool = membership, membership.several
         first = membership.processes()[0]
         self._log_level = first._log_level
         self._connector.breaker = membership.breaker(self._connector.breaker)
@@ -254,9 +260,13 @@ class MCPClient(ABC):
         self._connector.released = membership.released
         self._caller.when_idle = membership.rested
 
+    def ask_pool(self) -> None:
+        """From now on have the pool choose, or refuse, before each call."""
+        self._asks_pool = True
+
     async def _chosen(self, deadline: float) -> Caller:
         """For a call that any process of the server can answer: the caller of the least busy one."""
-        if self._membership is None:
+        if self._membership is None or not self._asks_pool:
             return self._caller
         try:
             return (await self._membership.choose(deadline))._caller
@@ -474,7 +484,7 @@ class MCPClient(ABC):
             self._tools.headers(name, arguments),
             repeatable=idempotent or (self._trusted and self._tools.is_repeatable(name)),
         )
-        caller = self._caller if self._membership is None else await self._chosen(deadline)
+        caller = await self._chosen(deadline) if self._asks_pool else self._caller
         try:
             result = await caller.call_for(CallToolResult, "tools/call", params, deadline, options)
         except RPCError as error:

@@ -5,6 +5,7 @@ import collections
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from typing import Any
 
 logger = logging.getLogger("fastapi_server.mcp")
@@ -23,9 +24,13 @@ class Mailbox:
     """
 
     def __init__(self) -> None:
-        self._waiting: collections.deque[tuple[Callable[..., Any], tuple[Any, ...]]] = collections.deque()
         self._task: asyncio.Task[None] | None = None
         self.dropped = 0
+
+    @cached_property
+    def _waiting(self) -> collections.deque[tuple[Callable[..., Any], tuple[Any, ...]]]:
+        """Made when something has to wait, which in most clients never happens."""
+        return collections.deque()
 
     def post(self, callback: Callable[..., Awaitable[None] | None], *args: Any) -> None:
         """Have `callback(*args)` run after everything posted before."""
@@ -61,9 +66,9 @@ class Mailbox:
 
     async def close(self) -> None:
         """Cancel the callback that runs, drop those that wait. One that does not end within 1 s is left behind."""
-        self._waiting.clear()
         task = self._working()
         if task is not None:
+            self._waiting.clear()
             await asyncio.sleep(0)  # it has at least begun: a coroutine that is never awaited is a warning
             task.cancel()
             await asyncio.wait((task,), timeout=_CANCEL_SECONDS)
@@ -80,7 +85,7 @@ def _called(callback: Callable[..., Any], args: tuple[Any, ...]) -> Awaitable[No
     except (Exception, asyncio.CancelledError):
         _log_failure()
         return None
-    return outcome if inspect.isawaitable(outcome) else None
+    return outcome if outcome is not None and inspect.isawaitable(outcome) else None
 
 
 async def _finished(outcome: Awaitable[None]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -53,15 +54,16 @@ def command_line(config: StdioConfig, env: Mapping[str, str]) -> list[str]:
     return [*_dying_with_us(), os.path.abspath(program), *config.args]
 
 
-def _dying_with_us() -> list[str]:
+@functools.cache
+def _dying_with_us() -> tuple[str, ...]:
     """What to put before a command so that the kernel kills it when this process dies, however it dies.
 
     A hook between fork and exec would do the same, but forking a threaded program is what we want to avoid.
     """
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     if setpriv is None or os.path.basename(os.path.realpath(setpriv)) != "setpriv":  # busybox's cannot do it
-        return []
-    return [setpriv, "--pdeathsig", "KILL", "--"]
+        return ()
+    return (setpriv, "--pdeathsig", "KILL", "--")
 
 
 class ProcessGroup:

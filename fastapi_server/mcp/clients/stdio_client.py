@@ -1,7 +1,6 @@
 """A server as a process of our own: newline-delimited JSON-RPC on its standard input and output."""
 
 import asyncio
-import collections
 import contextlib
 import logging
 import signal
@@ -35,15 +34,14 @@ _stderr_logger = logging.getLogger("fastapi_server.mcp.stderr")
 
 
 class StderrTail:
-    """Drains standard error into a bounded ring, and further where the configuration says so.
+    """Drains standard error into a bounded tail, and further where the configuration says so.
 
     What is shown or logged is without `secrets`; `stderr_file` gets every byte as it is.
     """
 
     def __init__(self, config: StdioConfig, secrets: Set[str]) -> None:
         self._secrets = secrets
-        self._chunks: collections.deque[bytes] = collections.deque()
-        self._size = 0
+        self._kept = b""
         self._log = config.stderr_log
         self._rest = b""
         self._file: IO[bytes] | None = None
@@ -57,10 +55,7 @@ class StderrTail:
                 ) from error
 
     def feed(self, data: bytes) -> None:
-        self._chunks.append(data[-_STDERR_KEPT:])
-        self._size += len(self._chunks[-1])
-        while self._size - len(self._chunks[0]) >= _STDERR_KEPT:
-            self._size -= len(self._chunks.popleft())
+        self._kept = (self._kept + data)[-_STDERR_KEPT:]
         if self._file is not None:
             with contextlib.suppress(OSError):  # a full disk is no reason to stop draining
                 self._file.write(data)
@@ -72,7 +67,7 @@ class StderrTail:
 
     def text(self) -> str:
         """The end of what was written."""
-        text = redacted(b"".join(self._chunks).decode("utf-8", "replace"), self._secrets)
+        text = redacted(self._kept.decode("utf-8", "replace"), self._secrets)
         return text[-_STDERR_SHOWN:].strip()  # cut afterwards: half a secret would not be recognised
 
     def close(self) -> None:
