@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 from mcp_types import (
     CallToolResult,
@@ -38,6 +38,8 @@ from fastapi_server.mcp.clients.hooks import HookRunner, Hooks
 from fastapi_server.mcp.clients.inbox import Inbox, ProgressCallback
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.clients.listener import Listener
+from fastapi_server.mcp.clients.lists import Lists
+from fastapi_server.mcp.clients.membership import Membership
 from fastapi_server.mcp.clients.results import ModelT
 from fastapi_server.mcp.clients.slots import Slots
 from fastapi_server.mcp.clients.subscriptions import Interest, Subscription, list_changes
@@ -48,51 +50,11 @@ from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol import jsonrpc
 from fastapi_server.mcp.protocol.caching import ListCache
 from fastapi_server.mcp.protocol.eras import EraName, StatelessEra
-from fastapi_server.mcp.resilience import CircuitBreaker, RetryPolicy
+from fastapi_server.mcp.resilience import RetryPolicy
 
 logger = logging.getLogger("fastapi_server.mcp")
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-
-class Membership(Protocol):
-    """A pool, as one of its clients sees it."""
-
-    @property
-    def several(self) -> bool:
-        """Whether the server may have several processes, so that the pool has to choose one for each call."""
-        ...
-
-    async def admit(self) -> None:
-        """Wait for leave to open a channel."""
-        ...
-
-    def released(self) -> None:
-        """Hear that the channel is closed, or could not be opened."""
-        ...
-
-    def rested(self) -> None:
-        """Hear that nothing is under way any more: the last call in flight has ended, or connecting, or listening."""
-        ...
-
-    async def choose(self, deadline: float) -> "MCPClient":
-        """Give the client for the next call: another one, where the server has several processes.
-
-        Args:
-            deadline: Of the call, on the clock of the event loop.
-
-        Raises:
-            ClientClosedError: The pool has no use for the client any more.
-        """
-        ...
-
-    def processes(self) -> "Sequence[MCPClient]":
-        """Give the clients of all processes of the server, one mostly."""
-        ...
-
-    def breaker(self, own: CircuitBreaker) -> CircuitBreaker:
-        """Give the circuit breaker that all clients of the server share."""
-        ...
 
 
 class MCPClient(ABC):
@@ -134,6 +96,7 @@ class MCPClient(ABC):
         self._timeout = common.timeout / 1000
         self._output_validation = common.output_validation
         self._cache = ListCache(time.monotonic)
+        self._lists = Lists(self._cache)
         self._tools = ToolBook(name)
         self._inbox = Inbox(name, principal, handlers, self._cache, self._reply)
         self._connector = Connector(
@@ -501,16 +464,14 @@ class MCPClient(ABC):
         return result
 
     async def _list_tools(self, caller: Caller, deadline: float) -> list[Tool]:
-        cached: list[Tool] | None = self._cache.get("tools/list")
-        if cached is not None:
-            return cached
-        ticket = self._cache.ticket()
-        pages = await caller.pages(ListToolsResult, "tools/list", deadline)
+        return await self._lists.get(
+            caller, ListToolsResult, "tools/list", lambda page: page.tools, deadline, self._learn_tools
+        )
+
+    def _learn_tools(self, tools: list[Tool]) -> list[Tool]:
         channel = self._connector.channel
         mirrored = self._stateless is not None and channel is not None and not channel.shared_stream
-        tools = self._tools.learn([tool for page in pages for tool in page.tools], mirrored=mirrored)
-        self._cache.put("tools/list", tools, min(page.ttl_ms for page in pages), ticket)
-        return tools
+        return self._tools.learn(tools, mirrored=mirrored)
 
     async def _learn_schema(self, caller: Caller, name: str, deadline: float) -> None:
         """A tool that nobody has listed yet may have an output schema, too."""
@@ -532,35 +493,29 @@ class MCPClient(ABC):
 
     async def list_resources(self, *, timeout: float | None = None) -> list[Resource]:
         """All resources, every page of them; cached like tools."""
-        return await self._listing(ListResourcesResult, "resources/list", "resources", timeout)
+        deadline = self._deadline(timeout)
+        caller = await self._chosen(deadline)
+        return await self._lists.get(
+            caller, ListResourcesResult, "resources/list", lambda page: page.resources, deadline
+        )
 
     async def list_resource_templates(self, *, timeout: float | None = None) -> list[ResourceTemplate]:
         """All resource templates, every page of them; cached like tools."""
-        return await self._listing(
-            ListResourceTemplatesResult, "resources/templates/list", "resource_templates", timeout
+        deadline = self._deadline(timeout)
+        caller = await self._chosen(deadline)
+        return await self._lists.get(
+            caller,
+            ListResourceTemplatesResult,
+            "resources/templates/list",
+            lambda page: page.resource_templates,
+            deadline,
         )
 
     async def list_prompts(self, *, timeout: float | None = None) -> list[Prompt]:
         """All prompts, every page of them; cached like tools."""
-        return await self._listing(ListPromptsResult, "prompts/list", "prompts", timeout)
-
-    async def _listing(
-        self,
-        model: type[ListResourcesResult] | type[ListResourceTemplatesResult] | type[ListPromptsResult],
-        method: str,
-        member: str,
-        timeout: float | None,
-    ) -> list[Any]:
-        cached = self._cache.get(method)
-        if cached is not None:
-            return cached
-        ticket = self._cache.ticket()
         deadline = self._deadline(timeout)
         caller = await self._chosen(deadline)
-        pages = await caller.pages(model, method, deadline)
-        items = [item for page in pages for item in getattr(page, member)]
-        self._cache.put(method, items, min(page.ttl_ms for page in pages), ticket)
-        return items
+        return await self._lists.get(caller, ListPromptsResult, "prompts/list", lambda page: page.prompts, deadline)
 
     async def read_resource(self, uri: str, *, timeout: float | None = None) -> ReadResourceResult:
         """The contents of a resource."""

@@ -1,0 +1,51 @@
+"""The lists of a server: every page of each, kept for as long as the server allows."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from mcp_types import ListPromptsResult, ListResourcesResult, ListResourceTemplatesResult, ListToolsResult
+
+from fastapi_server.mcp.clients.caller import Caller
+from fastapi_server.mcp.protocol.caching import ListCache
+
+PageT = TypeVar("PageT", ListToolsResult, ListResourcesResult, ListResourceTemplatesResult, ListPromptsResult)
+ItemT = TypeVar("ItemT")
+
+
+class Lists:
+    """Fetches lists for one client.
+
+    Args:
+        cache: Of the client, so that nothing crosses from one principal to another.
+    """
+
+    def __init__(self, cache: ListCache) -> None:
+        self._cache = cache
+
+    async def get(
+        self,
+        caller: Caller,
+        model: type[PageT],
+        method: str,
+        items_of: Callable[[PageT], list[ItemT]],
+        deadline: float,
+        learn: Callable[[list[ItemT]], list[ItemT]] = list,
+    ) -> list[ItemT]:
+        """The whole of a list, from the cache while it is fresh.
+
+        Args:
+            caller: Makes the calls.
+            model: Of a page.
+            method: That gives it.
+            items_of: Its items.
+            deadline: On the clock of the event loop, for all pages together.
+            learn: Told the whole list when it has come; returns what of it is to be used.
+        """
+        cached: list[Any] | None = self._cache.get(method)
+        if cached is not None:
+            return cached
+        ticket = self._cache.ticket()
+        pages = await caller.pages(model, method, deadline)
+        items = learn([item for page in pages for item in items_of(page)])
+        self._cache.put(method, items, min(page.ttl_ms for page in pages), ticket)
+        return items
