@@ -384,7 +384,8 @@ class ClientPool:
                 self.let_go(member)
         except MCPClientError as error:
             logger.debug("server %r: process %d is left out: %s", member.server, member.key.instance, error)
-            self._admission.release(member)
+            if member.client.state in {ConnectionState.DISCONNECTED, ConnectionState.ERROR}:
+                self._admission.release(member)  # otherwise it is still connecting, on behalf of others
             return False
         return True
 
