@@ -3,8 +3,12 @@
 import asyncio
 import json
 import os
+import random
 import signal
+import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +18,10 @@ from aiohttp import web
 
 from fastapi_server.mcp import (
     AuthenticationError,
+    Channel,
     CircuitOpenError,
     ClientClosedError,
+    ClientMetrics,
     ClientPool,
     ConfigError,
     ConnectionState,
@@ -32,8 +38,9 @@ from fastapi_server.mcp import (
     StdioConfig,
     make_client,
 )
+from fastapi_server.mcp.clients.memory_client import MemoryChannel
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
-from tests.test_pool import http, stdio, text_of
+from tests.test_pool import PEER, http, stdio, text_of
 
 
 @pytest.fixture
@@ -511,3 +518,135 @@ async def test_handlers_are_told_which_call(nothing_left: None) -> None:
             await pool.client("peer", "ann").call_tool("x")
         (request,) = [seen for seen in stateless.seen if "inputResponses" not in json.dumps(seen.body)][-1:]
         assert asked == [HandlerContext("peer", "ann", request.id)]
+
+
+# Physical limits.
+
+
+class Gauge:
+    """How many channels are open now, and were at most, by server and in all."""
+
+    def __init__(self) -> None:
+        self.now: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+
+    def add(self, server: str, number: int) -> None:
+        for scope in (server, "total"):
+            self.now[scope] += number
+            self.most[scope] = max(self.most[scope], self.now[scope])
+
+
+class GaugedChannel(MemoryChannel):
+    """Takes its time to open, to answer and to close."""
+
+    def __init__(self, name: str, metrics: ClientMetrics, gauge: Gauge) -> None:
+        super().__init__(metrics)
+        self._name, self._gauge = name, gauge
+
+    async def _open(self) -> None:
+        self._gauge.add(self._name, 1)
+        await asyncio.sleep(0.001)
+
+    async def _take(self, data: bytes) -> None:
+        message = json.loads(data)
+        if "id" in message:
+            await asyncio.sleep(0.001)
+            self._receive(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": {"content": []}}).encode())
+
+    async def _shut(self) -> None:
+        await asyncio.sleep(0.002)
+        self._gauge.add(self._name, -1)
+
+
+class GaugedClient(MCPClient):
+    async def _establish_connection(self) -> Channel:
+        channel = GaugedChannel(self.name, self.metrics, self.config["gauge"])
+        await channel.open()
+        return channel
+
+
+async def _meddle(client: MCPClient, calling: asyncio.Task[Any], dice: random.Random) -> None:
+    match dice.randrange(5):
+        case 0:
+            for _ in range(dice.randrange(40)):
+                await asyncio.sleep(0)
+            calling.cancel()
+        case 1:
+            await client.park()
+        case 2:
+            await asyncio.sleep(0.001)
+            await client.disconnect()
+            await client.connect(retry_count=1)
+        case _:
+            pass
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_there_are_never_more_connections_than_a_limit_allows(seed: int) -> None:
+    """Counted at the servers, while a crowd calls, gives up, parks and disconnects as chance has it."""
+    dice, gauge = random.Random(seed), Gauge()
+    limits = PoolLimits(total=4, per_server=2, per_principal=2, wait_seconds=60, drain_seconds=0.01)
+    servers = {name: ServerConfig(name, "gauged", {"gauge": gauge}) for name in ("a", "b", "c")}
+
+    def make(config: ServerConfig, /, **options: Any) -> MCPClient:
+        return GaugedClient(config.name, config.config, **options)
+
+    async with ClientPool(servers, make, limits=limits) as pool:
+
+        async def use() -> None:
+            for _ in range(12):
+                client = pool.client(dice.choice("abc"), f"p{dice.randrange(6)}")
+                calling = asyncio.create_task(client.request("x", timeout=60))
+                await _meddle(client, calling, dice)
+                await asyncio.gather(calling, return_exceptions=True)
+
+        await asyncio.gather(*(use() for _ in range(25)))
+        assert gauge.most["total"] <= 4
+        assert max(gauge.most[name] for name in servers) <= 2
+        assert sum(member.admitted for member in pool.members()) == gauge.now["total"]
+    assert gauge.now.total() == 0
+
+
+async def test_a_call_that_is_given_up_while_another_process_starts_gives_no_place_away() -> None:
+    slow = f"import time, runpy, sys; time.sleep(0.3); sys.argv = ['peer']; runpy.run_path({PEER!r}, run_name='x')"
+    settings = StdioConfig(sys.executable, ["-S", "-c", slow], instances=3, shutdown_timeout=500)
+    servers = {"slow": ServerConfig("slow", "stdio", settings)}
+    async with ClientPool(servers, make_client, limits=PoolLimits(total=1)) as pool:
+        client = pool.client("slow")
+        with pytest.raises(MCPClientError):
+            await client.call_tool("echo", timeout=0.1)
+        await until(lambda: client.state is ConnectionState.CONNECTED)
+        assert [member.admitted for member in pool.members()] == [True]
+
+
+LOOPS = """
+import asyncio, os, sys
+from fastapi_server.mcp import StdioConfig, StdioMCPClient
+
+client = StdioMCPClient("peer", StdioConfig(sys.executable, ["-S", sys.argv[1]]))
+
+async def use():
+    print((await client.call_tool("pid")).content[0].text)
+
+for _ in range(3):
+    asyncio.run(use())
+    print(len(os.listdir("/proc/self/fd")))
+asyncio.run(client.disconnect())
+"""
+
+
+def test_what_a_closed_event_loop_has_left_goes_when_the_client_is_used_in_the_next() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", LOOPS, PEER]
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=30, check=True)
+    pids, descriptors = done.stdout.split()[::2], done.stdout.split()[1::2]
+    assert len(set(pids)) == 3
+    assert len(set(descriptors)) == 1
+    for pid in pids:
+        for _ in range(500):
+            stat = Path(f"/proc/{pid}/stat")
+            if not stat.exists() or stat.read_text().split()[2] == "Z":
+                break
+            time.sleep(0.01)
+        else:
+            raise AssertionError(f"{pid} lives")

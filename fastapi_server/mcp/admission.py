@@ -123,6 +123,7 @@ class Admission:
         self._waiting: dict[asyncio.Future[None], PoolMember] = {}
         self._making_room: dict[PoolMember, list[asyncio.Task[None]]] = {}
         self._given_up: set[PoolMember] = set()
+        self._closing: dict[asyncio.Task[None], PoolMember] = {}
 
     def __len__(self) -> int:
         """How many places are taken."""
@@ -151,6 +152,7 @@ class Admission:
         self._waiting.clear()
         self._making_room.clear()
         self._given_up.clear()
+        self._closing.clear()
 
     async def admit(self, member: PoolMember) -> None:
         """Wait for a place, and for those who have to go for it to be closed.
@@ -204,9 +206,12 @@ class Admission:
                 continue
             decision = decide(member, self._holders, self._limits)
             if isinstance(decision, Admit):
-                if decision.evicted:
+                for other in decision.evicted:
+                    self._evict(other)
+                in_the_way = self._in_the_way_of(member)
+                if in_the_way:
                     member.making_room = True
-                    self._making_room[member] = [self._evicted(other) for other in decision.evicted]
+                    self._making_room[member] = in_the_way
                 self.seat(member)
                 place.set_result(None)
 
@@ -214,11 +219,23 @@ class Admission:
         self._making_room.pop(member, None)
         member.making_room = False
 
-    def _evicted(self, member: PoolMember) -> asyncio.Task[None]:
+    def _evict(self, member: PoolMember) -> None:
         """It has to go: in this very moment, or it would be busy again before it is closed."""
         self._metrics.evictions += 1
         self._unseat(member)
-        return member.client.begin_park(self._limits.drain_seconds)
+        closing = member.client.begin_park(self._limits.drain_seconds)
+        self._closing[closing] = member
+        closing.add_done_callback(lambda done: self._closing.pop(done, None))
+
+    def _in_the_way_of(self, member: PoolMember) -> list[asyncio.Task[None]]:
+        """Those who are still being closed and count under a limit that the member counts under."""
+        if len(self._holders) + len(self._closing) >= self._limits.total:
+            return list(self._closing)
+        return [
+            closing
+            for closing, other in self._closing.items()
+            if other.server == member.server or (other.principal is not None and other.principal == member.principal)
+        ]
 
     def _unseat(self, member: PoolMember) -> None:
         if member.admitted:

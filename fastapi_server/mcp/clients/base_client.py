@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,7 +46,7 @@ from fastapi_server.mcp.clients.slots import Slots
 from fastapi_server.mcp.clients.subscriptions import Interest, Subscription, list_changes
 from fastapi_server.mcp.clients.tool_book import ToolBook
 from fastapi_server.mcp.config import CommonConfig, ServerConfig
-from fastapi_server.mcp.errors import MCPClientError, MCPConnectionError, RPCError
+from fastapi_server.mcp.errors import ConfigError, MCPClientError, MCPConnectionError, RPCError
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol import jsonrpc
 from fastapi_server.mcp.protocol.caching import ListCache
@@ -317,7 +318,13 @@ class MCPClient(ABC):
             await self._connector.channel.notify(answer, self._connector.era)
 
     def _deadline(self, timeout: float | None) -> float:
-        """On the clock of the event loop."""
+        """On the clock of the event loop.
+
+        Raises:
+            ConfigError: `timeout` is no number.
+        """
+        if timeout is not None and math.isnan(timeout):
+            raise ConfigError("timeout: must be a number of seconds, not NaN")
         return asyncio.get_running_loop().time() + (self._timeout if timeout is None else timeout)
 
     @property

@@ -227,7 +227,8 @@ class Caller:
             raise
         except TimeoutError:
             seconds = time.monotonic() - started
-            delivery = Delivery.UNKNOWN if call.sent else Delivery.NOT_SENT
+            sent = call.request is not None and call.request.sent
+            delivery = Delivery.UNKNOWN if sent else Delivery.NOT_SENT
             late = CallTimeoutError(f"{call.method} was given up after {seconds:.3g} s", delivery=delivery)
             failure = self._connector.locate(late, "call")
             raise failure from None
@@ -248,7 +249,7 @@ class Caller:
         if call.slots is not None:
             call.slots.give_back()
         metrics = self._metrics
-        metrics.in_flight -= 1
+        metrics.in_flight = max(0, metrics.in_flight - 1)
         metrics.record(call.method, seconds, None if failure is None else type(failure).__name__)
         if metrics.in_flight == 0:
             self.when_idle()
@@ -297,7 +298,6 @@ class Caller:
                 raise
             try:
                 channel = connector.usable or await connector.live_channel()
-                call.sent = True
                 call.request_id = next(connector.request_ids)
                 connector.exchanging += 1
                 try:
@@ -354,7 +354,8 @@ class Caller:
             headers = {**outgoing.context, **headers}
             if era.name is not EraName.BARE:
                 meta = {**outgoing.context, **meta}
-        return Request(call.request_id, call.method, era.stamp(params, meta), era, headers)
+        call.request = Request(call.request_id, call.method, era.stamp(params, meta), era, headers)
+        return call.request
 
 
 @dataclass(slots=True)
@@ -369,7 +370,7 @@ class _Call:
     scope: Deadline | None = None
     slots: Slots | None = None
     request_id: int = 0
-    sent: bool = False
+    request: Request | None = None
 
     @property
     def target(self) -> str | None:

@@ -32,6 +32,7 @@ class Request:
         params: Already stamped by the era.
         era: Whose headers and whose way to cancel apply.
         headers: More HTTP headers for this request alone.
+        sent: The server may have got it.
     """
 
     id: int
@@ -39,6 +40,7 @@ class Request:
     params: Mapping[str, Any] | None
     era: Era
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    sent: bool = True
 
     def encode(self) -> bytes:
         """The JSON-RPC message.
@@ -93,8 +95,20 @@ class Channel(ABC):
         try:
             await self._open()
         except BaseException:
-            await self.close()
+            await self._close_in_any_case()
             raise
+
+    async def _close_in_any_case(self) -> None:
+        """Nobody knows the channel yet who could wait for its end: a cancellation comes after that."""
+        closing = asyncio.ensure_future(self.close())
+        cancelled: asyncio.CancelledError | None = None
+        while not closing.done():
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     @abstractmethod
     async def _open(self) -> None:
@@ -119,6 +133,9 @@ class Channel(ABC):
     @abstractmethod
     async def _shut(self) -> None:
         """Release everything. Called once, never cancelled."""
+
+    def abandon(self) -> None:  # noqa: B027 - what a closed event loop had, it has closed, or the collector will
+        """The event loop is gone, and nothing can be awaited: release what would outlive it."""
 
     def begin_session(self, era: Era) -> None:  # noqa: B027 - most channels have nothing to do
         """The era is agreed on: start what the channel runs beside the calls."""
@@ -210,12 +227,14 @@ class CorrelatingChannel(Channel):
         """What to wait for until the peer takes data; `None` where it does. Nothing has left before that."""
 
     async def exchange(self, request: Request) -> Message:
+        request.sent = False
         data = request.encode()
         self._raise_if_lost()
         ready = self._ready()
         if ready is not None:
             await ready
             self._raise_if_lost()
+        request.sent = True
         reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._table.add(request.id, reply)
         try:

@@ -187,8 +187,10 @@ class Connector:
 
     def _abandon(self) -> None:
         """The loop that had the channel is gone, and the channel with it: nothing is left to be awaited."""
+        if self.channel is not None:
+            self.channel.abandon()
         self.channel = self._attempt = self._retiring = self._after = self._disconnecting = self._parking = None
-        self.exchanging = 0
+        self.exchanging = self._metrics.in_flight = 0
         self._quiet = None
         self._metrics.connected_at = None
         self.state = ConnectionState.DISCONNECTED
@@ -266,7 +268,7 @@ class Connector:
 
     def exchange_over(self) -> None:
         """What `exchanging` counted is done."""
-        self.exchanging -= 1
+        self.exchanging = max(0, self.exchanging - 1)  # one of a loop that is gone may end when it is collected
         if self.exchanging == 0 and self._quiet is not None and not self._quiet.done():
             self._quiet.set_result(None)
 
@@ -335,7 +337,8 @@ class Connector:
         try:
             await self._try_to_bring_up(attempts)
         except asyncio.CancelledError:
-            self.released()
+            if self._disconnecting is None:
+                self.released()
             raise ClientClosedError("the client was closed while connecting", delivery=Delivery.NOT_SENT) from None
         finally:
             if self.state in {ConnectionState.CONNECTING, ConnectionState.RECONNECTING}:

@@ -7,6 +7,7 @@ from typing import Self
 
 _TICK = 0.05
 _SOON = 1.0
+_NEVER = 1e12
 
 
 class Deadline:
@@ -72,7 +73,7 @@ class Deadline:
         loop = asyncio.get_running_loop()
         if when - loop.time() < _SOON:
             self._watch = loop.call_at(when, self.give_up)
-        else:
+        elif when < _NEVER:
             self._watch = _ticks_of(loop).watched(loop, int(when / _TICK) + 1)
             self._watch.add(self)
 

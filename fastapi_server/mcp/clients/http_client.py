@@ -158,7 +158,7 @@ class StreamableHTTPChannel(Channel):
                 for event in parser.feed(chunk):
                     if event.event != "message" or not event.data:
                         continue
-                    reply = self._take(self._decoded(event.data), request)
+                    reply = self._take(self._decoded(event.data, request.id), request)
                     if reply is not None:
                         await self._read_to_end(response)
                         return reply
@@ -167,11 +167,13 @@ class StreamableHTTPChannel(Channel):
                 raise self._origin.failure(error) from error
         return None
 
-    def _decoded(self, data: bytes | bytearray) -> list[Message]:
+    def _decoded(self, data: bytes | bytearray, request_id: int | None = None) -> list[Message]:
         self.metrics.bytes_received += len(data)
         try:
             return jsonrpc.decode(data)
         except ProtocolError as error:
+            if request_id is not None and jsonrpc.addressee(bytes(data)) == request_id:
+                raise ProtocolError(f"the reply cannot be read: {error.message}") from error
             self.metrics.skipped_messages += 1
             if not self._skipped:
                 self._skipped = True

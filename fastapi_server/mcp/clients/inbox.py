@@ -24,6 +24,7 @@ ProgressCallback: TypeAlias = Callable[[float, float | None, str | None], Awaita
 
 _LONGEST_ID = 20
 _MOST_QUESTIONS = 1_000
+_CANCEL_SECONDS = 1.0
 _SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
 
 
@@ -59,6 +60,7 @@ class Inbox:
         self._cache = cache
         self._reply = reply
         self._mailbox = Mailbox()
+        self._channels = 0
         self._progress: dict[int, Callable[[_Progress], None]] = {}
         self._answering: dict[int | str, asyncio.Task[None]] = {}
         self.subscriptions: dict[int, Subscription] = {}
@@ -192,6 +194,7 @@ class Inbox:
         task.add_done_callback(lambda _done: self._answering.pop(request_id, None))
 
     async def _answer(self, request_id: int | str, method: str, params: dict[str, Any], call: int | None) -> None:
+        channels = self._channels
         try:
             result = await self._handlers.answer(self.context(call), method, params)
             answer = jsonrpc.encode_result(request_id, result)
@@ -200,6 +203,8 @@ class Inbox:
         except Exception:
             logger.exception("server %r: the handler for %s failed", self._server, method)
             answer = jsonrpc.encode_error(request_id, RPCError.INTERNAL_ERROR, f"the handler for {method} failed")
+        if self._channels != channels:
+            return  # whoever asked is gone
         try:
             await self._reply(answer)
         except MCPClientError as error:
@@ -208,10 +213,12 @@ class Inbox:
     async def drop_channel(self) -> None:
         """The channel is gone: nobody waits for our answers any more, and what was listed may have changed."""
         self._cache.clear()
+        self._channels += 1
         tasks = [task for task in self._answering.values() if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:  # a handler that takes longer is left behind
+            await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
 
     async def close(self) -> None:
         """The client is closed: drop what handlers have not been told yet, too."""

@@ -111,6 +111,15 @@ class ProcessGroup:
         return True
 
 
+def kill_group(pid: int) -> None:
+    """Kill a process and all of its group, at once and without waiting."""
+    with contextlib.suppress(OSError):
+        if sys.platform == "win32":
+            os.kill(pid, _SIGKILL)
+        else:
+            os.killpg(pid, _SIGKILL)
+
+
 _SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 

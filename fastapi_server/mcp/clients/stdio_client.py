@@ -12,7 +12,13 @@ from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.channel import CorrelatingChannel
 from fastapi_server.mcp.clients.flag import Flag
 from fastapi_server.mcp.clients.pipe import WATCHABLE, PipeReader
-from fastapi_server.mcp.clients.process import GROUP_OPTIONS, ProcessGroup, command_line, process_environment
+from fastapi_server.mcp.clients.process import (
+    GROUP_OPTIONS,
+    ProcessGroup,
+    command_line,
+    kill_group,
+    process_environment,
+)
 from fastapi_server.mcp.clients.redaction import process_secrets, redacted
 from fastapi_server.mcp.config import StdioConfig
 from fastapi_server.mcp.errors import (
@@ -243,6 +249,17 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
 
     def redacted(self, text: str) -> str:
         return redacted(text, self._secrets)
+
+    def abandon(self) -> None:
+        process, self._process = self._process, None
+        if process is not None and process.get_returncode() is None:
+            kill_group(process.get_pid())
+        for pipe in (process.get_pipe_transport(fd) if process is not None else None for fd in (0, 2)):
+            if pipe is not None:
+                pipe.get_extra_info("pipe").close()
+        if self._reader is not None:
+            self._reader.close()
+        self._stderr.close()
 
     async def _shut(self) -> None:
         if self._process is not None:

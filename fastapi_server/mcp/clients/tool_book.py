@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonschema_rs
+import msgspec
 from mcp_types import CallToolResult, Tool
 
 from fastapi_server.mcp.errors import ProtocolError, StructuredOutputError
@@ -16,6 +17,12 @@ logger = logging.getLogger("fastapi_server.mcp")
 _MOST_UNLISTED = 1_000
 
 
+class _Compiled(NamedTuple):
+    tool: Tool
+    schema: bytes
+    validator: Any
+
+
 class ToolBook:
     """The tools of one server, as last listed."""
 
@@ -23,7 +30,7 @@ class ToolBook:
         self._server = server
         self._tools: dict[str, Tool] = {}
         self._headers: dict[str, ParamHeaders] = {}
-        self._compiled: dict[str, tuple[Any, Any]] = {}
+        self._compiled: dict[str, _Compiled] = {}
         self._unlisted: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
@@ -58,10 +65,15 @@ class ToolBook:
         Raises:
             ValueError: The schema itself is wrong, or refers to the network.
         """
-        schema, validator = self._compiled.get(tool.name, (None, None))
-        if validator is None or schema != tool.output_schema:
+        compiled = self._compiled.get(tool.name)
+        if compiled is not None and compiled.tool is tool:
+            return compiled.validator
+        schema = msgspec.json.encode(tool.output_schema)  # `1` and `true` are equal in Python
+        if compiled is None or compiled.schema != schema:
             validator = jsonschema_rs.validator_for(tool.output_schema or True, retriever=_refuse)
-            self._compiled[tool.name] = tool.output_schema, validator
+        else:
+            validator = compiled.validator
+        self._compiled[tool.name] = _Compiled(tool, schema, validator)
         return validator
 
     def forget(self) -> None:

@@ -1,6 +1,7 @@
 """JSON-RPC 2.0 messages (https://www.jsonrpc.org/specification), each decoded once."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias, cast
 
@@ -25,10 +26,24 @@ class ErrorObject(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def to_exception(self, redacted: Callable[[str], str] = str) -> RPCError:
         """The typed error that the caller gets, its texts without what `redacted` takes out."""
-        data = None
-        if self.data is not UNSET:
-            data = msgspec.json.decode(redacted(msgspec.json.encode(self.data).decode()))
+        data = None if self.data is UNSET else _without(redacted, self.data)
         return RPCError(redacted(self.message), code=self.code, data=data)
+
+
+def _without(redacted: Callable[[str], str], value: Any) -> Any:
+    """Plain values with each of their texts, and numbers taken for texts, as `redacted` leaves it."""
+    match value:
+        case str():
+            return redacted(value)
+        case dict():
+            return {redacted(key): _without(redacted, member) for key, member in as_object(value).items()}
+        case list():
+            return [_without(redacted, item) for item in cast("list[Any]", value)]
+        case None | bool():
+            return value
+        case number:
+            text = str(number)
+            return number if redacted(text) == text else "***"
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,12 +114,18 @@ def decode(data: bytes | bytearray | memoryview) -> list[Message]:
     return messages
 
 
+_ID_FIRST_OR_LAST = re.compile(
+    rb"""\A\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d{1,18})\b|"id"\s*:\s*(\d{1,18})\s*\}\s*\Z"""
+)
+
+
 def addressee(data: bytes) -> int | None:
     """The id of the request that an unreadable reply answers, where that at least can be made out."""
     try:
-        loose = as_object(json.loads(data.decode("utf-8", "replace")))
-    except (ValueError, RecursionError):
-        return None
+        loose = as_object(json.loads(data.decode("utf-8", "replace"), strict=False))
+    except (ValueError, RecursionError):  # so broken that only its beginning or its end can be looked at
+        found = _ID_FIRST_OR_LAST.search(data) if b'"result"' in data or b'"error"' in data else None
+        return None if found is None else int(found[1] or found[2])
     request_id = loose.get("id")
     return request_id if isinstance(request_id, int) and loose.keys() & {"result", "error"} else None
 
