@@ -5,9 +5,12 @@ import time
 from collections.abc import Callable
 
 import pytest
+from aiohttp import web
 
 from fastapi_server.mcp import (
     AuthenticationError,
+    AuthorizationResponse,
+    ClientCredentials,
     HTTPConfig,
     HTTPMCPClient,
     MCPConnectionError,
@@ -166,6 +169,90 @@ async def test_a_server_that_takes_no_token_is_asked_twice_and_no_more(
     assert len(person.opened) == 1
 
 
+class Outage:
+    """For a while, the server takes no token."""
+
+    def __init__(self, peer: GuardedPeer) -> None:
+        self._peer = peer
+        self.issuer, self._other = peer.issuers[0], AuthorizationServer(peer.issuers[0].url)
+
+    def begin(self) -> None:
+        self._peer.issuers[0] = self._other
+
+    def end(self) -> None:
+        self._peer.issuers[0] = self.issuer
+
+
+@pytest.mark.parametrize("renewable", [True, False])
+async def test_a_client_works_again_after_an_outage(client: Make, peer: GuardedPeer, renewable: bool) -> None:
+    outage = Outage(peer)
+    outage.issuer.refreshes = renewable
+    async with client(auth=ClientCredentials("nightly", client_secret="s3cret-of-ours")) as one:
+        outage.begin()
+        for _ in range(3):
+            with pytest.raises(AuthenticationError):
+                await one.call_tool("echo", {})
+        asked = len(outage.issuer.forms)
+        outage.end()
+        await one.call_tool("echo", {})
+        assert len(outage.issuer.forms) == asked == 2 + renewable
+
+        outage.issuer.revoke_all()
+        await one.call_tool("echo", {})
+
+
+async def test_after_a_while_signing_in_is_tried_again(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    issuer.refreshes = False
+    outage = Outage(peer)
+    async with client(auth=ClientCredentials("nightly", client_secret="s3cret-of-ours")) as one:
+        outage.begin()
+        with pytest.raises(AuthenticationError):
+            await one.call_tool("echo", {})
+        issuer.revoke_all()
+        outage.end()
+        with pytest.raises(AuthenticationError):
+            await one.call_tool("echo", {})
+        pass_time(one, 31)
+        await one.call_tool("echo", {})
+
+
+async def test_a_token_revoked_before_its_first_use_is_refreshed(
+    client: Make, issuer: AuthorizationServer, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issue, given = issuer.issue, list[str]()
+
+    def issue_and_revoke(scope: str, bound: str = "") -> web.Response:
+        answer = issue(scope, bound)
+        given.append(scope)
+        if len(given) == 1:
+            issuer.revoke_all()
+        return answer
+
+    monkeypatch.setattr(issuer, "issue", issue_and_revoke)
+    async with client() as one:
+        await one.list_tools()
+    assert issuer.grants() == ["authorization_code", "refresh_token"]
+    assert len(person.opened) == 1
+
+
+async def test_a_client_that_has_given_up_uses_what_another_one_gets(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    issuer.refreshes = False
+    outage = Outage(peer)
+    async with client() as one:
+        outage.begin()
+        with pytest.raises(AuthenticationError):
+            await one.call_tool("echo", {})
+        issuer.revoke_all()
+        outage.end()
+        async with client() as another:
+            await another.list_tools()
+        await one.call_tool("echo", {})
+
+
 async def test_the_token_is_bound_to_the_refusing_request_even_where_its_caller_leaves(
     client: Make, issuer: AuthorizationServer
 ) -> None:
@@ -313,15 +400,21 @@ async def test_a_server_cannot_have_us_call_other_machines(
     await one.disconnect()
 
 
-async def test_disconnecting_ends_a_sign_in(client: Make, issuer: AuthorizationServer) -> None:
-    issuer.gate.clear()
-    one = client()
+async def test_disconnecting_ends_a_sign_in_that_waits_for_a_person(client: Make, issuer: AuthorizationServer) -> None:
+    class Away(Person):
+        async def callback(self) -> AuthorizationResponse:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    person = Away()
+    one = client(auth=OAuth(interaction=person))
     connecting = asyncio.create_task(one.connect())
-    while not issuer.forms:
+    while not person.opened:
         await asyncio.sleep(0.001)
-    await one.disconnect()
+    async with asyncio.timeout(1):
+        await one.disconnect()
     assert not await connecting
-    issuer.gate.set()
+    assert not issuer.forms
 
 
 async def test_a_sign_in_that_takes_longer_than_the_probe_hides_no_era(

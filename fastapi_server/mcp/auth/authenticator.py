@@ -4,7 +4,8 @@ import asyncio
 import copy
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from fastapi_server.mcp.auth_config import AuthCallable, BearerAuth, revealed
 from fastapi_server.mcp.errors import Delivery, MCPClientError, MCPConnectionError
 
 _SECRETS_KEPT = 64
+_VITAL_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ class SingleFlight:
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
+        self._vital: asyncio.Future[None] | None = None
 
     @property
     def task(self) -> "asyncio.Task[None] | None":
@@ -174,12 +177,25 @@ class SingleFlight:
         await asyncio.wait([task])
         return True
 
+    @contextmanager
+    def vital(self) -> Generator[None]:
+        """Around what must not be left half done."""
+        vital = self._vital = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            vital.set_result(None)
+            self._vital = None
+
     async def close(self) -> None:
-        """Stop it."""
+        """Stop it; what is vital may end first, for as long as a token request may take."""
         task = self.task
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        if task is None:
+            return
+        if self._vital is not None:
+            await asyncio.wait([self._vital], timeout=_VITAL_SECONDS)
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def _seen(task: "asyncio.Task[None]") -> None:

@@ -160,7 +160,7 @@ async def _exchange(pending: dict[str, Any], kept: Kept, code: str, iss: str | N
         _no_grant,
         fixed_client=OAuthClientInformationFull.model_validate(pending["client"]),
     )
-    provider.restore(kept, expired=False)
+    provider.restore(kept)
     provider.context.protocol_version = pending["protocol_version"]
     provider.context.client_metadata.scope = pending["scope"]
     with in_our_words():

@@ -27,7 +27,6 @@ GrantRequest: TypeAlias = "Callable[[Provider], Awaitable[httpx2.Request]]"
 """Makes the token request once discovery and registration are over."""
 
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-_LONG_AGO = 1.0
 _driving: ContextVar[bool] = ContextVar("_driving", default=False)
 
 
@@ -89,7 +88,7 @@ class Provider(OAuthClientProvider):
         challenged: Those that the refusal asked for, likewise.
 
     Attributes:
-        authorized: It has come to a token request that is no refresh.
+        authorized: It has come to the token request.
     """
 
     def __init__(
@@ -114,13 +113,8 @@ class Provider(OAuthClientProvider):
         self._granted: str | None = None
         self.authorized = False
 
-    def restore(self, kept: Kept, *, expired: bool) -> None:
-        """Begin with what the store holds.
-
-        Args:
-            kept: That.
-            expired: The tokens are no good any more, so the flow begins with a refresh.
-        """
+    def restore(self, kept: Kept) -> None:
+        """Begin with what the store holds; whatever its age, the flow itself does not refresh it."""
         context = self.context
         if kept.tokens is not None:
             context.current_tokens = OAuthToken(
@@ -129,7 +123,6 @@ class Provider(OAuthClientProvider):
                 scope=kept.tokens.scope,
             )
             self._granted = kept.tokens.scope
-        context.token_expiry_time = _LONG_AGO if expired else None
         if kept.metadata is not None:
             context.oauth_metadata = OAuthMetadata.model_validate(kept.metadata)
         if kept.resource_metadata is not None:
@@ -160,10 +153,11 @@ class Provider(OAuthClientProvider):
         kept.resource_metadata = _dumped(context.protected_resource_metadata)
         kept.client = None if self._fixed_client is not None else _dumped(context.client_info)
 
-    @property
-    def held(self) -> OAuthToken | None:
-        """The tokens that the flow has now."""
-        return self.context.current_tokens
+    async def refresh(self, send: Callable[[httpx2.Request], Awaitable[httpx2.Response]]) -> bool:
+        """Exchange the refresh token. Whether that gave tokens."""
+        if not self.context.can_refresh_token():
+            return False
+        return await self._handle_refresh_response(await send(await self._refresh_token()))
 
     def tokens(self, now: float, exchange: Exchange) -> Tokens | None:
         """The same, as they are kept.

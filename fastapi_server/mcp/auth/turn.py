@@ -1,0 +1,183 @@
+"""One's turn at an account: what the store holds, made better by a refresh or a sign-in, and saved."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import httpx2
+from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
+
+from fastapi_server.mcp.auth.account import Account, Kept, Tokens
+from fastapi_server.mcp.auth.authenticator import Outgoing, Refusal
+from fastapi_server.mcp.auth.authorization import code_grant
+from fastapi_server.mcp.auth.backchannel import Backchannel
+from fastapi_server.mcp.auth.challenge import Challenge
+from fastapi_server.mcp.auth.dpop import ProofKey
+from fastapi_server.mcp.auth.exchange import Exchange
+from fastapi_server.mcp.auth.grants import configured_urls, fixed_client_of, grant_of, metadata_of
+from fastapi_server.mcp.auth.sdk import Provider, in_our_words
+from fastapi_server.mcp.auth_config import OAuth, OAuthSettings
+
+
+@dataclass(frozen=True)
+class Means:
+    """What every turn of one client needs.
+
+    Attributes:
+        config: How to sign in.
+        account: What the token store holds.
+        ca_file: Trust the authorities in this PEM file, and no others.
+        clock: Seconds since the epoch.
+        keep_secret: Told every secret, so that none is ever shown.
+        vital: Around what must not be left half done: from a token request until what it gave is saved.
+        nonces: For proofs, the last one of each origin.
+    """
+
+    config: OAuthSettings
+    account: Account
+    ca_file: Path | None
+    clock: Callable[[], float]
+    keep_secret: Callable[[str], None]
+    vital: Callable[[], AbstractContextManager[None]]
+    nonces: dict[str, str] = field(default_factory=dict[str, str])
+
+
+class Turn:
+    """An `async with` in which the store's lock is held: nobody else gets tokens for the account, in any process.
+
+    Args:
+        means: Of the client.
+        proof_key: What new tokens will be bound to; left out where the configuration wants it, there is a new one.
+    """
+
+    kept: Kept
+
+    def __init__(self, means: Means, proof_key: ProofKey | None) -> None:
+        self._means = means
+        self._proof_key = proof_key
+        self._lock = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._lock.enter_async_context(self._means.account.lock())
+        try:
+            self.kept = await self._means.account.load()
+        except BaseException:
+            await self._lock.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._lock.aclose()
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """The ones to use."""
+        return self.kept.tokens
+
+    async def refresh(self, outgoing: Outgoing | None = None) -> bool:
+        """Exchange the refresh token (RFC 6749, 6). Whether that gave tokens: where it is dead, there is none any more.
+
+        Args:
+            outgoing: The request that was refused.
+
+        Raises:
+            MCPClientError: It failed in passing, and nothing has changed.
+        """
+        if self.tokens is None or self.tokens.refresh_token is None:
+            return False
+        async with self._channel() as channel:
+            exchange = self._exchange(channel)
+            provider = self._provider(exchange, Challenge())
+            provider.context.protocol_version = _version(outgoing)
+            with self._means.vital(), in_our_words():
+                provider.restore(self.kept)
+                refreshed = await provider.refresh(exchange.send)
+                self.kept.tokens = provider.tokens(self._means.clock(), exchange) if refreshed else None
+                await self._means.account.save(self.kept)
+        return refreshed
+
+    async def sign_in(self, refusal: Refusal, challenge: Challenge) -> None:
+        """Get a token that the server may accept.
+
+        Raises:
+            AuthorizationRequired: A person has to do it, and nobody is here.
+            MCPClientError: It failed.
+        """
+        try:
+            async with self._channel() as channel:
+                with ExitStack() as vital, in_our_words():
+                    exchange = self._exchange(channel)
+                    provider = self._provider(exchange, challenge)
+                    provider.restore(self.kept)
+                    try:
+                        await _drive(provider, exchange, refusal, lambda: vital.enter_context(self._means.vital()))
+                    finally:
+                        provider.keep(self.kept)
+                    self.kept.tokens = provider.tokens(self._means.clock(), exchange)
+                    await self._means.account.save(self.kept)
+        except BaseException:
+            await self._means.account.save(self.kept)
+            raise
+
+    def _channel(self) -> Backchannel:
+        return Backchannel(self._means.account.server, self._means.ca_file, configured_urls(self._means.config))
+
+    def _exchange(self, channel: Backchannel) -> Exchange:
+        if self._means.config.dpop and self._proof_key is None:
+            self._proof_key = ProofKey(self.tokens.proof_key if self.tokens else None)
+        proof_key = self._proof_key if self._means.config.dpop else None
+        return Exchange(channel, proof_key, self._means.nonces, self._means.keep_secret)
+
+    def _provider(self, exchange: Exchange, challenge: Challenge) -> Provider:
+        config = self._means.config
+        if isinstance(config, OAuth):
+            grant = code_grant(config, self._means.account, self.kept, exchange.proof_key, self._means.ca_file)
+        else:
+            grant = grant_of(config, exchange.send)
+        return Provider(
+            self._means.account.server,
+            metadata_of(config),
+            grant,
+            client_metadata_url=config.client_metadata_url if isinstance(config, OAuth) else None,
+            fixed_client=fixed_client_of(config),
+            issuer=config.issuer,
+            scopes=None if config.scopes is None else " ".join(config.scopes),
+            challenged=" ".join(challenge.scopes) or None,
+        )
+
+
+async def _drive(provider: Provider, exchange: Exchange, refusal: Refusal, begin: Callable[[], object]) -> None:
+    """Run the SDK's flow without ever sending the request that it is for: its answer is here already.
+
+    The flow hands out the original request, and then those of the sign-in; when it hands out the original a second
+    time, it has what we want.
+
+    Args:
+        provider: Of the flow.
+        exchange: Sends the requests.
+        refusal: Of the request.
+        begin: Called before the token request.
+    """
+    original = httpx2.Request(refusal.outgoing.method, refusal.outgoing.url)
+    version = _version(refusal.outgoing)
+    if version is not None:
+        original.headers[MCP_PROTOCOL_VERSION_HEADER] = version
+    flow = provider.async_auth_flow(original)
+    try:
+        await anext(flow)
+        answer = httpx2.Response(refusal.status, headers=list(refusal.headers.items()), request=original)
+        wanted = await flow.asend(answer)
+        while wanted is not original:
+            if provider.authorized:
+                begin()
+            wanted = await flow.asend(await exchange.send(wanted))
+    finally:
+        await flow.aclose()
+
+
+def _version(outgoing: Outgoing | None) -> str | None:
+    """The revision of the protocol that a request speaks."""
+    named = {} if outgoing is None else {name.lower(): value for name, value in outgoing.headers.items()}
+    return named.get(MCP_PROTOCOL_VERSION_HEADER.lower())
