@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -415,6 +416,41 @@ async def test_disconnecting_ends_a_sign_in_that_waits_for_a_person(client: Make
         await one.disconnect()
     assert not await connecting
     assert not issuer.forms
+
+
+class SlowStore(MemoryTokenStore):
+    """Takes its time to keep what it is given."""
+
+    delay = 0.0
+
+    async def set(self, key: str, value: dict[str, Any] | None) -> None:
+        await asyncio.sleep(self.delay)
+        await super().set(key, value)
+
+
+@pytest.mark.parametrize("soon", [True, False])
+@pytest.mark.parametrize("waits_for", ["store", "server"])
+async def test_what_a_token_request_gave_is_kept_even_where_the_client_leaves(
+    client: Make, issuer: AuthorizationServer, soon: bool, waits_for: str, person: Person
+) -> None:
+    store = SlowStore()
+    auth = OAuth(interaction=person, store=store)
+    async with client(auth=auth) as one:
+        pass_time(one, 3590 if soon else 3601)
+        issuer.forms.clear()
+        if waits_for == "server":
+            issuer.gate.clear()
+        store.delay = 0.05
+        calling = asyncio.create_task(one.call_tool("echo", {}))
+        while not issuer.forms:
+            await asyncio.sleep(0.001)
+        asyncio.get_running_loop().call_later(0.05, issuer.gate.set)
+    await asyncio.wait([calling])
+    issuer.revoke_all()
+    async with client(auth=OAuth(store=store)) as headless:
+        await headless.list_tools()
+
+    assert issuer.grants() == ["refresh_token"] * 2
 
 
 async def test_a_sign_in_that_takes_longer_than_the_probe_hides_no_era(
