@@ -10,10 +10,12 @@ from aiohttp import web
 
 from fastapi_server.mcp import (
     AuthenticationError,
+    AuthorizationRequired,
     AuthorizationResponse,
     ClientCredentials,
     HTTPConfig,
     HTTPMCPClient,
+    HTTPStatusError,
     MCPConnectionError,
     MemoryTokenStore,
     OAuth,
@@ -146,15 +148,97 @@ async def test_a_refresh_token_that_has_run_out_means_signing_in_again(
     assert len(person.opened) == 2
 
 
-async def test_a_refresh_that_fails_in_passing_loses_nothing(client: Make, issuer: AuthorizationServer) -> None:
+@pytest.mark.parametrize(
+    ("status", "error"), [(503, ""), (429, ""), (403, ""), (404, ""), (302, ""), (400, "invalid_request"), (400, "")]
+)
+async def test_a_refresh_that_fails_in_passing_loses_nothing(
+    client: Make, issuer: AuthorizationServer, person: Person, status: int, error: str
+) -> None:
     async with client() as one:
         pass_time(one, 3601)
-        issuer.fail.append((503, {}))
-        with pytest.raises(MCPConnectionError, match="HTTP 503"):
-            await one.call_tool("echo", {})
+        issuer.fail.append((status, {"error": error}))
+        for _ in range(3):  # it is left alone for a while
+            with pytest.raises(MCPConnectionError, match=f"HTTP {status}|busy"):
+                await one.call_tool("echo", {})
+        pass_time(one, 3604)
         await one.call_tool("echo", {})
 
     assert issuer.grants() == ["authorization_code", "refresh_token", "refresh_token"]
+    assert len(person.opened) == 1
+
+
+async def test_a_busy_authorization_server_says_for_how_long(client: Make, issuer: AuthorizationServer) -> None:
+    async with client() as one:
+        pass_time(one, 3601)
+        issuer.fail.append((503, {}))
+        issuer.fail_headers = {"Retry-After": "40"}
+        with pytest.raises(HTTPStatusError) as raised:
+            await one.call_tool("echo", {})
+        assert raised.value.retry_after == 40
+        pass_time(one, 3630)
+        with pytest.raises(HTTPStatusError, match="busy") as raised:
+            await one.call_tool("echo", {})
+        assert 10 <= (raised.value.retry_after or 0) <= 12
+        pass_time(one, 3642)
+        await one.call_tool("echo", {})
+
+
+async def test_many_clients_of_one_store_leave_a_busy_server_alone(client: Make, issuer: AuthorizationServer) -> None:
+    async with client():
+        pass
+    clients = [client() for _ in range(25)]
+    for one in clients:
+        pass_time(one, 3601)
+    issuer.forms.clear()
+    issuer.fail += [(503, {})] * 100
+    outcomes = await asyncio.gather(*(one.call_tool("echo", {}) for one in clients), return_exceptions=True)
+    for one in clients:
+        await one.disconnect()
+    assert all(isinstance(outcome, HTTPStatusError) for outcome in outcomes)
+    assert issuer.grants() == ["refresh_token"]
+
+
+async def test_a_dead_refresh_token_is_tried_once(
+    client: Make, issuer: AuthorizationServer, store: MemoryTokenStore
+) -> None:
+    async with client():
+        pass
+    issuer.revoke_all()
+    issuer.refresh_tokens.clear()
+    issuer.forms.clear()
+    clients = [client(auth=OAuth(store=store)) for _ in range(10)]
+    calls = [one.call_tool("echo", {}) for one in clients for _ in range(5)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    for one in clients:
+        await one.disconnect()
+    assert {type(outcome) for outcome in outcomes} == {AuthorizationRequired}
+    assert len({str(vars(outcome)["url"]) for outcome in outcomes if isinstance(outcome, Exception)}) == 1
+    assert issuer.grants() == ["refresh_token"]
+
+
+async def test_a_token_that_still_works_outlives_its_refresh_token(
+    client: Make, issuer: AuthorizationServer, person: Person
+) -> None:
+    async with client() as one:
+        issuer.refresh_tokens.clear()
+        issuer.forms.clear()
+        pass_time(one, 3580)
+        for _ in range(3):
+            await one.call_tool("echo", {})
+            await authenticator_of(one).settled()
+    assert issuer.grants() == ["refresh_token"]
+    assert len(person.opened) == 1
+
+
+async def test_refreshing_in_the_background_keeps_off_a_busy_server(client: Make, issuer: AuthorizationServer) -> None:
+    async with client() as one:
+        issuer.forms.clear()
+        pass_time(one, 3580)
+        issuer.fail += [(503, {})] * 100
+        for _ in range(20):
+            await one.call_tool("echo", {})
+            await authenticator_of(one).settled()
+    assert issuer.grants() == ["refresh_token"]
 
 
 async def test_a_server_that_takes_no_token_is_asked_twice_and_no_more(

@@ -73,6 +73,7 @@ class Kept:
         metadata: Of the authorization server (RFC 8414).
         resource_metadata: Of the MCP server (RFC 9728).
         pending: `state`, `url`, `aim` and `expires_at` of a sign-in that waits for a person.
+        busy_until: Seconds since the epoch: before, the token endpoint is left alone, since it failed in passing.
     """
 
     tokens: Tokens | None = None
@@ -82,9 +83,10 @@ class Kept:
     metadata: dict[str, Any] | None = None
     resource_metadata: dict[str, Any] | None = None
     pending: dict[str, Any] | None = field(default=None, repr=False)
+    busy_until: float | None = None
 
 
-_ABOUT_ISSUER = ("issuer", "auth_server_url", "metadata", "resource_metadata", "pending")
+_ABOUT_ISSUER = ("issuer", "auth_server_url", "metadata", "resource_metadata", "pending", "busy_until")
 
 
 class Account:

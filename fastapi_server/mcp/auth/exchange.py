@@ -10,7 +10,8 @@ from yarl import URL
 
 from fastapi_server.mcp.auth.backchannel import Backchannel, Reply
 from fastapi_server.mcp.auth.dpop import ProofKey
-from fastapi_server.mcp.errors import AuthenticationError, Delivery, HTTPStatusError
+from fastapi_server.mcp.errors import AuthenticationError, Delivery, HTTPStatusError, MCPConnectionError
+from fastapi_server.mcp.retry_after import retry_after
 
 _FORM = "application/x-www-form-urlencoded"
 _BY_THE_CLIENT = frozenset({"host", "content-length"})
@@ -19,6 +20,8 @@ _SECRET_FIELDS = frozenset(
     | {"assertion", "client_assertion", "subject_token", "registration_access_token"}
 )
 _BUSY = frozenset({408, 429})
+_DEAD = frozenset({"invalid_grant", "invalid_client"})
+"""What says that a refresh token is worth nothing any more; all else may come from something in between."""
 _SHOWN = 200
 
 
@@ -34,6 +37,8 @@ class Exchange:
     Attributes:
         proof_key: As given.
         token_type: Of the tokens that came last: `Bearer` or `DPoP`.
+        error: What the token endpoint said last (RFC 6749, 5.2); `None` where it gave tokens, or made no sense.
+        failed_in_passing: Why the server should be left alone for a while.
     """
 
     def __init__(
@@ -44,6 +49,8 @@ class Exchange:
         keep_secret: Callable[[str], None],
     ) -> None:
         self.token_type = "Bearer"  # noqa: S105 - a kind of token
+        self.error: str | None = None
+        self.failed_in_passing: MCPConnectionError | None = None
         self._channel = channel
         self.proof_key = proof_key
         self._nonces = nonces
@@ -57,6 +64,13 @@ class Exchange:
             AuthenticationError: The authorization server refused for good.
             MCPConnectionError: It cannot be reached, or is busy.
         """
+        try:
+            return await self._answer_to(request)
+        except MCPConnectionError as error:
+            self.failed_in_passing = error if error.delivery is Delivery.NOT_SENT else None
+            raise
+
+    async def _answer_to(self, request: httpx2.Request) -> httpx2.Response:
         form = _form_of(request)
         self._note(form)
         reply = await self._reply(request, is_token=form is not None)
@@ -87,15 +101,18 @@ class Exchange:
         return reply
 
     def _judge(self, reply: Reply, *, refresh: bool) -> None:
-        if reply.status in {200, 201}:
+        self.error = _error(reply)
+        if reply.status == 200 or (reply.status == 201 and not refresh):
             return
-        if reply.status >= 500 or reply.status in _BUSY:
+        dead = refresh and self.error in _DEAD
+        if reply.status >= 500 or reply.status in _BUSY or (refresh and not dead):
             raise HTTPStatusError(
                 f"the authorization server answered with HTTP {reply.status}",
                 status=reply.status,
+                retry_after=retry_after(reply.headers),
                 delivery=Delivery.NOT_SENT,
             )
-        if not refresh:  # a refresh token that has run out is no failure: the person signs in again
+        if not dead:  # a refresh token that has run out is no failure: the person signs in again
             raise self._refusal(reply, "gives no token")
 
     def _refusal(self, reply: Reply, what: str) -> AuthenticationError:
@@ -141,5 +158,6 @@ def _object(body: bytes) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
-def _error(reply: Reply) -> object:
-    return (_object(reply.body) or {}).get("error") if reply.status in {400, 401} else None
+def _error(reply: Reply) -> str | None:
+    error = (_object(reply.body) or {}).get("error") if reply.status in {400, 401} else None
+    return error if isinstance(error, str) else None

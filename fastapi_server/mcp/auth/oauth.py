@@ -11,7 +11,7 @@ from fastapi_server.mcp.auth.account import Account, Tokens
 from fastapi_server.mcp.auth.authenticator import Authenticator, Outgoing, Refusal, SingleFlight
 from fastapi_server.mcp.auth.challenge import Challenge, read_challenge
 from fastapi_server.mcp.auth.dpop import ProofKey
-from fastapi_server.mcp.auth.turn import Means, Turn
+from fastapi_server.mcp.auth.turn import PAUSE_SECONDS, Means, Turn
 from fastapi_server.mcp.auth_config import OAuthSettings
 from fastapi_server.mcp.errors import Delivery, MCPClientError, MCPConnectionError
 
@@ -51,6 +51,7 @@ class OAuthAuthenticator(Authenticator):
         self._asked: set[str] = set()
         self._tried: set[Literal["refresh", "sign-in"]] = set()  # since the server has taken a token
         self._tried_at = 0.0
+        self._refresh_after = 0.0
 
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
         """The token, and a proof where it is bound to a key; nothing where there is none yet."""
@@ -61,7 +62,7 @@ class OAuthAuthenticator(Authenticator):
             now = self._clock()
             if tokens.expired(now):
                 await self._flight.join(lambda: _in_one_word(self._refresh()))
-            elif tokens.expires_soon(now):
+            elif tokens.expires_soon(now) and now >= self._refresh_after:
                 self._flight.start(lambda: _in_one_word(self._refresh()))
         return self._credentials(outgoing)
 
@@ -160,7 +161,11 @@ class OAuthAuthenticator(Authenticator):
             self._has_tried("sign-in")
 
     async def _refreshed(self, turn: Turn, outgoing: Outgoing | None) -> bool:
-        refreshed = await turn.refresh(outgoing)
+        try:
+            refreshed = await turn.refresh(outgoing)
+        except MCPClientError:
+            self._refresh_after = self._clock() + PAUSE_SECONDS
+            raise
         if refreshed:
             self._has_tried("refresh")
         return refreshed

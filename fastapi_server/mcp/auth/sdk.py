@@ -154,10 +154,19 @@ class Provider(OAuthClientProvider):
         kept.client = None if self._fixed_client is not None else _dumped(context.client_info)
 
     async def refresh(self, send: Callable[[httpx2.Request], Awaitable[httpx2.Response]]) -> bool:
-        """Exchange the refresh token. Whether that gave tokens."""
+        """Exchange the refresh token. Whether that gave tokens; where it did not, the refresh token is dead.
+
+        Raises:
+            AuthenticationError: The answer makes no sense.
+        """
         if not self.context.can_refresh_token():
             return False
-        return await self._handle_refresh_response(await send(await self._refresh_token()))
+        response = await send(await self._refresh_token())
+        if response.status_code != 200:
+            return False
+        if not await self._handle_refresh_response(response):
+            raise AuthenticationError("signing in failed: the authorization server's answer is malformed")
+        return True
 
     def tokens(self, now: float, exchange: Exchange) -> Tokens | None:
         """The same, as they are kept.

@@ -1,8 +1,8 @@
 """One's turn at an account: what the store holds, made better by a refresh or a sign-in, and saved."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, AsyncExitStack, ExitStack
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +19,11 @@ from fastapi_server.mcp.auth.exchange import Exchange
 from fastapi_server.mcp.auth.grants import configured_urls, fixed_client_of, grant_of, metadata_of
 from fastapi_server.mcp.auth.sdk import Provider, in_our_words
 from fastapi_server.mcp.auth_config import OAuth, OAuthSettings
+from fastapi_server.mcp.errors import Delivery, HTTPStatusError, MCPConnectionError
+
+PAUSE_SECONDS = 2.0
+"""For how long an authorization server is left alone that failed in passing and did not say (`Retry-After`)."""
+_LONGEST_PAUSE = 300.0
 
 
 @dataclass(frozen=True)
@@ -85,18 +90,26 @@ class Turn:
         Raises:
             MCPClientError: It failed in passing, and nothing has changed.
         """
-        if self.tokens is None or self.tokens.refresh_token is None:
+        tokens = self.tokens
+        if tokens is None or tokens.refresh_token is None:
             return False
+        self._check_busy()
         async with self._channel() as channel:
             exchange = self._exchange(channel)
             provider = self._provider(exchange, Challenge())
             provider.context.protocol_version = _version(outgoing)
             with self._means.vital(), in_our_words():
                 provider.restore(self.kept)
-                refreshed = await provider.refresh(exchange.send)
-                self.kept.tokens = provider.tokens(self._means.clock(), exchange) if refreshed else None
-                await self._means.account.save(self.kept)
+                async with self._saved(exchange):
+                    refreshed = await provider.refresh(exchange.send)
+                    self.kept.tokens = (
+                        provider.tokens(self._means.clock(), exchange) if refreshed else self._rest(tokens)
+                    )
         return refreshed
+
+    def _rest(self, tokens: Tokens) -> Tokens | None:
+        """What is left of tokens whose refresh token is dead."""
+        return None if tokens.expired(self._means.clock()) else replace(tokens, refresh_token=None)
 
     async def sign_in(self, refusal: Refusal, challenge: Challenge) -> None:
         """Get a token that the server may accept.
@@ -105,21 +118,43 @@ class Turn:
             AuthorizationRequired: A person has to do it, and nobody is here.
             MCPClientError: It failed.
         """
-        try:
-            async with self._channel() as channel:
-                with ExitStack() as vital, in_our_words():
-                    exchange = self._exchange(channel)
-                    provider = self._provider(exchange, challenge)
-                    provider.restore(self.kept)
+        self._check_busy()
+        async with self._channel() as channel:
+            exchange = self._exchange(channel)
+            provider = self._provider(exchange, challenge)
+            with ExitStack() as vital, in_our_words():
+                provider.restore(self.kept)
+                async with self._saved(exchange):
                     try:
                         await _drive(provider, exchange, refusal, lambda: vital.enter_context(self._means.vital()))
                     finally:
                         provider.keep(self.kept)
                     self.kept.tokens = provider.tokens(self._means.clock(), exchange)
-                    await self._means.account.save(self.kept)
-        except BaseException:
-            await self._means.account.save(self.kept)
+
+    @asynccontextmanager
+    async def _saved(self, exchange: Exchange) -> AsyncGenerator[None]:
+        """What is kept is saved however it ends; who comes next leaves a server alone that failed in passing."""
+        try:
+            yield
+            self.kept.busy_until = None
+        except MCPConnectionError:
+            error = exchange.failed_in_passing
+            if error is not None:
+                said = error.retry_after if isinstance(error, HTTPStatusError) else None
+                self.kept.busy_until = self._means.clock() + min(said or PAUSE_SECONDS, _LONGEST_PAUSE)
             raise
+        finally:
+            await self._means.account.save(self.kept)
+
+    def _check_busy(self) -> None:
+        wait = (self.kept.busy_until or 0.0) - self._means.clock()
+        if wait > 0:
+            raise HTTPStatusError(
+                f"the authorization server is busy; it is asked again in {wait:.1f} s",
+                status=503,
+                retry_after=wait,
+                delivery=Delivery.NOT_SENT,
+            )
 
     def _channel(self) -> Backchannel:
         return Backchannel(self._means.account.server, self._means.ca_file, configured_urls(self._means.config))

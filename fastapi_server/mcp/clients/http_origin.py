@@ -2,8 +2,6 @@
 
 import asyncio
 import collections
-import datetime as dt
-import email.utils
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from fastapi_server.mcp.errors import (
     MessageTooLargeError,
     RateLimitError,
 )
+from fastapi_server.mcp.retry_after import retry_after
 from fastapi_server.mcp.tls import context_for
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -236,17 +235,17 @@ class HTTPOrigin:
         status = response.status
         body = self.redacted(start.decode("utf-8", "replace"))[:_BODY_SHOWN].strip()
         message = f"HTTP {status} {response.reason or ''}".rstrip() + (f": {body}" if body else "")
-        retry_after = _retry_after(response)
+        wait = retry_after(response.headers)
         match status:
             case 401 | 403:
                 return AuthenticationError(
                     f"{message} (check the credentials configured for this server)", status=status, body=body
                 )
             case 429:
-                return RateLimitError(message, body=body, retry_after=retry_after)
+                return RateLimitError(message, body=body, retry_after=wait)
             case _:
                 delivery = Delivery.REJECTED if status < 500 or status == 503 else Delivery.UNKNOWN
-                return HTTPStatusError(message, status=status, body=body, retry_after=retry_after, delivery=delivery)
+                return HTTPStatusError(message, status=status, body=body, retry_after=wait, delivery=delivery)
 
     async def start_of_body(self, response: aiohttp.ClientResponse) -> bytes:
         """As much as an error needs; empty where it does not come within a second."""
@@ -271,17 +270,3 @@ class HTTPOrigin:
     async def close(self) -> None:
         """Drop every connection, those in use too."""
         await self._session.close()
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Seconds, from either form of `Retry-After` (RFC 9110, 10.2.3)."""
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isdecimal():
-        return float(value)
-    try:
-        when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=dt.UTC)
-    return max(0.0, (when - dt.datetime.now(dt.UTC)).total_seconds())

@@ -71,6 +71,7 @@ class AuthorizationServer:
         refreshes: Refresh tokens are given.
         gate: Token requests wait for it.
         fail: Answer the next token requests with these, `(status, body)`.
+        fail_headers: With these, too.
         nonce: Token requests must carry it in their proof.
         metadata_changes: Laid over the metadata; `None` removes a member.
         echo: Token requests are refused, and quoted.
@@ -90,6 +91,7 @@ class AuthorizationServer:
     path: str = "/.well-known/oauth-authorization-server"
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     fail: list[tuple[int, dict[str, str]]] = field(default_factory=list[tuple[int, dict[str, str]]])
+    fail_headers: dict[str, str] = field(default_factory=dict[str, str])
     metadata_changes: dict[str, Any] = field(default_factory=dict[str, Any])
     callback_changes: dict[str, str | None] = field(default_factory=dict[str, str | None])
     echo: bool = False
@@ -172,7 +174,7 @@ class AuthorizationServer:
             return web.json_response(quoted, status=400)
         if self.fail:
             status, body = self.fail.pop(0)
-            return web.json_response(body, status=status)
+            return web.json_response(body, status=status, headers=self.fail_headers)
         bound = ""
         if self.dpop:
             proof = proof_in(request)
