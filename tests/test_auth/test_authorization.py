@@ -148,6 +148,22 @@ async def test_the_waiting_sign_in_holds_what_its_completion_needs(
     assert pending["proof_key"].startswith("-----BEGIN PRIVATE KEY")
 
 
+async def test_a_client_that_was_forgotten_meanwhile_is_registered_for_the_next_sign_in(
+    headless: Make, store: MemoryTokenStore, issuer: AuthorizationServer
+) -> None:
+    one = headless()
+    back = await visit((await refusal(one)).url)
+    issuer.clients.clear()
+    issuer.checks_clients = True
+    with pytest.raises(AuthenticationError, match="invalid_client"):
+        await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    back = await visit((await refusal(one)).url)
+    await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    await one.list_tools()
+    await one.disconnect()
+    assert len(issuer.registrations) == 2
+
+
 async def test_a_bound_token_is_completed_with_the_key_it_was_begun_with(
     headless: Make, store: MemoryTokenStore, peer: GuardedPeer, issuer: AuthorizationServer
 ) -> None:

@@ -58,6 +58,18 @@ async def test_a_refresh_is_bound_to_the_same_key(client: Make, issuer: Authoriz
     assert len({proof["jkt"] for proof in peer.proofs}) == 1
 
 
+async def test_a_token_kept_from_before_that_is_not_bound_is_not_used(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    async with client():
+        pass
+    issuer.dpop = True
+    async with client(dpop=True) as one:
+        await one.list_tools()
+    assert issuer.grants() == ["authorization_code"] * 2
+    assert len(peer.proofs) == 2
+
+
 async def test_a_token_that_is_not_bound_is_not_used(
     client: Make, issuer: AuthorizationServer, peer: GuardedPeer
 ) -> None:

@@ -393,6 +393,77 @@ async def test_configured_scopes_win_over_those_advertised(
     assert issuer.authorizations[0]["scope"] == "read"
 
 
+async def test_tokens_serve_only_whom_they_were_given_to(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, person: Person, store: MemoryTokenStore
+) -> None:
+    ways = [
+        ClientCredentials("admin", client_secret="s3cret-of-admin", store=store),
+        ClientCredentials("reader", client_secret="s3cret-of-reader", store=store),
+        OAuth("admin", interaction=person, store=store),
+        OAuth(interaction=person, store=store),
+    ]
+    for auth in ways:
+        async with client(auth=auth) as one:
+            await one.list_tools()
+    assert len(set(peer.tokens) - {""}) == len(ways) == len(issuer.forms)
+
+
+async def test_tokens_of_another_issuer_than_the_one_configured_are_not_used(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    async with client():
+        pass
+    peer.tokens.clear()
+    one = client(issuer="https://login.example.com")
+    assert not await one.connect()
+    assert "https://login.example.com" in str(one.last_error)
+    await one.disconnect()
+    assert set(peer.tokens) == {""}
+
+    async with client(issuer=issuer.url) as another:
+        await another.list_tools()
+    assert issuer.grants() == ["authorization_code"]
+
+
+@pytest.mark.parametrize("with_refresh_token", [True, False])
+async def test_a_client_that_the_server_has_forgotten_registers_once_more(
+    client: Make, issuer: AuthorizationServer, person: Person, with_refresh_token: bool
+) -> None:
+    async with client() as one:
+        issuer.revoke_all()
+        issuer.clients.clear()
+        issuer.checks_clients = True
+        if not with_refresh_token:
+            issuer.refresh_tokens.clear()
+            issuer.fail.append((400, {"error": "invalid_grant"}))
+        await one.call_tool("echo", {})
+
+    assert len(issuer.registrations) == 2
+
+
+async def test_a_registered_client_that_is_refused_registers_nothing(
+    client: Make, issuer: AuthorizationServer, person: Person
+) -> None:
+    issuer.checks_clients = True
+    one = client(auth=OAuth("ours", interaction=person))
+    assert not await one.connect()
+    assert "invalid_client" in str(one.last_error)
+    await one.disconnect()
+    assert len(issuer.forms) == 1
+    assert not issuer.registrations
+
+
+async def test_a_registration_that_has_run_out_is_not_used(client: Make, issuer: AuthorizationServer) -> None:
+    issuer.registration_changes = {"client_secret": "of-a-day", "client_secret_expires_at": int(time.time()) - 10}
+    async with client():
+        pass
+    issuer.revoke_all()
+    async with client() as one:
+        await one.list_tools()
+    assert len(issuer.registrations) == 2
+    assert issuer.grants() == ["authorization_code"] * 2
+
+
 async def test_a_server_that_moves_to_another_authorization_server(
     client: Make, issuer: AuthorizationServer, peer: GuardedPeer
 ) -> None:

@@ -32,6 +32,7 @@ class Tokens:
         expires_at: Seconds since the epoch; `None` where the server does not say.
         lifetime: Seconds that it lasts from the day it was given.
         proof_key: PEM of the key that a DPoP token is bound to.
+        holder: To whom it was given: the type of the configuration, and the `client_id` there.
     """
 
     access_token: str = field(repr=False)
@@ -41,6 +42,7 @@ class Tokens:
     expires_at: float | None = None
     lifetime: float | None = None
     proof_key: str | None = field(default=None, repr=False)
+    holder: list[str | None] | None = None
 
     @classmethod
     def read(cls, document: dict[str, Any] | None) -> Self | None:

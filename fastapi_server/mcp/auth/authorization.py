@@ -12,8 +12,8 @@ from mcp.shared.auth import OAuthClientInformationFull
 from fastapi_server.mcp.auth.account import Account, Kept, Tokens, default_store
 from fastapi_server.mcp.auth.backchannel import Backchannel
 from fastapi_server.mcp.auth.dpop import ProofKey
-from fastapi_server.mcp.auth.exchange import Exchange
-from fastapi_server.mcp.auth.grants import configured_urls, metadata_of
+from fastapi_server.mcp.auth.exchange import CLIENT_UNKNOWN, Exchange
+from fastapi_server.mcp.auth.grants import configured_urls, holder_of, metadata_of
 from fastapi_server.mcp.auth.keys import store_key
 from fastapi_server.mcp.auth.sdk import Provider, in_our_words
 from fastapi_server.mcp.auth.stores import TokenStore
@@ -107,6 +107,7 @@ async def _begin(
         "proof_key": None if proof_key is None else proof_key.pem,
         "ca_file": None if ca_file is None else str(ca_file),
         "configured": configured_urls(config),
+        "holder": holder_of(config),
         "created_at": now,
         "expires_at": now + PENDING_SECONDS,
     }
@@ -151,6 +152,15 @@ def _found(pending: dict[str, Any]) -> Kept:
     )
 
 
+async def _forget_client(account: Account, pending: dict[str, Any]) -> None:
+    """The server does not know it any more; the next sign-in registers another."""
+    async with account.lock():
+        kept = await account.load()
+        if kept.client is not None and kept.client.get("client_id") == pending["client"]["client_id"]:
+            kept.client = kept.pending = None
+            await account.save(kept)
+
+
 async def _exchange(pending: dict[str, Any], kept: Kept, code: str, iss: str | None, account: Account) -> Tokens | None:
     proof_key = ProofKey(pending["proof_key"]) if pending["proof_key"] else None
     ca_file = Path(pending["ca_file"]) if pending["ca_file"] else None
@@ -160,17 +170,21 @@ async def _exchange(pending: dict[str, Any], kept: Kept, code: str, iss: str | N
         _no_grant,
         fixed_client=OAuthClientInformationFull.model_validate(pending["client"]),
     )
-    provider.restore(kept)
+    provider.restore(kept, None, account.clock())
     provider.context.protocol_version = pending["protocol_version"]
     provider.context.client_metadata.scope = pending["scope"]
     with in_our_words():
         provider.check_response_issuer(iss)
         async with Backchannel(account.server, ca_file, pending["configured"]) as channel:
             exchange = Exchange(channel, proof_key, {}, lambda _secret: None)
-            await provider.take_token_response(
-                await exchange.send(await provider.code_request(code, pending["code_verifier"]))
-            )
-    return provider.tokens(account.clock(), exchange)
+            try:
+                answer = await exchange.send(await provider.code_request(code, pending["code_verifier"]))
+            except AuthenticationError:
+                if exchange.error == CLIENT_UNKNOWN:
+                    await _forget_client(account, pending)
+                raise
+            await provider.take_token_response(answer)
+    return provider.tokens(account.clock(), exchange, pending["holder"])
 
 
 async def _no_grant(provider: Provider) -> httpx2.Request:

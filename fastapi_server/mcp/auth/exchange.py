@@ -20,7 +20,9 @@ _SECRET_FIELDS = frozenset(
     | {"assertion", "client_assertion", "subject_token", "registration_access_token"}
 )
 _BUSY = frozenset({408, 429})
-_DEAD = frozenset({"invalid_grant", "invalid_client"})
+CLIENT_UNKNOWN = "invalid_client"
+"""Said by a token endpoint that has forgotten, or never knew, the client (RFC 6749, 5.2)."""
+_DEAD = frozenset({"invalid_grant", CLIENT_UNKNOWN})
 """What says that a refresh token is worth nothing any more; all else may come from something in between."""
 _SHOWN = 200
 
@@ -104,16 +106,14 @@ class Exchange:
         self.error = _error(reply)
         if reply.status == 200 or (reply.status == 201 and not refresh):
             return
-        dead = refresh and self.error in _DEAD
-        if reply.status >= 500 or reply.status in _BUSY or (refresh and not dead):
-            raise HTTPStatusError(
-                f"the authorization server answered with HTTP {reply.status}",
-                status=reply.status,
-                retry_after=retry_after(reply.headers),
-                delivery=Delivery.NOT_SENT,
-            )
-        if not dead:  # a refresh token that has run out is no failure: the person signs in again
+        answered = f"the authorization server answered with HTTP {reply.status}"
+        if reply.status >= 500 or reply.status in _BUSY:
+            wait = retry_after(reply.headers)
+            raise HTTPStatusError(answered, status=reply.status, retry_after=wait, delivery=Delivery.NOT_SENT)
+        if not refresh:
             raise self._refusal(reply, "gives no token")
+        if self.error not in _DEAD:  # a refresh token that has run out is no failure: the person signs in again
+            raise MCPConnectionError(answered, delivery=Delivery.NOT_SENT)
 
     def _refusal(self, reply: Reply, what: str) -> AuthenticationError:
         said = _object(reply.body) or {}

@@ -11,6 +11,7 @@ from fastapi_server.mcp.auth.account import Account, Tokens
 from fastapi_server.mcp.auth.authenticator import Authenticator, Outgoing, Refusal, SingleFlight
 from fastapi_server.mcp.auth.challenge import Challenge, read_challenge
 from fastapi_server.mcp.auth.dpop import ProofKey
+from fastapi_server.mcp.auth.grants import tokens_for
 from fastapi_server.mcp.auth.turn import PAUSE_SECONDS, Means, Turn
 from fastapi_server.mcp.auth_config import OAuthSettings
 from fastapi_server.mcp.errors import Delivery, MCPClientError, MCPConnectionError
@@ -68,7 +69,7 @@ class OAuthAuthenticator(Authenticator):
 
     async def _look(self) -> None:
         """Another process may have signed in, or this one before."""
-        self._adopt((await self._account.load()).tokens)
+        self._adopt(tokens_for(self._means.config, await self._account.load()))
 
     def _credentials(self, outgoing: Outgoing) -> Mapping[str, str]:
         tokens, key = self._tokens, self._proof_key

@@ -113,16 +113,20 @@ class Provider(OAuthClientProvider):
         self._granted: str | None = None
         self.authorized = False
 
-    def restore(self, kept: Kept) -> None:
-        """Begin with what the store holds; whatever its age, the flow itself does not refresh it."""
+    def restore(self, kept: Kept, tokens: Tokens | None, now: float) -> None:
+        """Begin with what the store holds.
+
+        Args:
+            kept: That.
+            tokens: Those of it that are to be used. Whatever their age, the flow itself does not refresh them.
+            now: Seconds since the epoch.
+        """
         context = self.context
-        if kept.tokens is not None:
+        if tokens is not None:
             context.current_tokens = OAuthToken(
-                access_token=kept.tokens.access_token,
-                refresh_token=kept.tokens.refresh_token,
-                scope=kept.tokens.scope,
+                access_token=tokens.access_token, refresh_token=tokens.refresh_token, scope=tokens.scope
             )
-            self._granted = kept.tokens.scope
+            self._granted = tokens.scope
         if kept.metadata is not None:
             context.oauth_metadata = OAuthMetadata.model_validate(kept.metadata)
         if kept.resource_metadata is not None:
@@ -132,7 +136,9 @@ class Provider(OAuthClientProvider):
             self._issuer = self._issuer or kept.issuer
             context.client_info = self._fixed_client
         elif kept.client is not None:
-            context.client_info = OAuthClientInformationFull.model_validate(kept.client)
+            client = OAuthClientInformationFull.model_validate(kept.client)
+            if not client.client_secret_expires_at or client.client_secret_expires_at > now:  # RFC 7591, 3.2.1
+                context.client_info = client
         self._initialized = True
 
     def keep(self, kept: Kept) -> None:
@@ -168,8 +174,8 @@ class Provider(OAuthClientProvider):
             raise AuthenticationError("signing in failed: the authorization server's answer is malformed")
         return True
 
-    def tokens(self, now: float, exchange: Exchange) -> Tokens | None:
-        """The same, as they are kept.
+    def tokens(self, now: float, exchange: Exchange, holder: list[str | None]) -> Tokens | None:
+        """The tokens that the flow has now, as they are kept.
 
         Raises:
             AuthenticationError: They were to be bound to a key, and are not.
@@ -188,6 +194,7 @@ class Provider(OAuthClientProvider):
             expires_at=None if held.expires_in is None else now + held.expires_in,
             lifetime=held.expires_in,
             proof_key=None if key is None else key.pem,
+            holder=holder,
         )
 
     @property

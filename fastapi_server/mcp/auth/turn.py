@@ -15,11 +15,18 @@ from fastapi_server.mcp.auth.authorization import code_grant
 from fastapi_server.mcp.auth.backchannel import Backchannel
 from fastapi_server.mcp.auth.challenge import Challenge
 from fastapi_server.mcp.auth.dpop import ProofKey
-from fastapi_server.mcp.auth.exchange import Exchange
-from fastapi_server.mcp.auth.grants import configured_urls, fixed_client_of, grant_of, metadata_of
+from fastapi_server.mcp.auth.exchange import CLIENT_UNKNOWN, Exchange
+from fastapi_server.mcp.auth.grants import (
+    configured_urls,
+    fixed_client_of,
+    grant_of,
+    holder_of,
+    metadata_of,
+    tokens_for,
+)
 from fastapi_server.mcp.auth.sdk import Provider, in_our_words
 from fastapi_server.mcp.auth_config import OAuth, OAuthSettings
-from fastapi_server.mcp.errors import Delivery, HTTPStatusError, MCPConnectionError
+from fastapi_server.mcp.errors import AuthenticationError, Delivery, HTTPStatusError, MCPConnectionError
 
 PAUSE_SECONDS = 2.0
 """For how long an authorization server is left alone that failed in passing and did not say (`Retry-After`)."""
@@ -79,7 +86,7 @@ class Turn:
     @property
     def tokens(self) -> Tokens | None:
         """The ones to use."""
-        return self.kept.tokens
+        return tokens_for(self._means.config, self.kept)
 
     async def refresh(self, outgoing: Outgoing | None = None) -> bool:
         """Exchange the refresh token (RFC 6749, 6). Whether that gave tokens: where it is dead, there is none any more.
@@ -99,17 +106,24 @@ class Turn:
             provider = self._provider(exchange, Challenge())
             provider.context.protocol_version = _version(outgoing)
             with self._means.vital(), in_our_words():
-                provider.restore(self.kept)
+                provider.restore(self.kept, self.tokens, self._means.clock())
                 async with self._saved(exchange):
                     refreshed = await provider.refresh(exchange.send)
-                    self.kept.tokens = (
-                        provider.tokens(self._means.clock(), exchange) if refreshed else self._rest(tokens)
-                    )
+                    if refreshed:
+                        self.kept.tokens = self._tokens_of(provider, exchange)
+                    else:
+                        self._forget_refresh_token(tokens, exchange)
         return refreshed
 
-    def _rest(self, tokens: Tokens) -> Tokens | None:
-        """What is left of tokens whose refresh token is dead."""
-        return None if tokens.expired(self._means.clock()) else replace(tokens, refresh_token=None)
+    def _tokens_of(self, provider: Provider, exchange: Exchange) -> Tokens | None:
+        return provider.tokens(self._means.clock(), exchange, holder_of(self._means.config))
+
+    def _forget_refresh_token(self, tokens: Tokens, exchange: Exchange) -> None:
+        """The access token may work yet."""
+        expired = tokens.expired(self._means.clock())
+        self.kept.tokens = None if expired else replace(tokens, refresh_token=None)
+        if exchange.error == CLIENT_UNKNOWN:
+            self.kept.client = None
 
     async def sign_in(self, refusal: Refusal, challenge: Challenge) -> None:
         """Get a token that the server may accept.
@@ -121,15 +135,24 @@ class Turn:
         self._check_busy()
         async with self._channel() as channel:
             exchange = self._exchange(channel)
-            provider = self._provider(exchange, challenge)
-            with ExitStack() as vital, in_our_words():
-                provider.restore(self.kept)
-                async with self._saved(exchange):
-                    try:
-                        await _drive(provider, exchange, refusal, lambda: vital.enter_context(self._means.vital()))
-                    finally:
-                        provider.keep(self.kept)
-                    self.kept.tokens = provider.tokens(self._means.clock(), exchange)
+            try:
+                await self._sign_in(exchange, refusal, challenge)
+            except AuthenticationError:
+                if exchange.error != CLIENT_UNKNOWN or self.kept.client is None:
+                    raise
+                self.kept.client = None  # the server has forgotten it: register once more
+                await self._sign_in(exchange, refusal, challenge)
+
+    async def _sign_in(self, exchange: Exchange, refusal: Refusal, challenge: Challenge) -> None:
+        provider = self._provider(exchange, challenge)
+        with ExitStack() as vital, in_our_words():
+            provider.restore(self.kept, self.tokens, self._means.clock())
+            async with self._saved(exchange):
+                try:
+                    await _drive(provider, exchange, refusal, lambda: vital.enter_context(self._means.vital()))
+                finally:
+                    provider.keep(self.kept)
+                self.kept.tokens = self._tokens_of(provider, exchange)
 
     @asynccontextmanager
     async def _saved(self, exchange: Exchange) -> AsyncGenerator[None]:

@@ -73,6 +73,8 @@ class AuthorizationServer:
         fail: Answer the next token requests with these, `(status, body)`.
         fail_headers: With these, too.
         nonce: Token requests must carry it in their proof.
+        checks_clients: Token requests of clients that have not registered are refused.
+        registration_changes: Laid over what the next clients are told of their registration.
         metadata_changes: Laid over the metadata; `None` removes a member.
         echo: Token requests are refused, and quoted.
         malformed: The answer to a token request is none, and holds what was sent.
@@ -92,6 +94,8 @@ class AuthorizationServer:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     fail: list[tuple[int, dict[str, str]]] = field(default_factory=list[tuple[int, dict[str, str]]])
     fail_headers: dict[str, str] = field(default_factory=dict[str, str])
+    checks_clients: bool = False
+    registration_changes: dict[str, Any] = field(default_factory=dict[str, Any])
     metadata_changes: dict[str, Any] = field(default_factory=dict[str, Any])
     callback_changes: dict[str, str | None] = field(default_factory=dict[str, str | None])
     echo: bool = False
@@ -150,7 +154,7 @@ class AuthorizationServer:
     async def _register(self, request: web.Request) -> web.Response:
         asked = await request.json()
         self.registrations.append(asked)
-        client = {**asked, "client_id": f"client-{len(self.registrations)}"}
+        client = {**asked, "client_id": f"client-{len(self.registrations)}", **self.registration_changes}
         self.clients[client["client_id"]] = client
         return web.json_response(client, status=201)
 
@@ -175,6 +179,8 @@ class AuthorizationServer:
         if self.fail:
             status, body = self.fail.pop(0)
             return web.json_response(body, status=status, headers=self.fail_headers)
+        if self.checks_clients and form.fields.get("client_id") not in self.clients:
+            return web.json_response({"error": "invalid_client"}, status=401)
         bound = ""
         if self.dpop:
             proof = proof_in(request)
