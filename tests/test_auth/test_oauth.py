@@ -383,6 +383,39 @@ async def test_scope_that_is_never_granted_is_asked_for_once(
     assert len(issuer.authorizations) == 2
 
 
+async def test_more_scope_is_asked_for_by_the_second_of_two_lines(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    peer.needs["tools/call"] = "write"
+    peer.challenges_before = ['Basic realm="x"']
+    async with client() as one:
+        await one.call_tool("echo", {})
+    assert [asked.get("scope") for asked in issuer.authorizations] == [None, "write"]
+
+
+async def test_a_server_that_wants_ever_more_scope_is_obeyed_a_few_times(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    class EverMore(dict[str, str]):
+        asked = 0
+
+        def get(self, key: str, default: Any = "") -> Any:
+            self.asked += key == "tools/call"
+            return f"scope-{self.asked}" if key == "tools/call" else default
+
+    peer.needs = EverMore()
+    issuer.scopes = ""
+    async with client() as one:
+        for call in range(20):
+            with pytest.raises(AuthenticationError, match="403"):
+                await one.call_tool("echo", {})
+            assert len(issuer.authorizations) == 1 + min(call + 1, 5)
+        pass_time(one, 601)
+        with pytest.raises(AuthenticationError, match="403"):
+            await one.call_tool("echo", {})
+    assert len(issuer.authorizations) == 7
+
+
 async def test_configured_scopes_win_over_those_advertised(
     client: Make, issuer: AuthorizationServer, peer: GuardedPeer
 ) -> None:

@@ -43,6 +43,7 @@ class Refusal:
         status: Of the answer.
         headers: Of the answer; names in any case.
         body: The start of it.
+        tried: What has been tried for the request, this and earlier refusals of it together; whoever tries, adds to it.
     """
 
     outgoing: Outgoing
@@ -50,6 +51,7 @@ class Refusal:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(default=b"", repr=False)
+    tried: set[str] = field(default_factory=set[str])
 
 
 class Authenticator(ABC):

@@ -88,15 +88,15 @@ class Exchange:
     async def _reply(self, request: httpx2.Request, *, is_token: bool) -> Reply:
         reply = await self._send_once(request, with_proof=is_token)
         if is_token and self.proof_key is not None and _error(reply) == "use_dpop_nonce":
-            reply = await self._send_once(request, with_proof=True)
+            reply = await self._send_once(request, with_proof=True, nonce=reply.headers.get("DPoP-Nonce"))
         return reply
 
-    async def _send_once(self, request: httpx2.Request, *, with_proof: bool) -> Reply:
+    async def _send_once(self, request: httpx2.Request, *, with_proof: bool, nonce: str | None = None) -> Reply:
         url = str(request.url)
         origin = str(URL(url).origin())
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _BY_THE_CLIENT}
         if with_proof and self.proof_key is not None:
-            headers["DPoP"] = self.proof_key.proof(request.method, url, nonce=self._nonces.get(origin))
+            headers["DPoP"] = self.proof_key.proof(request.method, url, nonce=nonce or self._nonces.get(origin))
         reply = await self._channel.send(request.method, url, headers, request.content or None)
         if "DPoP-Nonce" in reply.headers:
             self._nonces[origin] = reply.headers["DPoP-Nonce"]

@@ -1,6 +1,7 @@
 """OAuth for one client: the token at hand for each request, and one sign-in or refresh for all who need a new one."""
 
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,8 @@ from fastapi_server.mcp.errors import Delivery, MCPClientError, MCPConnectionErr
 
 _NONCE_WANTED = "use_dpop_nonce"
 _MORE_SCOPE = "insufficient_scope"
+_MOST_STEP_UPS, _STEP_UP_SECONDS = 5, 600.0
+"""How often more scope is asked for, and in which time."""
 _GIVEN_UP_SECONDS = 30.0
 """For how long no more is tried where neither a refresh nor a sign-in has led to a token that the server takes."""
 
@@ -50,6 +53,7 @@ class OAuthAuthenticator(Authenticator):
         self._tokens: Tokens | None = None
         self._proof_key: ProofKey | None = None
         self._asked: set[str] = set()
+        self._step_ups: deque[float] = deque()
         self._tried: set[Literal["refresh", "sign-in"]] = set()  # since the server has taken a token
         self._tried_at = 0.0
         self._refresh_after = 0.0
@@ -71,13 +75,13 @@ class OAuthAuthenticator(Authenticator):
         """Another process may have signed in, or this one before."""
         self._adopt(tokens_for(self._means.config, await self._account.load()))
 
-    def _credentials(self, outgoing: Outgoing) -> Mapping[str, str]:
+    def _credentials(self, outgoing: Outgoing, nonce: str | None = None) -> Mapping[str, str]:
         tokens, key = self._tokens, self._proof_key
         if tokens is None:
             return {}
         if tokens.token_type != "DPoP" or key is None:  # noqa: S105 - a kind of token
             return {"Authorization": f"Bearer {tokens.access_token}"}
-        nonce = self._means.nonces.get(str(URL(outgoing.url).origin()))
+        nonce = nonce or self._means.nonces.get(str(URL(outgoing.url).origin()))
         proof = key.proof(outgoing.method, outgoing.url, nonce=nonce, token=tokens.access_token)
         return {"Authorization": f"DPoP {tokens.access_token}", "DPoP": proof}
 
@@ -90,12 +94,15 @@ class OAuthAuthenticator(Authenticator):
 
     async def refused(self, refusal: Refusal) -> Mapping[str, str] | None:
         """The credentials to try next: with a nonce, with somebody else's new token, or after signing in."""
-        challenge = read_challenge(refusal.headers)
-        if challenge.error == _NONCE_WANTED and challenge.nonce is not None:
-            return self._credentials(refusal.outgoing)
+        bound = "DPoP" in refusal.sent
+        challenge = read_challenge(refusal.headers, bound=bound)
+        if bound and challenge.error == _NONCE_WANTED and challenge.nonce is not None:
+            return self._credentials(refusal.outgoing, challenge.nonce)
         used = _token_in(refusal.sent)
         if not self._has_another(used):
             if self._can_help(refusal, challenge):
+                if refusal.status == 403 and self._flight.task is None:
+                    refusal.tried.add(_MORE_SCOPE)
                 await self._flight.join(lambda: _in_one_word(self._sign_in(refusal, challenge, used)))
             else:
                 await _in_one_word(self._look())
@@ -109,12 +116,18 @@ class OAuthAuthenticator(Authenticator):
         if self._flight.task is not None:
             return True
         if refusal.status == 403:
-            if challenge.error != _MORE_SCOPE:
-                return False
-            granted = set((self._tokens.scope if self._tokens and self._tokens.scope else "").split())
-            wanted = " ".join(sorted(challenge.scopes))
-            return wanted not in self._asked and not (challenge.scopes and set(challenge.scopes) <= granted)
+            return challenge.error == _MORE_SCOPE and _MORE_SCOPE not in refusal.tried and self._may_ask(challenge)
         return not self._given_up()
+
+    def _may_ask(self, challenge: Challenge) -> bool:
+        """Whether to ask for more scope: not for the same again, and not again and again."""
+        now = self._clock()
+        while self._step_ups and now >= self._step_ups[0] + _STEP_UP_SECONDS:
+            self._step_ups.popleft()
+        granted = set((self._tokens.scope if self._tokens and self._tokens.scope else "").split())
+        if " ".join(sorted(challenge.scopes)) in self._asked or len(self._step_ups) == _MOST_STEP_UPS:
+            return False
+        return not challenge.scopes or not set(challenge.scopes) <= granted
 
     def _given_up(self) -> bool:
         """Whether the server takes no token, whatever is tried; after a while it may be asked again."""
@@ -153,6 +166,7 @@ class OAuthAuthenticator(Authenticator):
         """By a refresh, and where that does not do, by signing in."""
         if refusal.status == 403:
             self._asked.add(" ".join(sorted(challenge.scopes)))
+            self._step_ups.append(self._clock())
         elif "refresh" not in self._tried and await self._refreshed(turn, refusal.outgoing):
             return
         else:

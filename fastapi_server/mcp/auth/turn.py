@@ -149,7 +149,9 @@ class Turn:
             provider.restore(self.kept, self.tokens, self._means.clock())
             async with self._saved(exchange):
                 try:
-                    await _drive(provider, exchange, refusal, lambda: vital.enter_context(self._means.vital()))
+                    await _drive(
+                        provider, exchange, refusal, challenge, lambda: vital.enter_context(self._means.vital())
+                    )
                 finally:
                     provider.keep(self.kept)
                 self.kept.tokens = self._tokens_of(provider, exchange)
@@ -206,7 +208,9 @@ class Turn:
         )
 
 
-async def _drive(provider: Provider, exchange: Exchange, refusal: Refusal, begin: Callable[[], object]) -> None:
+async def _drive(
+    provider: Provider, exchange: Exchange, refusal: Refusal, challenge: Challenge, begin: Callable[[], object]
+) -> None:
     """Run the SDK's flow without ever sending the request that it is for: its answer is here already.
 
     The flow hands out the original request, and then those of the sign-in; when it hands out the original a second
@@ -216,6 +220,7 @@ async def _drive(provider: Provider, exchange: Exchange, refusal: Refusal, begin
         provider: Of the flow.
         exchange: Sends the requests.
         refusal: Of the request.
+        challenge: What it said.
         begin: Called before the token request.
     """
     original = httpx2.Request(refusal.outgoing.method, refusal.outgoing.url)
@@ -225,7 +230,7 @@ async def _drive(provider: Provider, exchange: Exchange, refusal: Refusal, begin
     flow = provider.async_auth_flow(original)
     try:
         await anext(flow)
-        answer = httpx2.Response(refusal.status, headers=list(refusal.headers.items()), request=original)
+        answer = httpx2.Response(refusal.status, headers={"WWW-Authenticate": challenge.header}, request=original)
         wanted = await flow.asend(answer)
         while wanted is not original:
             if provider.authorized:

@@ -95,6 +95,7 @@ class HTTPOrigin:
             AuthenticationError: The server refused, and signing in, where `auth` is configured, did not help.
         """
         redirects = refusals = 0
+        tried: set[str] = set()
         better: Mapping[str, str] | None = None
         while True:
             outgoing = Outgoing(method, str(url), headers, body)
@@ -108,8 +109,11 @@ class HTTPOrigin:
                 response.release()
                 redirects += 1
             elif response.status in _REFUSED and self._authenticator is not None:
-                better = await self._after_refusal(self._authenticator, outgoing, credentials, response, refusals)
                 refusals += 1
+                if refusals > _MOST_REFUSALS:
+                    async with response:
+                        raise await self.refusal(response)
+                better = await self._after_refusal(self._authenticator, outgoing, credentials, response, tried)
             else:
                 return response
 
@@ -138,7 +142,7 @@ class HTTPOrigin:
         outgoing: Outgoing,
         credentials: Mapping[str, str],
         response: aiohttp.ClientResponse,
-        before: int,
+        tried: set[str],
     ) -> Mapping[str, str]:
         """The credentials for another try. The refusal is read and put away first: signing in may take a person.
 
@@ -147,8 +151,8 @@ class HTTPOrigin:
         """
         body = await self.start_of_body(response)
         response.release()
-        refusal = Refusal(outgoing, credentials, response.status, response.headers, body)
-        better = None if before == _MOST_REFUSALS else await authenticator.refused(refusal)
+        refusal = Refusal(outgoing, credentials, response.status, response.headers, body, tried)
+        better = await authenticator.refused(refusal)
         if better is None:
             raise self.judge(response, body)
         return better

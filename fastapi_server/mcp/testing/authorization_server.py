@@ -248,6 +248,8 @@ class GuardedPeer(HTTPPeer):
         issuers: The authorization servers; the first one is advertised.
         needs: Scopes, by JSON-RPC method; 403 names them.
         nonce: Proofs must carry it.
+        single_use_nonces: Proofs must carry one of these, which is then used up; refusals give new ones.
+        challenges_before: Lines of `WWW-Authenticate` that stand before the one that matters.
         refused: Answers with status 401 or 403 so far.
         tokens: The `Authorization` headers that came.
         realm: What its metadata says; `resource` left out is the URL of the endpoint.
@@ -256,6 +258,8 @@ class GuardedPeer(HTTPPeer):
     issuers: list[AuthorizationServer] = field(default_factory=list[AuthorizationServer])
     needs: dict[str, str] = field(default_factory=dict[str, str])
     nonce: str | None = None
+    single_use_nonces: set[str] | None = None
+    challenges_before: list[str] = field(default_factory=list[str])
     challenge_scope: str | None = None
     refused: list[int] = field(default_factory=list[int])
     tokens: list[str] = field(default_factory=list[str])
@@ -272,6 +276,9 @@ class GuardedPeer(HTTPPeer):
         refusal = await self._refusal(http)
         if refusal is not None:
             self.refused.append(refusal.status)
+            last = refusal.headers.popone("WWW-Authenticate")
+            for line in (*self.challenges_before, last):
+                refusal.headers.add("WWW-Authenticate", line)
             return refusal
         return await super().handle(http)
 
@@ -296,6 +303,11 @@ class GuardedPeer(HTTPPeer):
             self.proofs.append(proof)
             if self.nonce is not None and proof.get("nonce") != self.nonce:
                 return _refuse(401, 'DPoP error="use_dpop_nonce"', {"DPoP-Nonce": self.nonce})
+            if self.single_use_nonces is not None and proof.get("nonce") not in self.single_use_nonces:
+                self.single_use_nonces.add(nonce := secrets.token_hex(8))
+                return _refuse(401, 'DPoP error="use_dpop_nonce"', {"DPoP-Nonce": nonce})
+            if self.single_use_nonces is not None:
+                self.single_use_nonces.remove(proof["nonce"])
         data = await http.read()
         method = json.loads(data).get("method", "") if data else ""
         needed = self.needs.get(method, "")
