@@ -4,7 +4,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeGuard, cast, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
@@ -283,6 +283,15 @@ class EnterpriseManaged(OAuthCommon):
 
 AuthCallable: TypeAlias = Callable[[], Awaitable[Mapping[str, str] | str]]
 """Asked before each request; gives headers, or a bearer token."""
+
+
+def is_headers(given: object) -> TypeGuard[Mapping[str, str]]:
+    """Whether what a callable gave is a mapping of names to values."""
+    if not isinstance(given, Mapping):
+        return False
+    members = cast("Mapping[object, object]", given)
+    return all(isinstance(name, str) and isinstance(value, str) for name, value in members.items())
+
 
 OAuthSettings: TypeAlias = OAuth | ClientCredentials | WorkloadIdentity | EnterpriseManaged
 

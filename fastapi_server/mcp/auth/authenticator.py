@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi_server.mcp.auth_config import AuthCallable, BearerAuth, revealed
-from fastapi_server.mcp.errors import Delivery, MCPClientError, MCPConnectionError
+from fastapi_server.mcp.auth_config import AuthCallable, BearerAuth, is_headers, revealed
+from fastapi_server.mcp.errors import ConfigError, Delivery, MCPClientError, MCPConnectionError
 
 _SECRETS_KEPT = 64
 _VITAL_SECONDS = 30.0
@@ -126,9 +126,17 @@ class CallableAuthenticator(Authenticator):
             raise MCPConnectionError(
                 f"the callable given as auth failed: {type(error).__name__}", delivery=Delivery.NOT_SENT
             ) from error
-        headers = {"Authorization": f"Bearer {given}"} if isinstance(given, str) else dict(given)
+        headers = _headers_from(given)
         self._keep_secret(*headers.values(), *(value.removeprefix("Bearer ") for value in headers.values()))
         return headers
+
+
+def _headers_from(given: object) -> dict[str, str]:
+    if isinstance(given, str):
+        return {"Authorization": f"Bearer {given}"}
+    if not is_headers(given):
+        raise ConfigError(f"the callable given as auth returned {type(given).__name__}, not headers or a token")
+    return dict(given)
 
 
 class SingleFlight:

@@ -205,13 +205,13 @@ class OAuthAuthenticator(Authenticator):
 
 
 async def _in_one_word(work: Awaitable[None]) -> None:
-    """What fails in a token store or an interaction of the user's is named, and not quoted: it may hold a secret."""
+    """What fails in a token store or an interaction of the user's is named, not quoted, and the cause."""
     try:
         await work
     except MCPClientError:
         raise
     except Exception as error:
-        raise MCPConnectionError(f"signing in failed: {type(error).__name__}", delivery=Delivery.NOT_SENT) from None
+        raise MCPConnectionError(f"signing in failed: {type(error).__name__}", delivery=Delivery.NOT_SENT) from error
 
 
 def _token_in(sent: Mapping[str, str]) -> str:

@@ -1,9 +1,7 @@
 """The official SDK's OAuth flow, made to serve us: what it knows is given to it, what it finds out is taken from it."""
 
-import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, TypeAlias
 from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
@@ -21,24 +19,13 @@ from pydantic import ValidationError
 
 from fastapi_server.mcp.auth.account import Kept, Tokens
 from fastapi_server.mcp.auth.exchange import Exchange
+from fastapi_server.mcp.auth.quiet import quiet
 from fastapi_server.mcp.errors import AuthenticationError
 
 GrantRequest: TypeAlias = "Callable[[Provider], Awaitable[httpx2.Request]]"
 """Makes the token request once discovery and registration are over."""
 
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-_driving: ContextVar[bool] = ContextVar("_driving", default=False)
-
-
-class _Quiet(logging.Filter):
-    """Drops what the SDK logs of flows driven here: URLs with codes, bodies with tokens. Ours say what failed."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not _driving.get()
-
-
-for _name in ("mcp.client.auth.oauth2", "mcp.client.auth.utils"):
-    logging.getLogger(_name).addFilter(_Quiet())
 
 
 @contextmanager
@@ -48,16 +35,14 @@ def in_our_words() -> Generator[None]:
     Raises:
         AuthenticationError: It failed. Only the SDK's plain errors are quoted: the others may quote tokens and codes.
     """
-    token = _driving.set(True)
     try:
-        yield
+        with quiet():
+            yield
     except OAuthFlowError as error:
         reason = str(error) if type(error) is OAuthFlowError else "the authorization server's answer is malformed"
         raise AuthenticationError(f"signing in failed: {reason}") from None
     except ValidationError:
         raise AuthenticationError("signing in failed: the authorization server's answer is malformed") from None
-    finally:
-        _driving.reset(token)
 
 
 class _NoStorage:

@@ -11,10 +11,12 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from fastapi_server.mcp.auth.authenticator import Authenticator, Outgoing, Refusal
+from fastapi_server.mcp.auth_config import is_headers
 from fastapi_server.mcp.clients.redaction import redacted
 from fastapi_server.mcp.config import HeaderProvider, HTTPConfig, SSEConfig
 from fastapi_server.mcp.errors import (
     AuthenticationError,
+    ConfigError,
     Delivery,
     HTTPStatusError,
     MCPConnectionError,
@@ -74,7 +76,7 @@ class HTTPOrigin:
         api_key = config.api_key if isinstance(config, HTTPConfig) else None
         if api_key is not None:
             self._headers.setdefault("Authorization", f"Bearer {api_key}")
-        self._secrets = {*self._headers.values(), api_key or ""}
+        self._secrets = {*self._headers.values(), api_key or "", *self.url.query.values(), *_raw_values(self.url)}
         self._provided: collections.deque[str] = collections.deque(maxlen=_PROVIDED_KEPT)
         self._session = aiohttp.ClientSession(
             # A limit would let long streams starve the replies to them.
@@ -124,7 +126,7 @@ class HTTPOrigin:
                 outgoing.method, url, data=outgoing.body, headers=headers, allow_redirects=False
             )
         except (aiohttp.ClientError, OSError) as error:
-            raise self.failure(error) from error
+            raise self.failure(error) from None  # it may hold the request, and the credentials with it
         except ValueError as error:
             raise MCPConnectionError(
                 f"cannot send the request: {self.redacted(str(error))}", delivery=Delivery.NOT_SENT
@@ -167,6 +169,8 @@ class HTTPOrigin:
                     f"the callable that provides the headers failed: {type(error).__name__}",
                     delivery=Delivery.NOT_SENT,
                 ) from error
+            if not is_headers(provided):
+                raise ConfigError(f"the callable that provides the headers returned {type(provided).__name__}")
             self._provided.extend(provided.values())
             merged.update(provided)
         merged.update(credentials)
@@ -209,7 +213,7 @@ class HTTPOrigin:
                         f"the reply is larger than max_message_bytes = {self._limit:,}", limit=self._limit
                     )
         except (aiohttp.ClientError, OSError) as error:
-            raise self.failure(error) from error
+            raise self.failure(error) from None  # it may hold the request, and the credentials with it
         return bytes(body)
 
     def failure(self, error: Exception) -> MCPConnectionError:
@@ -226,6 +230,9 @@ class HTTPOrigin:
                 return MCPConnectionError(f"cannot connect to {where}: {reason}", delivery=Delivery.NOT_SENT)
             case aiohttp.InvalidURL():
                 return MCPConnectionError(f"not a usable URL: {where}", delivery=Delivery.NOT_SENT)
+            case aiohttp.ClientResponseError():  # as text, it shows the URL with its query
+                reason = self.redacted(error.message) or type(error).__name__
+                return MCPConnectionError(f"the connection to {where} broke: {reason}")
             case _:
                 reason = self.redacted(str(error)) or type(error).__name__
                 return MCPConnectionError(f"the connection to {where} broke: {reason}")
@@ -274,3 +281,8 @@ class HTTPOrigin:
     async def close(self) -> None:
         """Drop every connection, those in use too."""
         await self._session.close()
+
+
+def _raw_values(url: URL) -> list[str]:
+    """The values of a query as they are written."""
+    return [part.partition("=")[2] for part in url.raw_query_string.split("&")]
