@@ -579,13 +579,38 @@ async def test_the_resource_must_be_the_server(client: Make, issuer: Authorizati
     assert not issuer.authorizations
 
 
+@pytest.mark.parametrize("url", ["http://169.254.169.254", "https://10.1.2.3", "http://elsewhere.example"])
 async def test_a_server_cannot_have_us_call_other_machines(
-    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, url: str
 ) -> None:
-    peer.realm["authorization_servers"] = ["http://169.254.169.254"]
+    peer.realm["authorization_servers"] = [url]
     one = client()
     assert not await one.connect()
-    assert "neither https nor this machine" in str(one.last_error)
+    assert "must not lead us" in str(one.last_error)
+    await one.disconnect()
+
+
+@pytest.mark.parametrize(
+    "page", ["http://elsewhere.example/login", "file:///etc/passwd", "javascript:alert(1)", "https://10.1.2.3/login"]
+)
+async def test_a_person_is_sent_to_no_page_that_is_not_safe(
+    client: Make, issuer: AuthorizationServer, person: Person, page: str
+) -> None:
+    issuer.metadata_changes = {"authorization_endpoint": page}
+    for auth in (OAuth(), OAuth(interaction=person)):
+        one = client(auth=auth)
+        assert not await one.connect()
+        assert isinstance(one.last_error, AuthenticationError)
+        assert not isinstance(one.last_error, AuthorizationRequired)
+        await one.disconnect()
+    assert not person.opened
+
+
+async def test_metadata_that_is_too_large_is_said_to_be(client: Make, issuer: AuthorizationServer) -> None:
+    issuer.metadata_changes = {"x": "a" * 2_000_000}
+    one = client()
+    assert not await one.connect()
+    assert "is larger than 1,048,576 bytes" in str(one.last_error)
     await one.disconnect()
 
 

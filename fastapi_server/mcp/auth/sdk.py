@@ -16,10 +16,12 @@ from mcp.shared.auth import (
     ProtectedResourceMetadata,
 )
 from pydantic import ValidationError
+from yarl import URL
 
 from fastapi_server.mcp.auth.account import Kept, Tokens
 from fastapi_server.mcp.auth.exchange import Exchange
 from fastapi_server.mcp.auth.quiet import quiet
+from fastapi_server.mcp.auth.reach import Reach
 from fastapi_server.mcp.errors import AuthenticationError
 
 GrantRequest: TypeAlias = "Callable[[Provider], Awaitable[httpx2.Request]]"
@@ -216,13 +218,16 @@ class Provider(OAuthClientProvider):
         """Where the person signs in (RFC 6749, 4.1.1; RFC 7636; RFC 8707).
 
         Raises:
-            AuthenticationError: The authorization server has no PKCE with S256, which the specification wants refused.
+            AuthenticationError: The authorization server has no PKCE with S256, which the specification wants refused;
+                or its page is not where a person may be sent.
         """
         context, client, metadata = self.context, self.context.client_info, self.context.oauth_metadata
         assert client is not None
         if metadata is not None and "S256" not in (metadata.code_challenge_methods_supported or ()):
             raise AuthenticationError("the authorization server does not say that it has PKCE with S256")
         endpoint = str(metadata.authorization_endpoint) if metadata else urljoin(self._server_base, "/authorize")
+        if not Reach(context.server_url, () if self._issuer is None else [self._issuer]).allows_page(URL(endpoint)):
+            raise AuthenticationError("the server names an authorization page that is not https, or not public")
         parameters = {
             "response_type": "code",
             "client_id": client.client_id,
