@@ -1,8 +1,6 @@
 """What a token store holds for one server and one principal."""
 
 import time
-import weakref
-from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field, fields
@@ -14,12 +12,12 @@ from fastapi_server.mcp.auth.stores import MemoryTokenStore, TokenStore
 _EARLY_SECONDS = 30.0
 _EARLY_PART = 0.1
 
-_default_stores: weakref.WeakKeyDictionary[AbstractEventLoop, MemoryTokenStore] = weakref.WeakKeyDictionary()
+_default_store = MemoryTokenStore()
 
 
 def default_store() -> TokenStore:
-    """The store of those who name none: in memory, one for each event loop."""
-    return _default_stores.setdefault(get_running_loop(), MemoryTokenStore())
+    """The store of those who name none: in memory, one for the process."""
+    return _default_store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +111,10 @@ class Account:
     def lock(self) -> AbstractAsyncContextManager[None]:
         """Held while tokens are fetched: nobody else fetches them meanwhile, in any process."""
         return self.store.lock(self._about)
+
+    def desk(self) -> AbstractAsyncContextManager[None]:
+        """Held from before `lock` until a person has signed in: others who have a person wait, and nobody else."""
+        return self.store.lock(f"{self._about}-desk")
 
     async def load(self) -> Kept:
         """What there is."""

@@ -14,7 +14,7 @@ from fastapi_server.mcp.auth.challenge import Challenge, read_challenge
 from fastapi_server.mcp.auth.dpop import ProofKey
 from fastapi_server.mcp.auth.grants import tokens_for
 from fastapi_server.mcp.auth.turn import PAUSE_SECONDS, Means, Turn
-from fastapi_server.mcp.auth_config import OAuthSettings
+from fastapi_server.mcp.auth_config import OAuth, OAuthSettings
 from fastapi_server.mcp.errors import Delivery, MCPClientError, MCPConnectionError
 
 _NONCE_WANTED = "use_dpop_nonce"
@@ -156,7 +156,8 @@ class OAuthAuthenticator(Authenticator):
 
     async def _sign_in(self, refusal: Refusal, challenge: Challenge, used: str) -> None:
         """Get a token that the server may accept, unless another process has done it."""
-        async with self._turn() as turn:
+        config = self._means.config
+        async with self._turn(desk=isinstance(config, OAuth) and config.interaction is not None) as turn:
             if turn.tokens is None or turn.tokens.access_token == used:
                 self._keep_secret(used)
                 await self._renewed(turn, refusal, challenge)
@@ -189,8 +190,8 @@ class OAuthAuthenticator(Authenticator):
         self._tried.add(way)
         self._tried_at = self._clock()
 
-    def _turn(self) -> Turn:
-        return Turn(self._means, self._proof_key)
+    def _turn(self, *, desk: bool = False) -> Turn:
+        return Turn(self._means, self._proof_key, desk=desk)
 
     def _now(self) -> float:
         return self._clock()

@@ -62,26 +62,51 @@ class Turn:
     Args:
         means: Of the client.
         proof_key: What new tokens will be bound to; left out where the configuration wants it, there is a new one.
+        desk: A person may be asked, so wait for those whose person is being asked.
     """
 
     kept: Kept
 
-    def __init__(self, means: Means, proof_key: ProofKey | None) -> None:
+    def __init__(self, means: Means, proof_key: ProofKey | None, *, desk: bool) -> None:
         self._means = means
         self._proof_key = proof_key
+        self._at_desk = desk
+        self._desk = AsyncExitStack()
         self._lock = AsyncExitStack()
+        self._held = False
 
     async def __aenter__(self) -> Self:
-        await self._lock.enter_async_context(self._means.account.lock())
         try:
+            if self._at_desk:
+                await self._desk.enter_async_context(self._means.account.desk())
+            await self._take()
             self.kept = await self._means.account.load()
         except BaseException:
-            await self._lock.aclose()
+            await self._give_up()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._give_up()
+
+    async def _take(self) -> None:
+        await self._lock.enter_async_context(self._means.account.lock())
+        self._held = True
+
+    async def _give_up(self) -> None:
+        self._held = False
         await self._lock.aclose()
+        await self._desk.aclose()
+
+    @asynccontextmanager
+    async def _meanwhile(self, provider: Provider) -> AsyncGenerator[None]:
+        """Others have their turn while a person thinks. Where the person does not come back, it is not taken again."""
+        provider.keep(self.kept)
+        await self._means.account.save(self.kept)
+        self._held = False
+        await self._lock.aclose()
+        yield
+        await self._take()
 
     @property
     def tokens(self) -> Tokens | None:
@@ -169,7 +194,8 @@ class Turn:
                 self.kept.busy_until = self._means.clock() + min(said or PAUSE_SECONDS, _LONGEST_PAUSE)
             raise
         finally:
-            await self._means.account.save(self.kept)
+            if self._held:
+                await self._means.account.save(self.kept)
 
     def _check_busy(self) -> None:
         wait = (self.kept.busy_until or 0.0) - self._means.clock()
@@ -193,7 +219,8 @@ class Turn:
     def _provider(self, exchange: Exchange, challenge: Challenge) -> Provider:
         config = self._means.config
         if isinstance(config, OAuth):
-            grant = code_grant(config, self._means.account, self.kept, exchange.proof_key, self._means.ca_file)
+            account, ca_file = self._means.account, self._means.ca_file
+            grant = code_grant(config, account, self.kept, exchange.proof_key, ca_file, self._meanwhile)
         else:
             grant = grant_of(config, exchange.send)
         return Provider(
