@@ -127,6 +127,12 @@ def test_urls_that_secrets_go_to_are_https(tmp_path: Path, field: str, settings:
             assert f"mcpServers.one.auth.{field}: must start with https://" in problems[0]
 
 
+def test_a_key_is_for_event_streams_too() -> None:
+    assert "s3cret" not in repr(SSEConfig("https://h.example/sse", api_key="s3cret"))
+    with pytest.raises(ValueError, match="excludes api_key"):
+        SSEConfig("https://h.example/sse", api_key="s3cret", auth=BearerAuth("t0ken"))
+
+
 async def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "find_spec", lambda _name: None)
     client = HTTPMCPClient("x", HTTPConfig("http://h.example/mcp", auth=OAuth()))

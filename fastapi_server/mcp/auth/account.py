@@ -133,6 +133,16 @@ class Account:
         await self.store.set(self._tokens(kept.issuer), None if kept.tokens is None else asdict(kept.tokens))
         await self.store.set(self._about, {name: getattr(kept, name) for name in _ABOUT_ISSUER})
 
+    async def forget(self) -> None:
+        """Delete all of it."""
+        about = await self.store.get(self._about) or {}
+        issuer, pending = about.get("issuer"), about.get("pending")
+        keys = [self._tokens(issuer), self._client(issuer), self._about]
+        if pending is not None:
+            keys.append(store_key("pending", server=pending["state"]))
+        for key in keys:
+            await self.store.set(key, None)
+
     def _tokens(self, issuer: str | None) -> str:
         return store_key("tokens", server=self.server, principal=self.principal, issuer=issuer)
 

@@ -73,10 +73,9 @@ class HTTPOrigin:
             self._provider = config.headers
         else:
             self._headers.update(config.headers)
-        api_key = config.api_key if isinstance(config, HTTPConfig) else None
-        if api_key is not None:
-            self._headers.setdefault("Authorization", f"Bearer {api_key}")
-        self._secrets = {*self._headers.values(), api_key or "", *self.url.query.values(), *_raw_values(self.url)}
+        if config.api_key is not None:
+            self._headers.setdefault("Authorization", f"Bearer {config.api_key}")
+        self._secrets = {*self._headers.values(), config.api_key or "", *_values(self.url)}
         self._provided: collections.deque[str] = collections.deque(maxlen=_PROVIDED_KEPT)
         self._session = aiohttp.ClientSession(
             # A limit would let long streams starve the replies to them.
@@ -283,6 +282,6 @@ class HTTPOrigin:
         await self._session.close()
 
 
-def _raw_values(url: URL) -> list[str]:
-    """The values of a query as they are written."""
-    return [part.partition("=")[2] for part in url.raw_query_string.split("&")]
+def _values(url: URL) -> list[str]:
+    """Those of its query, which may hold a key; also as they are written."""
+    return [*url.query.values(), *(part.partition("=")[2] for part in url.raw_query_string.split("&"))]
