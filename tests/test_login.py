@@ -117,9 +117,19 @@ async def test_other_commands_find_the_tokens_and_logout_deletes_them(
     await MCPClientFactory.shutdown_all()
     assert await login.show_logout("guarded", options) == 0
     said = capsys.readouterr()
+    assert "guarded: sign in first: mcp-clients login guarded" in said.err
     assert f"signed out of guarded; nothing of it is left in the file {state}" in said.out
     assert f"was not signed in to guarded; nothing of it is left in the file {state}" in said.out
     assert issuer.grants() == ["authorization_code"]
+
+
+async def test_logout_leaves_nothing(options: Options, state: Path) -> None:
+    await overview.show_ping("guarded", options)  # which begins a sign-in
+    await MCPClientFactory.shutdown_all()
+    await signed_in(options)
+    await login.show_logout("guarded", options)
+    store = FileTokenStore(state)
+    assert store._load() == {}
 
 
 async def test_who_is_signed_in_is_not_asked_again(options: Options, issuer: AuthorizationServer) -> None:

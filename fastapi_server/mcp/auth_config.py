@@ -1,10 +1,11 @@
 """Typed settings for signing in: what `auth` of a configuration may be, and secrets that come from elsewhere."""
 
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeGuard, cast, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
@@ -131,12 +132,17 @@ class BearerAuth:
     _token = field_validator("token", mode="plain")(_as_secret)
 
 
+_LOOPBACK = re.compile(r"(.+\.)?localhost|127\.\d+\.\d+\.\d+|::1")
+
+
 def _checked_url(url: str | None) -> str | None:
     if url is None:
         return None
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.password:
         raise ValueError("must be a URL that starts with http:// or https:// and names a host, without credentials")
+    if parts.scheme == "http" and not _LOOPBACK.fullmatch(parts.hostname):
+        raise ValueError("must start with https:// unless it is on this machine: secrets go there")
     return url
 
 
@@ -283,6 +289,15 @@ class EnterpriseManaged(OAuthCommon):
 
 AuthCallable: TypeAlias = Callable[[], Awaitable[Mapping[str, str] | str]]
 """Asked before each request; gives headers, or a bearer token."""
+
+
+def is_headers(given: object) -> TypeGuard[Mapping[str, str]]:
+    """Whether what a callable gave is a mapping of names to values."""
+    if not isinstance(given, Mapping):
+        return False
+    members = cast("Mapping[object, object]", given)
+    return all(isinstance(name, str) and isinstance(value, str) for name, value in members.items())
+
 
 OAuthSettings: TypeAlias = OAuth | ClientCredentials | WorkloadIdentity | EnterpriseManaged
 

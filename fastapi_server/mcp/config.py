@@ -145,6 +145,12 @@ def _checked_endpoint(endpoint: str) -> str:
     return _Endpoint(endpoint)
 
 
+def _one_way_to_sign_in(auth: AuthSetting | None, info: ValidationInfo) -> AuthSetting | None:
+    if auth is not None and info.data.get("api_key") is not None:
+        raise ValueError("excludes api_key: give one of the two")
+    return auth
+
+
 @validated(config=_STRICT, frozen=True)
 class SSEConfig(CommonConfig):
     """A server reached over HTTP+SSE (revision 2024-11-05).
@@ -152,18 +158,21 @@ class SSEConfig(CommonConfig):
     Attributes:
         endpoint: URL of the event stream.
         headers: Sent with every request; or an async callable that is asked for them each time.
-        auth: How to sign in; see `auth_config`. Its headers win over `headers`.
+        api_key: Sent as `Authorization: Bearer …`.
+        auth: How to sign in; see `auth_config`. Its headers win over `headers`; it excludes `api_key`.
         ca_file: Trust the authorities in this PEM file, and no others; left out, those that the system trusts.
         dialect: `mcp`, or `rpc` for `POST …/connect`, `GET …/events` and `POST …/rpc`.
     """
 
     endpoint: str
     headers: dict[str, str] | HeaderProvider = Field(default_factory=dict[str, str], repr=False)
+    api_key: str | None = Field(default=None, kw_only=True, repr=False)
     auth: AuthSetting | None = Field(default=None, kw_only=True, repr=False)
     ca_file: Path | None = Field(default=None, kw_only=True)
     dialect: Literal["mcp", "rpc"] = Field(default="mcp", kw_only=True)
 
     _endpoint = field_validator("endpoint")(_checked_endpoint)
+    _auth = field_validator("auth")(_one_way_to_sign_in)
 
 
 @validated(config=_STRICT, frozen=True)
@@ -187,13 +196,7 @@ class HTTPConfig(CommonConfig):
     dialect: Literal["mcp", "rest"] = Field(default="mcp", kw_only=True)
 
     _endpoint = field_validator("endpoint")(_checked_endpoint)
-
-    @field_validator("auth")
-    @classmethod
-    def _one_way_to_sign_in(cls, auth: AuthSetting | None, info: ValidationInfo) -> AuthSetting | None:
-        if auth is not None and info.data.get("api_key") is not None:
-            raise ValueError("excludes api_key: give one of the two")
-        return auth
+    _auth = field_validator("auth")(_one_way_to_sign_in)
 
 
 TransportConfig: TypeAlias = StdioConfig | SSEConfig | HTTPConfig

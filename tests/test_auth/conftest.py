@@ -8,6 +8,7 @@ import pytest
 from yarl import URL
 
 from fastapi_server.mcp import AuthorizationResponse, HTTPConfig, HTTPMCPClient, MemoryTokenStore, OAuth
+from fastapi_server.mcp.auth import account
 from fastapi_server.mcp.testing.authorization_server import (
     AuthorizationServer,
     GuardedPeer,
@@ -51,6 +52,12 @@ async def issuer(nothing_left: None) -> AsyncIterator[AuthorizationServer]:
 async def peer(issuer: AuthorizationServer) -> AsyncIterator[GuardedPeer]:
     async with guarded_peer(issuer) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def no_default_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port may be used again, by another server."""
+    monkeypatch.setattr(account, "_default_store", MemoryTokenStore())
 
 
 @pytest.fixture

@@ -15,11 +15,13 @@ from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from fastapi_server.mcp import (
     AuthenticationError,
     BearerAuth,
+    ConfigError,
     HTTPConfig,
     HTTPMCPClient,
     MCPConnectionError,
 )
-from fastapi_server.mcp.auth.authenticator import Outgoing, SingleFlight
+from fastapi_server.mcp.auth.authenticator import CallableAuthenticator, Outgoing, SingleFlight
+from fastapi_server.mcp.auth.flow import FlowAuthenticator
 from fastapi_server.mcp.errors import MCPClientError
 from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
@@ -281,3 +283,23 @@ def test_what_is_shown_of_a_request() -> None:
 
 def test_bearer_settings_show_no_token() -> None:
     assert "planted-secret" not in repr(BearerAuth("planted-secret"))
+
+
+async def test_what_fails_in_code_of_the_users_is_the_cause() -> None:
+    class Broken(httpx2.Auth):
+        def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response]:
+            raise KeyError("planted-secret")
+            yield request
+
+    with pytest.raises(AuthenticationError, match="the auth flow failed: KeyError") as raised:
+        await FlowAuthenticator(Broken(), "http://localhost/mcp").headers(Outgoing("POST", "http://localhost/mcp"))
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("given", [None, 5, b"token", ["Authorization"], {"Authorization": 5}, {5: "x"}])
+async def test_a_callable_that_gives_something_else_is_told_so(given: Any) -> None:
+    async def source() -> Any:
+        return given
+
+    with pytest.raises(ConfigError, match=r"the callable given as auth returned .*, not headers or a token"):
+        await CallableAuthenticator(source).headers(Outgoing("POST", "http://localhost/mcp"))

@@ -1,5 +1,6 @@
 """Servers without a person beside them: `AuthorizationRequired`, and what may complete it."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +10,12 @@ import pytest
 from fastapi_server.mcp import (
     AuthenticationError,
     AuthorizationRequired,
+    AuthorizationResponse,
     ConnectionState,
     Delivery,
+    HTTPConfig,
     HTTPMCPClient,
+    HTTPStatusError,
     MemoryTokenStore,
     OAuth,
     complete_authorization,
@@ -19,7 +23,7 @@ from fastapi_server.mcp import (
 from fastapi_server.mcp.auth import authorization
 from fastapi_server.mcp.resilience import is_permanent
 from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer
-from tests.test_auth.conftest import visit
+from tests.test_auth.conftest import Person, visit
 
 Make = Callable[..., HTTPMCPClient]
 
@@ -146,6 +150,86 @@ async def test_the_waiting_sign_in_holds_what_its_completion_needs(
     assert pending["client"]["client_id"] == "client-1"
     assert pending["expires_at"] == pending["created_at"] + 600 <= time.time() + 600
     assert pending["proof_key"].startswith("-----BEGIN PRIVATE KEY")
+
+
+async def test_a_client_that_was_forgotten_meanwhile_is_registered_for_the_next_sign_in(
+    headless: Make, store: MemoryTokenStore, issuer: AuthorizationServer
+) -> None:
+    one = headless()
+    back = await visit((await refusal(one)).url)
+    issuer.clients.clear()
+    issuer.checks_clients = True
+    with pytest.raises(AuthenticationError, match="invalid_client"):
+        await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    back = await visit((await refusal(one)).url)
+    await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    await one.list_tools()
+    await one.disconnect()
+    assert len(issuer.registrations) == 2
+
+
+async def test_where_the_authorization_server_is_busy_it_can_be_tried_again(
+    headless: Make, store: MemoryTokenStore, issuer: AuthorizationServer
+) -> None:
+    one = headless()
+    back = await visit((await refusal(one)).url)
+    issuer.fail.append((503, {}))
+    with pytest.raises(HTTPStatusError, match="503"):
+        await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    await one.list_tools()
+    await one.disconnect()
+
+
+async def test_sign_ins_that_were_given_up_do_not_pile_up(
+    headless: Make, store: MemoryTokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authorization, "PENDING_SECONDS", -1.0)
+    one = headless()
+    states = {(await refusal(one)).state for _ in range(3)}
+    await one.disconnect()
+    assert len(states) == 3
+    assert len([key for key in store._kept if key.startswith("pending")]) == 1
+
+
+async def test_nobody_without_a_person_waits_for_the_person_of_another(
+    headless: Make, client: Make, store: MemoryTokenStore, issuer: AuthorizationServer
+) -> None:
+    class Slow(Person):
+        back = asyncio.Event()
+
+        async def callback(self) -> AuthorizationResponse:
+            await self.back.wait()
+            return await super().callback()
+
+    person, other = Slow(), Slow()
+    at_a_desk = [client(auth=OAuth(interaction=who, store=store)) for who in (person, other)]
+    signing_in = [asyncio.create_task(one.list_tools()) for one in at_a_desk]
+    while not person.opened and not other.opened:
+        await asyncio.sleep(0.001)
+    one = headless()
+    async with asyncio.timeout(2):
+        await refusal(one)
+    Slow.back.set()
+    await asyncio.gather(*signing_in)
+    assert await one.list_tools() == []
+    for each in (one, *at_a_desk):
+        await each.disconnect()
+    assert len(person.opened) + len(other.opened) == 1
+    assert len(issuer.registrations) == 1
+
+
+async def test_the_default_store_is_that_of_the_process(peer: GuardedPeer) -> None:
+    async def begin() -> AuthorizationRequired:
+        one = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=OAuth()))
+        required = await refusal(one)
+        await one.disconnect()
+        return required
+
+    back = await visit((await asyncio.to_thread(lambda: asyncio.run(begin()))).url)
+    await complete_authorization(back["state"], back["code"], back["iss"])
+    async with HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=OAuth())) as one:
+        await one.list_tools()
 
 
 async def test_a_bound_token_is_completed_with_the_key_it_was_begun_with(

@@ -5,7 +5,6 @@ from aiohttp import web
 
 from fastapi_server.mcp import AuthenticationError, MCPConnectionError
 from fastapi_server.mcp.auth.backchannel import Backchannel
-from fastapi_server.mcp.errors import Delivery
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
 
 
@@ -40,9 +39,8 @@ async def test_more_than_a_mebibyte_is_not_read(nothing_left: None) -> None:
         return web.Response(body=b"x" * (1024 * 1024 + 1))
 
     async with http_peer(HTTPPeer({"GET": answer})) as peer, Backchannel(peer.url) as channel:
-        with pytest.raises(MCPConnectionError, match="cannot be reached") as raised:
+        with pytest.raises(AuthenticationError, match="is larger than 1,048,576 bytes") as raised:
             await channel.send("GET", f"{peer.url}/path?secret=planted", {}, None)
-    assert raised.value.delivery is Delivery.NOT_SENT
     assert "planted" not in str(raised.value)
 
 
@@ -52,7 +50,7 @@ async def test_more_than_a_mebibyte_is_not_read(nothing_left: None) -> None:
 )
 async def test_where_nothing_is_sent(nothing_left: None, url: str) -> None:
     async with Backchannel("https://mcp.example.com/mcp") as channel:
-        with pytest.raises(AuthenticationError, match="neither https nor this machine"):
+        with pytest.raises(AuthenticationError, match="must not lead us"):
             await channel.send("GET", url, {}, None)
 
 
@@ -60,7 +58,7 @@ async def test_where_nothing_is_sent(nothing_left: None, url: str) -> None:
     "url", ["http://localhost:1/", "http://127.0.0.1:1/", "http://[::1]:1/", "https://127.0.0.1:1/"]
 )
 async def test_where_it_is_tried(nothing_left: None, url: str) -> None:
-    async with Backchannel("https://mcp.example.com/mcp") as channel:
+    async with Backchannel("http://127.0.0.1:2/mcp") as channel:
         with pytest.raises(MCPConnectionError, match="cannot be reached"):
             await channel.send("GET", url, {}, None)
 
@@ -70,5 +68,5 @@ async def test_what_the_configuration_names_may_be_plain(nothing_left: None) -> 
     async with Backchannel("https://mcp.example.com/mcp", configured=configured) as channel:
         with pytest.raises(MCPConnectionError, match="cannot be reached"):
             await channel.send("GET", "http://login.invalid:8080/other", {}, None)
-        with pytest.raises(AuthenticationError, match="neither https"):
+        with pytest.raises(AuthenticationError, match="must not lead us"):
             await channel.send("GET", "http://login.invalid/other", {}, None)

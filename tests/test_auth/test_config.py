@@ -1,7 +1,9 @@
 """What `auth` may be, and what is said of what it may not."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from fastapi_server.mcp import (
     Secret,
     ServerConfig,
     SSEConfig,
+    load_config,
     parse_config,
 )
 from fastapi_server.mcp.auth import choose
@@ -102,6 +105,32 @@ def test_a_file_is_read_with_its_own_environment() -> None:
     assert [str(problem) for problem in file.problems] == [
         "mcp.json: mcpServers.wrong.auth.token: the environment has no NONE"
     ]
+
+
+@pytest.mark.parametrize(
+    ("field", "settings"),
+    [
+        ("issuer", {"type": "oauth"}),
+        ("redirect_uri", {"type": "oauth"}),
+        ("idp_token_endpoint", {"type": "enterprise_managed", "client_id": "a", "client_secret": "b"}),
+    ],
+)
+def test_urls_that_secrets_go_to_are_https(tmp_path: Path, field: str, settings: dict[str, str]) -> None:
+    whole = settings | ({"idp_client_id": "c", "id_token": "d"} if field == "idp_token_endpoint" else {})
+    for number, (url, right) in enumerate((("http://h.example/x", False), ("http://127.0.0.1:8/x", True))):
+        servers = {"one": {"url": "https://h.example/mcp", "auth": {**whole, field: url}}}
+        file = tmp_path / f"{number}.json"
+        file.write_text(json.dumps({"mcpServers": servers}))
+        problems = [str(problem) for problem in load_config(file).problems]
+        assert (not problems) is right
+        if not right:
+            assert f"mcpServers.one.auth.{field}: must start with https://" in problems[0]
+
+
+def test_a_key_is_for_event_streams_too() -> None:
+    assert "s3cret" not in repr(SSEConfig("https://h.example/sse", api_key="s3cret"))
+    with pytest.raises(ValueError, match="excludes api_key"):
+        SSEConfig("https://h.example/sse", api_key="s3cret", auth=BearerAuth("t0ken"))
 
 
 async def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

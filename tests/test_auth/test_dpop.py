@@ -1,5 +1,6 @@
 """Tokens bound to a key (RFC 9449); the servers check every proof."""
 
+import asyncio
 from collections.abc import Callable
 
 import jwt
@@ -8,6 +9,7 @@ import pytest
 from fastapi_server.mcp import AuthenticationError, HTTPMCPClient
 from fastapi_server.mcp.auth.dpop import ProofKey
 from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer, thumbprint
+from tests.test_auth.conftest import Person
 
 Make = Callable[..., HTTPMCPClient]
 
@@ -36,6 +38,28 @@ async def test_nonces_of_both_servers_are_kept_to(client: Make, issuer: Authoriz
     assert peer.refused == [401, 401, 401]
 
 
+async def test_a_nonce_is_asked_for_beside_a_challenge_for_bearer_tokens(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, person: Person
+) -> None:
+    issuer.dpop = True
+    peer.challenges_before = ['Bearer error="invalid_token"']
+    async with client(dpop=True) as one:
+        for nonce in ("one", "another"):
+            peer.nonce = nonce
+            await one.call_tool("echo", {})
+    assert len(person.opened) == 1
+    assert issuer.grants() == ["authorization_code"]
+
+
+async def test_fifty_calls_at_once_with_nonces_that_are_good_once(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    issuer.dpop = True
+    async with client(dpop=True) as one:
+        peer.single_use_nonces = set()
+        await asyncio.gather(*(one.call_tool("echo", {"n": n}) for n in range(50)))
+
+
 async def test_the_key_outlives_the_process_with_the_token(
     client: Make, issuer: AuthorizationServer, peer: GuardedPeer
 ) -> None:
@@ -56,6 +80,18 @@ async def test_a_refresh_is_bound_to_the_same_key(client: Make, issuer: Authoriz
 
     assert issuer.grants() == ["authorization_code", "refresh_token"]
     assert len({proof["jkt"] for proof in peer.proofs}) == 1
+
+
+async def test_a_token_kept_from_before_that_is_not_bound_is_not_used(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    async with client():
+        pass
+    issuer.dpop = True
+    async with client(dpop=True) as one:
+        await one.list_tools()
+    assert issuer.grants() == ["authorization_code"] * 2
+    assert len(peer.proofs) == 2
 
 
 async def test_a_token_that_is_not_bound_is_not_used(

@@ -55,7 +55,8 @@ async def browser(nothing_left: None) -> AsyncIterator[aiohttp.ClientSession]:
 async def come_back(
     browser: aiohttp.ClientSession, handler: LoopbackRedirect, answer: Mapping[str, str]
 ) -> tuple[int, str]:
-    async with browser.get(f"{handler.redirect_uri}?{urlencode(answer)}") as response:
+    """With our state, where the answer names none."""
+    async with browser.get(f"{handler.redirect_uri}?{urlencode({'state': 'st-1', **answer})}") as response:
         return response.status, await response.text()
 
 
@@ -87,13 +88,13 @@ async def test_the_answer_may_come_before_anybody_waits(desk: Desk, browser: aio
     async with desk.handler() as handler:
         await handler.redirect(PAGE)
         await come_back(browser, handler, {"code": "c"})
-        assert await handler.callback() == AuthorizationResponse("c", None, None)
+        assert await handler.callback() == AuthorizationResponse("c", "st-1", None)
 
 
 async def test_the_page_is_not_kept_and_runs_nothing(desk: Desk, browser: aiohttp.ClientSession) -> None:
     async with desk.handler() as handler:
         await handler.redirect(PAGE)
-        async with browser.get(f"{handler.redirect_uri}?code=c") as response:
+        async with browser.get(f"{handler.redirect_uri}?code=c&state=st-1") as response:
             headers = response.headers
     assert headers["Cache-Control"] == "no-store"
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
@@ -149,8 +150,9 @@ async def test_stray_requests_are_not_the_answer(desk: Desk, browser: aiohttp.Cl
         assert (await come_back(browser, handler, {}))[0] == 400
         assert (await come_back(browser, handler, {"code": "forged", "state": "st-2"}))[0] == 400
         assert (await come_back(browser, handler, {"error": "access_denied", "state": "st-2"}))[0] == 400
-        async with browser.get(f"{handler.redirect_uri}?code=a&code=b") as response:
-            assert response.status == 400
+        for stray in ("code=a&code=b&state=st-1", "code=a", "error=access_denied", "error=x&state="):
+            async with browser.get(f"{handler.redirect_uri}?{stray}") as response:
+                assert response.status == 400
         assert (await come_back(browser, handler, {"code": "right", "state": "st-1"}))[0] == 200
         status, page = await come_back(browser, handler, {"code": "again", "state": "st-1"})
         assert (status, "No sign-in waits for this answer" in page) == (400, True)

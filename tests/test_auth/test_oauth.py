@@ -3,13 +3,19 @@
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from fastapi_server.mcp import (
     AuthenticationError,
+    AuthorizationRequired,
+    AuthorizationResponse,
+    ClientCredentials,
     HTTPConfig,
     HTTPMCPClient,
+    HTTPStatusError,
     MCPConnectionError,
     MemoryTokenStore,
     OAuth,
@@ -142,15 +148,97 @@ async def test_a_refresh_token_that_has_run_out_means_signing_in_again(
     assert len(person.opened) == 2
 
 
-async def test_a_refresh_that_fails_in_passing_loses_nothing(client: Make, issuer: AuthorizationServer) -> None:
+@pytest.mark.parametrize(
+    ("status", "error"), [(503, ""), (429, ""), (403, ""), (404, ""), (302, ""), (400, "invalid_request"), (400, "")]
+)
+async def test_a_refresh_that_fails_in_passing_loses_nothing(
+    client: Make, issuer: AuthorizationServer, person: Person, status: int, error: str
+) -> None:
     async with client() as one:
         pass_time(one, 3601)
-        issuer.fail.append((503, {}))
-        with pytest.raises(MCPConnectionError, match="HTTP 503"):
-            await one.call_tool("echo", {})
+        issuer.fail.append((status, {"error": error}))
+        for _ in range(3):  # it is left alone for a while
+            with pytest.raises(MCPConnectionError, match=f"HTTP {status}|busy"):
+                await one.call_tool("echo", {})
+        pass_time(one, 3604)
         await one.call_tool("echo", {})
 
     assert issuer.grants() == ["authorization_code", "refresh_token", "refresh_token"]
+    assert len(person.opened) == 1
+
+
+async def test_a_busy_authorization_server_says_for_how_long(client: Make, issuer: AuthorizationServer) -> None:
+    async with client() as one:
+        pass_time(one, 3601)
+        issuer.fail.append((503, {}))
+        issuer.fail_headers = {"Retry-After": "40"}
+        with pytest.raises(HTTPStatusError) as raised:
+            await one.call_tool("echo", {})
+        assert raised.value.retry_after == 40
+        pass_time(one, 3630)
+        with pytest.raises(HTTPStatusError, match="busy") as raised:
+            await one.call_tool("echo", {})
+        assert 10 <= (raised.value.retry_after or 0) <= 12
+        pass_time(one, 3642)
+        await one.call_tool("echo", {})
+
+
+async def test_many_clients_of_one_store_leave_a_busy_server_alone(client: Make, issuer: AuthorizationServer) -> None:
+    async with client():
+        pass
+    clients = [client() for _ in range(25)]
+    for one in clients:
+        pass_time(one, 3601)
+    issuer.forms.clear()
+    issuer.fail += [(503, {})] * 100
+    outcomes = await asyncio.gather(*(one.call_tool("echo", {}) for one in clients), return_exceptions=True)
+    for one in clients:
+        await one.disconnect()
+    assert all(isinstance(outcome, HTTPStatusError) for outcome in outcomes)
+    assert issuer.grants() == ["refresh_token"]
+
+
+async def test_a_dead_refresh_token_is_tried_once(
+    client: Make, issuer: AuthorizationServer, store: MemoryTokenStore
+) -> None:
+    async with client():
+        pass
+    issuer.revoke_all()
+    issuer.refresh_tokens.clear()
+    issuer.forms.clear()
+    clients = [client(auth=OAuth(store=store)) for _ in range(10)]
+    calls = [one.call_tool("echo", {}) for one in clients for _ in range(5)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    for one in clients:
+        await one.disconnect()
+    assert {type(outcome) for outcome in outcomes} == {AuthorizationRequired}
+    assert len({str(vars(outcome)["url"]) for outcome in outcomes if isinstance(outcome, Exception)}) == 1
+    assert issuer.grants() == ["refresh_token"]
+
+
+async def test_a_token_that_still_works_outlives_its_refresh_token(
+    client: Make, issuer: AuthorizationServer, person: Person
+) -> None:
+    async with client() as one:
+        issuer.refresh_tokens.clear()
+        issuer.forms.clear()
+        pass_time(one, 3580)
+        for _ in range(3):
+            await one.call_tool("echo", {})
+            await authenticator_of(one).settled()
+    assert issuer.grants() == ["refresh_token"]
+    assert len(person.opened) == 1
+
+
+async def test_refreshing_in_the_background_keeps_off_a_busy_server(client: Make, issuer: AuthorizationServer) -> None:
+    async with client() as one:
+        issuer.forms.clear()
+        pass_time(one, 3580)
+        issuer.fail += [(503, {})] * 100
+        for _ in range(20):
+            await one.call_tool("echo", {})
+            await authenticator_of(one).settled()
+    assert issuer.grants() == ["refresh_token"]
 
 
 async def test_a_server_that_takes_no_token_is_asked_twice_and_no_more(
@@ -164,6 +252,90 @@ async def test_a_server_that_takes_no_token_is_asked_twice_and_no_more(
 
     assert all(isinstance(outcome, AuthenticationError) for outcome in outcomes)
     assert len(person.opened) == 1
+
+
+class Outage:
+    """For a while, the server takes no token."""
+
+    def __init__(self, peer: GuardedPeer) -> None:
+        self._peer = peer
+        self.issuer, self._other = peer.issuers[0], AuthorizationServer(peer.issuers[0].url)
+
+    def begin(self) -> None:
+        self._peer.issuers[0] = self._other
+
+    def end(self) -> None:
+        self._peer.issuers[0] = self.issuer
+
+
+@pytest.mark.parametrize("renewable", [True, False])
+async def test_a_client_works_again_after_an_outage(client: Make, peer: GuardedPeer, renewable: bool) -> None:
+    outage = Outage(peer)
+    outage.issuer.refreshes = renewable
+    async with client(auth=ClientCredentials("nightly", client_secret="s3cret-of-ours")) as one:
+        outage.begin()
+        for _ in range(3):
+            with pytest.raises(AuthenticationError):
+                await one.call_tool("echo", {})
+        asked = len(outage.issuer.forms)
+        outage.end()
+        await one.call_tool("echo", {})
+        assert len(outage.issuer.forms) == asked == 2 + renewable
+
+        outage.issuer.revoke_all()
+        await one.call_tool("echo", {})
+
+
+async def test_after_a_while_signing_in_is_tried_again(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    issuer.refreshes = False
+    outage = Outage(peer)
+    async with client(auth=ClientCredentials("nightly", client_secret="s3cret-of-ours")) as one:
+        outage.begin()
+        with pytest.raises(AuthenticationError):
+            await one.call_tool("echo", {})
+        issuer.revoke_all()
+        outage.end()
+        with pytest.raises(AuthenticationError):
+            await one.call_tool("echo", {})
+        pass_time(one, 31)
+        await one.call_tool("echo", {})
+
+
+async def test_a_token_revoked_before_its_first_use_is_refreshed(
+    client: Make, issuer: AuthorizationServer, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issue, given = issuer.issue, list[str]()
+
+    def issue_and_revoke(scope: str, bound: str = "") -> web.Response:
+        answer = issue(scope, bound)
+        given.append(scope)
+        if len(given) == 1:
+            issuer.revoke_all()
+        return answer
+
+    monkeypatch.setattr(issuer, "issue", issue_and_revoke)
+    async with client() as one:
+        await one.list_tools()
+    assert issuer.grants() == ["authorization_code", "refresh_token"]
+    assert len(person.opened) == 1
+
+
+async def test_a_client_that_has_given_up_uses_what_another_one_gets(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    issuer.refreshes = False
+    outage = Outage(peer)
+    async with client() as one:
+        outage.begin()
+        with pytest.raises(AuthenticationError):
+            await one.call_tool("echo", {})
+        issuer.revoke_all()
+        outage.end()
+        async with client() as another:
+            await another.list_tools()
+        await one.call_tool("echo", {})
 
 
 async def test_the_token_is_bound_to_the_refusing_request_even_where_its_caller_leaves(
@@ -211,6 +383,39 @@ async def test_scope_that_is_never_granted_is_asked_for_once(
     assert len(issuer.authorizations) == 2
 
 
+async def test_more_scope_is_asked_for_by_the_second_of_two_lines(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    peer.needs["tools/call"] = "write"
+    peer.challenges_before = ['Basic realm="x"']
+    async with client() as one:
+        await one.call_tool("echo", {})
+    assert [asked.get("scope") for asked in issuer.authorizations] == [None, "write"]
+
+
+async def test_a_server_that_wants_ever_more_scope_is_obeyed_a_few_times(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    class EverMore(dict[str, str]):
+        asked = 0
+
+        def get(self, key: str, default: Any = "") -> Any:
+            self.asked += key == "tools/call"
+            return f"scope-{self.asked}" if key == "tools/call" else default
+
+    peer.needs = EverMore()
+    issuer.scopes = ""
+    async with client() as one:
+        for call in range(20):
+            with pytest.raises(AuthenticationError, match="403"):
+                await one.call_tool("echo", {})
+            assert len(issuer.authorizations) == 1 + min(call + 1, 5)
+        pass_time(one, 601)
+        with pytest.raises(AuthenticationError, match="403"):
+            await one.call_tool("echo", {})
+    assert len(issuer.authorizations) == 7
+
+
 async def test_configured_scopes_win_over_those_advertised(
     client: Make, issuer: AuthorizationServer, peer: GuardedPeer
 ) -> None:
@@ -219,6 +424,77 @@ async def test_configured_scopes_win_over_those_advertised(
         pass
 
     assert issuer.authorizations[0]["scope"] == "read"
+
+
+async def test_tokens_serve_only_whom_they_were_given_to(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, person: Person, store: MemoryTokenStore
+) -> None:
+    ways = [
+        ClientCredentials("admin", client_secret="s3cret-of-admin", store=store),
+        ClientCredentials("reader", client_secret="s3cret-of-reader", store=store),
+        OAuth("admin", interaction=person, store=store),
+        OAuth(interaction=person, store=store),
+    ]
+    for auth in ways:
+        async with client(auth=auth) as one:
+            await one.list_tools()
+    assert len(set(peer.tokens) - {""}) == len(ways) == len(issuer.forms)
+
+
+async def test_tokens_of_another_issuer_than_the_one_configured_are_not_used(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    async with client():
+        pass
+    peer.tokens.clear()
+    one = client(issuer="https://login.example.com")
+    assert not await one.connect()
+    assert "https://login.example.com" in str(one.last_error)
+    await one.disconnect()
+    assert set(peer.tokens) == {""}
+
+    async with client(issuer=issuer.url) as another:
+        await another.list_tools()
+    assert issuer.grants() == ["authorization_code"]
+
+
+@pytest.mark.parametrize("with_refresh_token", [True, False])
+async def test_a_client_that_the_server_has_forgotten_registers_once_more(
+    client: Make, issuer: AuthorizationServer, person: Person, with_refresh_token: bool
+) -> None:
+    async with client() as one:
+        issuer.revoke_all()
+        issuer.clients.clear()
+        issuer.checks_clients = True
+        if not with_refresh_token:
+            issuer.refresh_tokens.clear()
+            issuer.fail.append((400, {"error": "invalid_grant"}))
+        await one.call_tool("echo", {})
+
+    assert len(issuer.registrations) == 2
+
+
+async def test_a_registered_client_that_is_refused_registers_nothing(
+    client: Make, issuer: AuthorizationServer, person: Person
+) -> None:
+    issuer.checks_clients = True
+    one = client(auth=OAuth("ours", interaction=person))
+    assert not await one.connect()
+    assert "invalid_client" in str(one.last_error)
+    await one.disconnect()
+    assert len(issuer.forms) == 1
+    assert not issuer.registrations
+
+
+async def test_a_registration_that_has_run_out_is_not_used(client: Make, issuer: AuthorizationServer) -> None:
+    issuer.registration_changes = {"client_secret": "of-a-day", "client_secret_expires_at": int(time.time()) - 10}
+    async with client():
+        pass
+    issuer.revoke_all()
+    async with client() as one:
+        await one.list_tools()
+    assert len(issuer.registrations) == 2
+    assert issuer.grants() == ["authorization_code"] * 2
 
 
 async def test_a_server_that_moves_to_another_authorization_server(
@@ -303,25 +579,91 @@ async def test_the_resource_must_be_the_server(client: Make, issuer: Authorizati
     assert not issuer.authorizations
 
 
+@pytest.mark.parametrize("url", ["http://169.254.169.254", "https://10.1.2.3", "http://elsewhere.example"])
 async def test_a_server_cannot_have_us_call_other_machines(
-    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, url: str
 ) -> None:
-    peer.realm["authorization_servers"] = ["http://169.254.169.254"]
+    peer.realm["authorization_servers"] = [url]
     one = client()
     assert not await one.connect()
-    assert "neither https nor this machine" in str(one.last_error)
+    assert "must not lead us" in str(one.last_error)
     await one.disconnect()
 
 
-async def test_disconnecting_ends_a_sign_in(client: Make, issuer: AuthorizationServer) -> None:
-    issuer.gate.clear()
+@pytest.mark.parametrize(
+    "page", ["http://elsewhere.example/login", "file:///etc/passwd", "javascript:alert(1)", "https://10.1.2.3/login"]
+)
+async def test_a_person_is_sent_to_no_page_that_is_not_safe(
+    client: Make, issuer: AuthorizationServer, person: Person, page: str
+) -> None:
+    issuer.metadata_changes = {"authorization_endpoint": page}
+    for auth in (OAuth(), OAuth(interaction=person)):
+        one = client(auth=auth)
+        assert not await one.connect()
+        assert isinstance(one.last_error, AuthenticationError)
+        assert not isinstance(one.last_error, AuthorizationRequired)
+        await one.disconnect()
+    assert not person.opened
+
+
+async def test_metadata_that_is_too_large_is_said_to_be(client: Make, issuer: AuthorizationServer) -> None:
+    issuer.metadata_changes = {"x": "a" * 2_000_000}
     one = client()
-    connecting = asyncio.create_task(one.connect())
-    while not issuer.forms:
-        await asyncio.sleep(0.001)
+    assert not await one.connect()
+    assert "is larger than 1,048,576 bytes" in str(one.last_error)
     await one.disconnect()
+
+
+async def test_disconnecting_ends_a_sign_in_that_waits_for_a_person(client: Make, issuer: AuthorizationServer) -> None:
+    class Away(Person):
+        async def callback(self) -> AuthorizationResponse:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    person = Away()
+    one = client(auth=OAuth(interaction=person))
+    connecting = asyncio.create_task(one.connect())
+    while not person.opened:
+        await asyncio.sleep(0.001)
+    async with asyncio.timeout(1):
+        await one.disconnect()
     assert not await connecting
-    issuer.gate.set()
+    assert not issuer.forms
+
+
+class SlowStore(MemoryTokenStore):
+    """Takes its time to keep what it is given."""
+
+    delay = 0.0
+
+    async def set(self, key: str, value: dict[str, Any] | None) -> None:
+        await asyncio.sleep(self.delay)
+        await super().set(key, value)
+
+
+@pytest.mark.parametrize("soon", [True, False])
+@pytest.mark.parametrize("waits_for", ["store", "server"])
+async def test_what_a_token_request_gave_is_kept_even_where_the_client_leaves(
+    client: Make, issuer: AuthorizationServer, soon: bool, waits_for: str, person: Person
+) -> None:
+    store = SlowStore()
+    auth = OAuth(interaction=person, store=store)
+    async with client(auth=auth) as one:
+        pass_time(one, 3590 if soon else 3601)
+        issuer.forms.clear()
+        if waits_for == "server":
+            issuer.gate.clear()
+        store.delay = 0.05
+        calling = asyncio.create_task(one.call_tool("echo", {}))
+        while not issuer.forms:
+            await asyncio.sleep(0.001)
+        asyncio.get_running_loop().call_later(0.05, issuer.gate.set)
+    await asyncio.wait([calling])
+    issuer.revoke_all()
+    async with client(auth=OAuth(store=store)) as headless:
+        await headless.list_tools()
+
+    assert issuer.grants() == ["refresh_token"] * 2
 
 
 async def test_a_sign_in_that_takes_longer_than_the_probe_hides_no_era(

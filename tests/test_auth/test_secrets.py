@@ -9,14 +9,19 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
+from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
+from pydantic import AnyUrl
 
 from fastapi_server.mcp import (
     AuthorizationRequired,
+    BearerAuth,
     ClientCredentials,
     EnterpriseManaged,
     HTTPConfig,
     HTTPMCPClient,
     MCPClientError,
+    MCPConnectionError,
     MemoryTokenStore,
     OAuth,
     WorkloadIdentity,
@@ -35,7 +40,7 @@ class Seeing(logging.Handler):
         self.text: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not record.name.startswith("aiohttp."):  # the servers, which run in this process too
+        if record.name != "aiohttp.access":  # of the servers, which run in this process too
             self.text.append(self.format(record) + repr(vars(record)))
 
 
@@ -50,12 +55,19 @@ def log() -> Iterator[Seeing]:
     root.setLevel(before)
 
 
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    while error.__cause__ is not None:
+        error = error.__cause__
+        yield error
+
+
 def everything_about(client: HTTPMCPClient, errors: list[MCPClientError]) -> str:
     parts = [repr(client), repr(client.config), str(client.metrics.to_dict()), repr(client.identity)]
     for error in [*errors, client.last_error]:
         if error is not None:
             kept = {name: value for name, value in vars(error).items() if name not in {"url", "state"}}
             parts += [str(error), repr(error), repr(kept), "".join(traceback.format_exception(error))]
+            parts += [repr(cause) + repr(vars(cause)) for cause in causes_of(error)]
     return "\n".join(parts)
 
 
@@ -141,3 +153,59 @@ async def test_no_secret_of_a_sign_in_that_waits_is_seen_anywhere(
     for text in [seen, *log.text]:
         assert not planted(text)
         assert raised.value.state not in text.replace(raised.value.url, "")
+
+
+@pytest.mark.parametrize("auth", [None, BearerAuth(f"{PLANTED}-bearer")])
+async def test_no_credential_is_seen_where_the_server_answers_nonsense(
+    auth: BearerAuth | None, log: Seeing, nothing_left: None
+) -> None:
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type : x\r\nbad header\x00\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(nonsense, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp?key={PLANTED}-query"
+        key = None if auth else f"{PLANTED}-key"
+        client = HTTPMCPClient("nonsense", HTTPConfig(url, auth=auth, api_key=key, retries=0))
+        with pytest.raises(MCPConnectionError, match="broke") as raised:
+            await client.list_tools()
+        seen = everything_about(client, [raised.value])
+        await client.disconnect()
+    for text in [seen, *log.text]:
+        assert not planted(text)
+
+
+class Kept:
+    """The storage of the official SDK's provider."""
+
+    async def get_tokens(self) -> OAuthToken | None:
+        return None
+
+    async def set_tokens(self, tokens: OAuthToken) -> None: ...
+
+    async def get_client_info(self) -> OAuthClientInformationFull | None:
+        return None
+
+    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None: ...
+
+
+async def test_no_secret_of_the_official_sdk_is_seen_where_it_is_the_auth_flow(
+    issuer: AuthorizationServer, peer: GuardedPeer, person: Person, log: Seeing
+) -> None:
+    async def back() -> AuthorizationCodeResult:
+        answer = await person.callback()
+        return AuthorizationCodeResult(code=answer.code, state=answer.state, iss=answer.iss)
+
+    about = OAuthClientMetadata(redirect_uris=[AnyUrl("http://localhost/callback")])
+    flow = OAuthClientProvider(f"{peer.url}/mcp", about, Kept(), person.redirect, back)
+    issuer.malformed = True
+    client = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=flow, retries=0))
+    with pytest.raises(MCPClientError, match="the auth flow failed") as raised:
+        await client.list_tools()
+    seen = everything_about(client, [raised.value])
+    await client.disconnect()
+    assert issuer.forms
+    for text in [seen, *log.text]:
+        assert not planted(text)

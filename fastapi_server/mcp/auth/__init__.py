@@ -11,13 +11,14 @@ async def complete_authorization(
 ) -> None:
     """Finish a sign-in that `AuthorizationRequired` began: in any process that has the same token store.
 
-    It can be tried once; afterwards the next call of any client of that server and principal simply works.
+    It can be tried once, and again where the error's `delivery` is `not_sent`; afterwards the next call of any client
+    of that server and principal simply works.
 
     Args:
         state: As the browser brought it back to the redirect URI.
         code: Likewise.
         iss: Likewise, where it was there (RFC 9207).
-        store: That of the client's configuration; left out, the one that clients of this event loop have by default.
+        store: That of the client's configuration; left out, the one that clients of this process have by default.
         principal: Who came back. Pass whom your own session says it is, never what the browser says: otherwise one
             person can have another sign in for them.
 

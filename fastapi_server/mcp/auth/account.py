@@ -1,8 +1,6 @@
 """What a token store holds for one server and one principal."""
 
 import time
-import weakref
-from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field, fields
@@ -14,12 +12,12 @@ from fastapi_server.mcp.auth.stores import MemoryTokenStore, TokenStore
 _EARLY_SECONDS = 30.0
 _EARLY_PART = 0.1
 
-_default_stores: weakref.WeakKeyDictionary[AbstractEventLoop, MemoryTokenStore] = weakref.WeakKeyDictionary()
+_default_store = MemoryTokenStore()
 
 
 def default_store() -> TokenStore:
-    """The store of those who name none: in memory, one for each event loop."""
-    return _default_stores.setdefault(get_running_loop(), MemoryTokenStore())
+    """The store of those who name none: in memory, one for the process."""
+    return _default_store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +30,7 @@ class Tokens:
         expires_at: Seconds since the epoch; `None` where the server does not say.
         lifetime: Seconds that it lasts from the day it was given.
         proof_key: PEM of the key that a DPoP token is bound to.
+        holder: To whom it was given: the type of the configuration, and the `client_id` there.
     """
 
     access_token: str = field(repr=False)
@@ -41,6 +40,7 @@ class Tokens:
     expires_at: float | None = None
     lifetime: float | None = None
     proof_key: str | None = field(default=None, repr=False)
+    holder: list[str | None] | None = None
 
     @classmethod
     def read(cls, document: dict[str, Any] | None) -> Self | None:
@@ -73,6 +73,7 @@ class Kept:
         metadata: Of the authorization server (RFC 8414).
         resource_metadata: Of the MCP server (RFC 9728).
         pending: `state`, `url`, `aim` and `expires_at` of a sign-in that waits for a person.
+        busy_until: Seconds since the epoch: before, the token endpoint is left alone, since it failed in passing.
     """
 
     tokens: Tokens | None = None
@@ -82,9 +83,10 @@ class Kept:
     metadata: dict[str, Any] | None = None
     resource_metadata: dict[str, Any] | None = None
     pending: dict[str, Any] | None = field(default=None, repr=False)
+    busy_until: float | None = None
 
 
-_ABOUT_ISSUER = ("issuer", "auth_server_url", "metadata", "resource_metadata", "pending")
+_ABOUT_ISSUER = ("issuer", "auth_server_url", "metadata", "resource_metadata", "pending", "busy_until")
 
 
 class Account:
@@ -110,6 +112,10 @@ class Account:
         """Held while tokens are fetched: nobody else fetches them meanwhile, in any process."""
         return self.store.lock(self._about)
 
+    def desk(self) -> AbstractAsyncContextManager[None]:
+        """Held from before `lock` until a person has signed in: others who have a person wait, and nobody else."""
+        return self.store.lock(f"{self._about}-desk")
+
     async def load(self) -> Kept:
         """What there is."""
         about = await self.store.get(self._about) or {}
@@ -126,6 +132,16 @@ class Account:
         await self.store.set(self._client(kept.issuer), kept.client)
         await self.store.set(self._tokens(kept.issuer), None if kept.tokens is None else asdict(kept.tokens))
         await self.store.set(self._about, {name: getattr(kept, name) for name in _ABOUT_ISSUER})
+
+    async def forget(self) -> None:
+        """Delete all of it."""
+        about = await self.store.get(self._about) or {}
+        issuer, pending = about.get("issuer"), about.get("pending")
+        keys = [self._tokens(issuer), self._client(issuer), self._about]
+        if pending is not None:
+            keys.append(store_key("pending", server=pending["state"]))
+        for key in keys:
+            await self.store.set(key, None)
 
     def _tokens(self, issuer: str | None) -> str:
         return store_key("tokens", server=self.server, principal=self.principal, issuer=issuer)

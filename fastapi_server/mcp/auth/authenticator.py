@@ -4,14 +4,16 @@ import asyncio
 import copy
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi_server.mcp.auth_config import AuthCallable, BearerAuth, revealed
-from fastapi_server.mcp.errors import Delivery, MCPClientError, MCPConnectionError
+from fastapi_server.mcp.auth_config import AuthCallable, BearerAuth, is_headers, revealed
+from fastapi_server.mcp.errors import ConfigError, Delivery, MCPClientError, MCPConnectionError
 
 _SECRETS_KEPT = 64
+_VITAL_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Refusal:
         status: Of the answer.
         headers: Of the answer; names in any case.
         body: The start of it.
+        tried: What has been tried for the request, this and earlier refusals of it together; whoever tries, adds to it.
     """
 
     outgoing: Outgoing
@@ -48,6 +51,7 @@ class Refusal:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(default=b"", repr=False)
+    tried: set[str] = field(default_factory=set[str])
 
 
 class Authenticator(ABC):
@@ -122,9 +126,17 @@ class CallableAuthenticator(Authenticator):
             raise MCPConnectionError(
                 f"the callable given as auth failed: {type(error).__name__}", delivery=Delivery.NOT_SENT
             ) from error
-        headers = {"Authorization": f"Bearer {given}"} if isinstance(given, str) else dict(given)
+        headers = _headers_from(given)
         self._keep_secret(*headers.values(), *(value.removeprefix("Bearer ") for value in headers.values()))
         return headers
+
+
+def _headers_from(given: object) -> dict[str, str]:
+    if isinstance(given, str):
+        return {"Authorization": f"Bearer {given}"}
+    if not is_headers(given):
+        raise ConfigError(f"the callable given as auth returned {type(given).__name__}, not headers or a token")
+    return dict(given)
 
 
 class SingleFlight:
@@ -132,6 +144,7 @@ class SingleFlight:
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
+        self._vital: asyncio.Future[None] | None = None
 
     @property
     def task(self) -> "asyncio.Task[None] | None":
@@ -174,12 +187,25 @@ class SingleFlight:
         await asyncio.wait([task])
         return True
 
+    @contextmanager
+    def vital(self) -> Generator[None]:
+        """Around what must not be left half done."""
+        vital = self._vital = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            vital.set_result(None)
+            self._vital = None
+
     async def close(self) -> None:
-        """Stop it."""
+        """Stop it; what is vital may end first, for as long as a token request may take."""
         task = self.task
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        if task is None:
+            return
+        if self._vital is not None:
+            await asyncio.wait([self._vital], timeout=_VITAL_SECONDS)
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def _seen(task: "asyncio.Task[None]") -> None:

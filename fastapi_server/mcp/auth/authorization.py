@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,26 @@ from mcp.shared.auth import OAuthClientInformationFull
 from fastapi_server.mcp.auth.account import Account, Kept, Tokens, default_store
 from fastapi_server.mcp.auth.backchannel import Backchannel
 from fastapi_server.mcp.auth.dpop import ProofKey
-from fastapi_server.mcp.auth.exchange import Exchange
-from fastapi_server.mcp.auth.grants import configured_urls, metadata_of
+from fastapi_server.mcp.auth.exchange import CLIENT_UNKNOWN, Exchange
+from fastapi_server.mcp.auth.grants import configured_urls, holder_of, metadata_of
 from fastapi_server.mcp.auth.keys import store_key
+from fastapi_server.mcp.auth.locks import to_the_end
 from fastapi_server.mcp.auth.sdk import Provider, in_our_words
 from fastapi_server.mcp.auth.stores import TokenStore
 from fastapi_server.mcp.auth_config import AuthorizationResponse, Interaction, OAuth
-from fastapi_server.mcp.errors import AuthenticationError, AuthorizationRequired
+from fastapi_server.mcp.errors import AuthenticationError, AuthorizationRequired, Delivery, MCPClientError
 
 PENDING_SECONDS = 600.0
 """How long a person has."""
 
 
 def code_grant(
-    config: OAuth, account: Account, kept: Kept, proof_key: ProofKey | None, ca_file: Path | None
+    config: OAuth,
+    account: Account,
+    kept: Kept,
+    proof_key: ProofKey | None,
+    ca_file: Path | None,
+    meanwhile: Callable[[Provider], AbstractAsyncContextManager[None]],
 ) -> Callable[[Provider], Awaitable[httpx2.Request]]:
     """Have a person sign in.
 
@@ -35,6 +42,7 @@ def code_grant(
         kept: Holds the sign-in that waits already.
         proof_key: What the tokens will be bound to (RFC 9449, 10).
         ca_file: For whoever completes it.
+        meanwhile: Around the time in which a person at a desk thinks: the account is not locked.
     """
 
     async def request(provider: Provider) -> httpx2.Request:
@@ -42,13 +50,15 @@ def code_grant(
         if config.interaction is None:
             waiting = kept.pending
             if waiting is None or not await _still_waits(waiting, provider, account):
+                if waiting is not None:
+                    await account.store.set(store_key("pending", server=waiting["state"]), None)
                 waiting = kept.pending = await _begin(config, provider, account, proof_key, ca_file, extra)
             raise AuthorizationRequired(
                 "a person has to sign in first; this error's `url` says where",
                 url=waiting["url"],
                 state=waiting["state"],
             )
-        return await _at_a_desk(config.interaction, provider, extra)
+        return await _at_a_desk(config.interaction, provider, extra, meanwhile)
 
     return request
 
@@ -60,10 +70,17 @@ async def _still_waits(waiting: dict[str, Any], provider: Provider, account: Acc
     return await account.store.get(store_key("pending", server=waiting["state"])) is not None
 
 
-async def _at_a_desk(interaction: Interaction, provider: Provider, extra: dict[str, str]) -> httpx2.Request:
+async def _at_a_desk(
+    interaction: Interaction,
+    provider: Provider,
+    extra: dict[str, str],
+    meanwhile: Callable[[Provider], AbstractAsyncContextManager[None]],
+) -> httpx2.Request:
     pkce, state = PKCEParameters.generate(), secrets.token_urlsafe(32)
-    await interaction.redirect(provider.authorization_url(pkce, state, extra))
-    response = await interaction.callback()
+    url = provider.authorization_url(pkce, state, extra)
+    async with meanwhile(provider):
+        await interaction.redirect(url)
+        response = await interaction.callback()
     _check(response, state, provider)
     return await provider.code_request(response.code, pkce.code_verifier)
 
@@ -107,6 +124,7 @@ async def _begin(
         "proof_key": None if proof_key is None else proof_key.pem,
         "ca_file": None if ca_file is None else str(ca_file),
         "configured": configured_urls(config),
+        "holder": holder_of(config),
         "created_at": now,
         "expires_at": now + PENDING_SECONDS,
     }
@@ -135,8 +153,18 @@ async def complete(state: str, code: str, iss: str | None, store: TokenStore | N
     account = Account(store, pending["server"], principal)
     if account.clock() >= pending["expires_at"]:
         raise AuthenticationError("this sign-in is more than ten minutes old; begin another one")
+    await to_the_end(_finish(pending, code, iss, account))
+
+
+async def _finish(pending: dict[str, Any], code: str, iss: str | None, account: Account) -> None:
+    """Where the authorization server could not be asked, it may be tried again."""
     kept = _found(pending)
-    kept.tokens = await _exchange(pending, kept, code, iss, account)
+    try:
+        kept.tokens = await _exchange(pending, kept, code, iss, account)
+    except MCPClientError as error:
+        if error.delivery is Delivery.NOT_SENT:
+            await account.store.set(store_key("pending", server=pending["state"]), pending)
+        raise
     async with account.lock():
         await account.save(kept)
 
@@ -151,6 +179,15 @@ def _found(pending: dict[str, Any]) -> Kept:
     )
 
 
+async def _forget_client(account: Account, pending: dict[str, Any]) -> None:
+    """The server does not know it any more; the next sign-in registers another."""
+    async with account.lock():
+        kept = await account.load()
+        if kept.client is not None and kept.client.get("client_id") == pending["client"]["client_id"]:
+            kept.client = kept.pending = None
+            await account.save(kept)
+
+
 async def _exchange(pending: dict[str, Any], kept: Kept, code: str, iss: str | None, account: Account) -> Tokens | None:
     proof_key = ProofKey(pending["proof_key"]) if pending["proof_key"] else None
     ca_file = Path(pending["ca_file"]) if pending["ca_file"] else None
@@ -160,17 +197,21 @@ async def _exchange(pending: dict[str, Any], kept: Kept, code: str, iss: str | N
         _no_grant,
         fixed_client=OAuthClientInformationFull.model_validate(pending["client"]),
     )
-    provider.restore(kept, expired=False)
+    provider.restore(kept, None, account.clock())
     provider.context.protocol_version = pending["protocol_version"]
     provider.context.client_metadata.scope = pending["scope"]
     with in_our_words():
         provider.check_response_issuer(iss)
         async with Backchannel(account.server, ca_file, pending["configured"]) as channel:
             exchange = Exchange(channel, proof_key, {}, lambda _secret: None)
-            await provider.take_token_response(
-                await exchange.send(await provider.code_request(code, pending["code_verifier"]))
-            )
-    return provider.tokens(account.clock(), exchange)
+            try:
+                answer = await exchange.send(await provider.code_request(code, pending["code_verifier"]))
+            except AuthenticationError:
+                if exchange.error == CLIENT_UNKNOWN:
+                    await _forget_client(account, pending)
+                raise
+            await provider.take_token_response(answer)
+    return provider.tokens(account.clock(), exchange, pending["holder"])
 
 
 async def _no_grant(provider: Provider) -> httpx2.Request:

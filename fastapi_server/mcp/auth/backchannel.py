@@ -1,6 +1,5 @@
 """Requests to authorization servers: a session of their own, so that they carry no credential of the MCP server."""
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from fastapi_server.mcp.auth.reach import Reach
 from fastapi_server.mcp.errors import AuthenticationError, Delivery, MCPConnectionError
 from fastapi_server.mcp.tls import context_for
 
@@ -28,18 +28,22 @@ class Reply:
     body: bytes = field(repr=False)
 
 
+class _TooLarge(Exception):
+    pass
+
+
 class Backchannel:
     """An `async with` in which requests can be sent. Redirects are not followed and cookies not kept.
 
     Args:
-        server: URL of the MCP server. Requests go to `https` URLs, to this machine, to the server's own origin and to
-            those that are configured; a server cannot have us send them anywhere else.
+        server: URL of the MCP server. Requests go where `Reach` allows it; a server cannot have us send them anywhere
+            else.
         ca_file: Trust the authorities in this PEM file, and no others.
-        configured: URLs on further origins.
+        configured: URLs on further origins, which are allowed.
     """
 
     def __init__(self, server: str, ca_file: Path | None = None, configured: Iterable[str] = ()) -> None:
-        self._origins = {URL(url).origin() for url in (server, *configured)}
+        self._reach = Reach(server, configured)
         self._ca_file = ca_file
 
     async def __aenter__(self) -> Self:
@@ -59,19 +63,23 @@ class Backchannel:
         """Send a request and read all of the response.
 
         Raises:
-            AuthenticationError: The URL is not one that requests go to.
-            MCPConnectionError: There is no connection, or it broke, or the response is larger than 1 MiB.
+            AuthenticationError: The URL is not one that requests go to, or the response is larger than 1 MiB.
+            MCPConnectionError: There is no connection, or it broke.
         """
         target = URL(url, encoded=True)
         where = f"{target.scheme}://{target.raw_authority}{target.raw_path}"
-        if not self._is_safe(target):
-            raise AuthenticationError(f"signing in leads to {where}, which is neither https nor this machine")
+        if not self._reach.allows_request(target):
+            raise AuthenticationError(
+                f"signing in leads to {where}, where this server must not lead us: it is not https, or not public"
+            )
         try:
             async with self._session.request(
                 method, target, headers=headers, data=body, allow_redirects=False
             ) as response:
                 content = await _start_of(response)
                 kept = CIMultiDict(response.headers)
+        except _TooLarge:
+            raise AuthenticationError(f"the answer of {where} is larger than {_MOST_BYTES:,} bytes") from None
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             raise MCPConnectionError(
                 f"the authorization server cannot be reached: {where}: {type(error).__name__}",
@@ -81,25 +89,11 @@ class Backchannel:
             kept.popall(name, None)
         return Reply(response.status, kept, content)
 
-    def _is_safe(self, target: URL) -> bool:
-        if target.scheme == "https":
-            return True
-        return target.scheme == "http" and (target.origin() in self._origins or _is_loopback(target.host or ""))
-
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     while chunk := await response.content.readany():
         body += chunk
         if len(body) > _MOST_BYTES:
-            raise ValueError("too large")
+            raise _TooLarge
     return bytes(body)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

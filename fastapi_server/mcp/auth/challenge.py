@@ -1,31 +1,73 @@
-"""What a refusal asks for: the `WWW-Authenticate` header (RFC 9110, 11.6.1; RFC 6750, 3; RFC 9449, 7.1 and 9)."""
+"""What a refusal asks for: the `WWW-Authenticate` lines (RFC 9110, 11.6.1; RFC 6750, 3; RFC 9449, 7.1 and 9)."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_PARAMETER = re.compile(r'(?P<name>[a-z_]+)\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s,"]+))', re.IGNORECASE)
+from multidict import CIMultiDict
+
+_TOKEN = r"[\w!#$%&'*+.^`|~-]+"  # noqa: S105 - of a header
+_PART = re.compile(
+    rf'(?P<name>{_TOKEN})(?:\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s,"=]+)))?',
+    re.ASCII,
+)
+_ESCAPED = re.compile(r"\\(.)")
+_SHOWN = ("error", "scope", "resource_metadata")
 
 
 @dataclass(frozen=True)
 class Challenge:
-    """The parameters of it that matter here.
+    """The parameters that matter here.
 
     Attributes:
         error: For instance `invalid_token`, `insufficient_scope` or `use_dpop_nonce`.
         scopes: What the request needs, in the order given.
         nonce: For the next DPoP proof.
+        resource_metadata: Where the metadata of the server is (RFC 9728, 5.1).
     """
 
     error: str | None = None
     scopes: tuple[str, ...] = ()
     nonce: str | None = None
+    resource_metadata: str | None = None
+
+    @property
+    def header(self) -> str:
+        """The same as one challenge, which everybody reads alike."""
+        values = {"error": self.error, "scope": " ".join(self.scopes), "resource_metadata": self.resource_metadata}
+        parameters = ", ".join(f'{name}="{values[name]}"' for name in _SHOWN if values[name])
+        return f"Bearer {parameters}".strip()
 
 
-def read_challenge(headers: Mapping[str, str]) -> Challenge:
-    """Read the headers of a response. What is malformed counts as not there."""
+def read_challenge(headers: Mapping[str, str], *, bound: bool = False) -> Challenge:
+    """Read the headers of a response. What is malformed counts as not there.
+
+    Args:
+        headers: Names in any case; those of a multidict may be there several times.
+        bound: The token is bound to a key, so what is said of `DPoP` comes before what is said of `Bearer`.
+    """
+    schemes = _schemes(CIMultiDict(headers).getall("WWW-Authenticate", []))
+    order = ("dpop", "bearer") if bound else ("bearer", "dpop")
     found: dict[str, str] = {}
-    for parameter in _PARAMETER.finditer(headers.get("WWW-Authenticate", "")):
-        value = parameter["quoted"] if parameter["quoted"] is not None else parameter["bare"]
-        found.setdefault(parameter["name"].lower(), value)
-    return Challenge(found.get("error"), tuple(found.get("scope", "").split()), headers.get("DPoP-Nonce"))
+    for scheme in sorted(schemes, key=lambda name: order.index(name) if name in order else len(order)):
+        found = schemes[scheme] | found
+    return Challenge(
+        found.get("error"),
+        tuple(found.get("scope", "").split()),
+        CIMultiDict(headers).get("DPoP-Nonce"),
+        found.get("resource_metadata"),
+    )
+
+
+def _schemes(lines: list[str]) -> dict[str, dict[str, str]]:
+    """The parameters of each scheme: a name without a value begins the next one."""
+    schemes: dict[str, dict[str, str]] = {}
+    for line in lines:
+        parameters = schemes.setdefault("", {})
+        for part in _PART.finditer(line):
+            value = part["bare"] if part["quoted"] is None else _ESCAPED.sub(r"\1", part["quoted"])
+            if value is None:
+                parameters = schemes.setdefault(part["name"].lower(), {})
+            elif '"' not in value and "\\" not in value:
+                parameters.setdefault(part["name"].lower(), value)
+    return schemes

@@ -10,7 +10,8 @@ from yarl import URL
 
 from fastapi_server.mcp.auth.backchannel import Backchannel, Reply
 from fastapi_server.mcp.auth.dpop import ProofKey
-from fastapi_server.mcp.errors import AuthenticationError, Delivery, HTTPStatusError
+from fastapi_server.mcp.errors import AuthenticationError, Delivery, HTTPStatusError, MCPConnectionError
+from fastapi_server.mcp.retry_after import retry_after
 
 _FORM = "application/x-www-form-urlencoded"
 _BY_THE_CLIENT = frozenset({"host", "content-length"})
@@ -19,6 +20,10 @@ _SECRET_FIELDS = frozenset(
     | {"assertion", "client_assertion", "subject_token", "registration_access_token"}
 )
 _BUSY = frozenset({408, 429})
+CLIENT_UNKNOWN = "invalid_client"
+"""Said by a token endpoint that has forgotten, or never knew, the client (RFC 6749, 5.2)."""
+_DEAD = frozenset({"invalid_grant", CLIENT_UNKNOWN})
+"""What says that a refresh token is worth nothing any more; all else may come from something in between."""
 _SHOWN = 200
 
 
@@ -34,6 +39,8 @@ class Exchange:
     Attributes:
         proof_key: As given.
         token_type: Of the tokens that came last: `Bearer` or `DPoP`.
+        error: What the token endpoint said last (RFC 6749, 5.2); `None` where it gave tokens, or made no sense.
+        failed_in_passing: Why the server should be left alone for a while.
     """
 
     def __init__(
@@ -44,6 +51,8 @@ class Exchange:
         keep_secret: Callable[[str], None],
     ) -> None:
         self.token_type = "Bearer"  # noqa: S105 - a kind of token
+        self.error: str | None = None
+        self.failed_in_passing: MCPConnectionError | None = None
         self._channel = channel
         self.proof_key = proof_key
         self._nonces = nonces
@@ -57,6 +66,13 @@ class Exchange:
             AuthenticationError: The authorization server refused for good.
             MCPConnectionError: It cannot be reached, or is busy.
         """
+        try:
+            return await self._answer_to(request)
+        except MCPConnectionError as error:
+            self.failed_in_passing = error if error.delivery is Delivery.NOT_SENT else None
+            raise
+
+    async def _answer_to(self, request: httpx2.Request) -> httpx2.Response:
         form = _form_of(request)
         self._note(form)
         reply = await self._reply(request, is_token=form is not None)
@@ -72,31 +88,32 @@ class Exchange:
     async def _reply(self, request: httpx2.Request, *, is_token: bool) -> Reply:
         reply = await self._send_once(request, with_proof=is_token)
         if is_token and self.proof_key is not None and _error(reply) == "use_dpop_nonce":
-            reply = await self._send_once(request, with_proof=True)
+            reply = await self._send_once(request, with_proof=True, nonce=reply.headers.get("DPoP-Nonce"))
         return reply
 
-    async def _send_once(self, request: httpx2.Request, *, with_proof: bool) -> Reply:
+    async def _send_once(self, request: httpx2.Request, *, with_proof: bool, nonce: str | None = None) -> Reply:
         url = str(request.url)
         origin = str(URL(url).origin())
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _BY_THE_CLIENT}
         if with_proof and self.proof_key is not None:
-            headers["DPoP"] = self.proof_key.proof(request.method, url, nonce=self._nonces.get(origin))
+            headers["DPoP"] = self.proof_key.proof(request.method, url, nonce=nonce or self._nonces.get(origin))
         reply = await self._channel.send(request.method, url, headers, request.content or None)
         if "DPoP-Nonce" in reply.headers:
             self._nonces[origin] = reply.headers["DPoP-Nonce"]
         return reply
 
     def _judge(self, reply: Reply, *, refresh: bool) -> None:
-        if reply.status in {200, 201}:
+        self.error = _error(reply)
+        if reply.status == 200 or (reply.status == 201 and not refresh):
             return
+        answered = f"the authorization server answered with HTTP {reply.status}"
         if reply.status >= 500 or reply.status in _BUSY:
-            raise HTTPStatusError(
-                f"the authorization server answered with HTTP {reply.status}",
-                status=reply.status,
-                delivery=Delivery.NOT_SENT,
-            )
-        if not refresh:  # a refresh token that has run out is no failure: the person signs in again
+            wait = retry_after(reply.headers)
+            raise HTTPStatusError(answered, status=reply.status, retry_after=wait, delivery=Delivery.NOT_SENT)
+        if not refresh:
             raise self._refusal(reply, "gives no token")
+        if self.error not in _DEAD:  # a refresh token that has run out is no failure: the person signs in again
+            raise MCPConnectionError(answered, delivery=Delivery.NOT_SENT)
 
     def _refusal(self, reply: Reply, what: str) -> AuthenticationError:
         said = _object(reply.body) or {}
@@ -141,5 +158,6 @@ def _object(body: bytes) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
-def _error(reply: Reply) -> object:
-    return (_object(reply.body) or {}).get("error") if reply.status in {400, 401} else None
+def _error(reply: Reply) -> str | None:
+    error = (_object(reply.body) or {}).get("error") if reply.status in {400, 401} else None
+    return error if isinstance(error, str) else None

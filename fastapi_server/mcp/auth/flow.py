@@ -8,10 +8,13 @@ from typing import Any
 
 from fastapi_server.mcp.auth.authenticator import Authenticator, Outgoing, Refusal
 from fastapi_server.mcp.auth.backchannel import Backchannel
+from fastapi_server.mcp.auth.quiet import quiet
 from fastapi_server.mcp.auth_config import AsyncAuthFlow, AuthFlow
 from fastapi_server.mcp.errors import AuthenticationError, ConfigError, MCPClientError
 
 _LIBRARIES = ("httpx2", "httpx")
+_QUOTING = frozenset({"mcp", "pydantic_core"})
+"""Libraries whose errors quote what the authorization server has sent."""
 _BY_THE_CLIENT = frozenset({"host", "content-length"})
 _DECODED = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
@@ -50,17 +53,20 @@ class FlowAuthenticator(Authenticator):
         before, url = dict(request.headers), request.url
         steps = self._steps(request)
         try:
-            wanted = await self._up_to(request, steps, await anext(steps))
-            added = _added(before, wanted)
-            if refusal is not None and not _is_another_token(added, refusal.sent):
-                answer = self._response(refusal.status, refusal.headers, refusal.body, request)
-                added = _added(before, await self._up_to(request, steps, await steps.asend(answer)))
+            with quiet():
+                wanted = await self._up_to(request, steps, await anext(steps))
+                added = _added(before, wanted)
+                if refusal is not None and not _is_another_token(added, refusal.sent):
+                    answer = self._response(refusal.status, refusal.headers, refusal.body, request)
+                    added = _added(before, await self._up_to(request, steps, await steps.asend(answer)))
         except StopAsyncIteration:
             return None
         except MCPClientError:
             raise
         except Exception as error:
-            raise AuthenticationError(f"the auth flow failed: {type(error).__name__}") from None
+            quotes = type(error).__module__.partition(".")[0] in _QUOTING
+            cause = None if quotes else error
+            raise AuthenticationError(f"the auth flow failed: {type(error).__name__}") from cause
         finally:
             await steps.aclose()
         if request.url != url:

@@ -7,10 +7,12 @@ from typing import TypeAlias
 
 import httpx2
 import jwt
+from mcp.client.auth.utils import issuers_match
 from mcp.shared.auth import JWT_BEARER_GRANT_TYPE, OAuthClientInformationFull, OAuthClientMetadata
 from mcp.shared.auth import TokenEndpointAuthMethod as Method
 from pydantic import AnyUrl
 
+from fastapi_server.mcp.auth.account import Kept, Tokens
 from fastapi_server.mcp.auth.sdk import GrantRequest, Provider
 from fastapi_server.mcp.auth_config import (
     AssertionSource,
@@ -42,6 +44,21 @@ def metadata_of(config: OAuthSettings) -> OAuthClientMetadata:
         return OAuthClientMetadata(redirect_uris=[AnyUrl(config.redirect_uri)], client_name=config.client_name)
     grant = "client_credentials" if isinstance(config, ClientCredentials) else JWT_BEARER_GRANT_TYPE
     return OAuthClientMetadata(redirect_uris=None, grant_types=[grant])
+
+
+def holder_of(config: OAuthSettings) -> list[str | None]:
+    """To whom tokens are given."""
+    return [config.type, config.client_id]
+
+
+def tokens_for(config: OAuthSettings, kept: Kept) -> Tokens | None:
+    """Those kept, unless they are another's, another issuer's, or not bound to a key where they have to be."""
+    tokens = kept.tokens
+    if tokens is None or tokens.holder != holder_of(config):
+        return None
+    if config.issuer is not None and not issuers_match(kept.issuer or "", config.issuer):
+        return None
+    return None if config.dpop and tokens.proof_key is None else tokens
 
 
 def fixed_client_of(config: OAuthSettings) -> OAuthClientInformationFull | None:

@@ -161,9 +161,8 @@ class LoopbackRedirect:
         return page
 
     def _is_ours(self, query: dict[str, str]) -> bool:
-        """It is an answer, and to what was asked; servers leave out the state of an error."""
-        state = query.get("state")
-        return ("code" in query or "error" in query) and (state is None or self._state is None or state == self._state)
+        """It is an answer, and to what was asked: whoever does not know our state cannot end the sign-in."""
+        return ("code" in query or "error" in query) and query.get("state") == self._state
 
 
 def _loopback(redirect_uri: str) -> SplitResult:

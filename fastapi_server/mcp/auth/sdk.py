@@ -1,9 +1,7 @@
 """The official SDK's OAuth flow, made to serve us: what it knows is given to it, what it finds out is taken from it."""
 
-import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, TypeAlias
 from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
@@ -18,28 +16,18 @@ from mcp.shared.auth import (
     ProtectedResourceMetadata,
 )
 from pydantic import ValidationError
+from yarl import URL
 
 from fastapi_server.mcp.auth.account import Kept, Tokens
 from fastapi_server.mcp.auth.exchange import Exchange
+from fastapi_server.mcp.auth.quiet import quiet
+from fastapi_server.mcp.auth.reach import Reach
 from fastapi_server.mcp.errors import AuthenticationError
 
 GrantRequest: TypeAlias = "Callable[[Provider], Awaitable[httpx2.Request]]"
 """Makes the token request once discovery and registration are over."""
 
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-_LONG_AGO = 1.0
-_driving: ContextVar[bool] = ContextVar("_driving", default=False)
-
-
-class _Quiet(logging.Filter):
-    """Drops what the SDK logs of flows driven here: URLs with codes, bodies with tokens. Ours say what failed."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not _driving.get()
-
-
-for _name in ("mcp.client.auth.oauth2", "mcp.client.auth.utils"):
-    logging.getLogger(_name).addFilter(_Quiet())
 
 
 @contextmanager
@@ -49,16 +37,14 @@ def in_our_words() -> Generator[None]:
     Raises:
         AuthenticationError: It failed. Only the SDK's plain errors are quoted: the others may quote tokens and codes.
     """
-    token = _driving.set(True)
     try:
-        yield
+        with quiet():
+            yield
     except OAuthFlowError as error:
         reason = str(error) if type(error) is OAuthFlowError else "the authorization server's answer is malformed"
         raise AuthenticationError(f"signing in failed: {reason}") from None
     except ValidationError:
         raise AuthenticationError("signing in failed: the authorization server's answer is malformed") from None
-    finally:
-        _driving.reset(token)
 
 
 class _NoStorage:
@@ -89,7 +75,7 @@ class Provider(OAuthClientProvider):
         challenged: Those that the refusal asked for, likewise.
 
     Attributes:
-        authorized: It has come to a token request that is no refresh.
+        authorized: It has come to the token request.
     """
 
     def __init__(
@@ -114,22 +100,20 @@ class Provider(OAuthClientProvider):
         self._granted: str | None = None
         self.authorized = False
 
-    def restore(self, kept: Kept, *, expired: bool) -> None:
+    def restore(self, kept: Kept, tokens: Tokens | None, now: float) -> None:
         """Begin with what the store holds.
 
         Args:
             kept: That.
-            expired: The tokens are no good any more, so the flow begins with a refresh.
+            tokens: Those of it that are to be used. Whatever their age, the flow itself does not refresh them.
+            now: Seconds since the epoch.
         """
         context = self.context
-        if kept.tokens is not None:
+        if tokens is not None:
             context.current_tokens = OAuthToken(
-                access_token=kept.tokens.access_token,
-                refresh_token=kept.tokens.refresh_token,
-                scope=kept.tokens.scope,
+                access_token=tokens.access_token, refresh_token=tokens.refresh_token, scope=tokens.scope
             )
-            self._granted = kept.tokens.scope
-        context.token_expiry_time = _LONG_AGO if expired else None
+            self._granted = tokens.scope
         if kept.metadata is not None:
             context.oauth_metadata = OAuthMetadata.model_validate(kept.metadata)
         if kept.resource_metadata is not None:
@@ -139,7 +123,9 @@ class Provider(OAuthClientProvider):
             self._issuer = self._issuer or kept.issuer
             context.client_info = self._fixed_client
         elif kept.client is not None:
-            context.client_info = OAuthClientInformationFull.model_validate(kept.client)
+            client = OAuthClientInformationFull.model_validate(kept.client)
+            if not client.client_secret_expires_at or client.client_secret_expires_at > now:  # RFC 7591, 3.2.1
+                context.client_info = client
         self._initialized = True
 
     def keep(self, kept: Kept) -> None:
@@ -160,13 +146,23 @@ class Provider(OAuthClientProvider):
         kept.resource_metadata = _dumped(context.protected_resource_metadata)
         kept.client = None if self._fixed_client is not None else _dumped(context.client_info)
 
-    @property
-    def held(self) -> OAuthToken | None:
-        """The tokens that the flow has now."""
-        return self.context.current_tokens
+    async def refresh(self, send: Callable[[httpx2.Request], Awaitable[httpx2.Response]]) -> bool:
+        """Exchange the refresh token. Whether that gave tokens; where it did not, the refresh token is dead.
 
-    def tokens(self, now: float, exchange: Exchange) -> Tokens | None:
-        """The same, as they are kept.
+        Raises:
+            AuthenticationError: The answer makes no sense.
+        """
+        if not self.context.can_refresh_token():
+            return False
+        response = await send(await self._refresh_token())
+        if response.status_code != 200:
+            return False
+        if not await self._handle_refresh_response(response):
+            raise AuthenticationError("signing in failed: the authorization server's answer is malformed")
+        return True
+
+    def tokens(self, now: float, exchange: Exchange, holder: list[str | None]) -> Tokens | None:
+        """The tokens that the flow has now, as they are kept.
 
         Raises:
             AuthenticationError: They were to be bound to a key, and are not.
@@ -185,6 +181,7 @@ class Provider(OAuthClientProvider):
             expires_at=None if held.expires_in is None else now + held.expires_in,
             lifetime=held.expires_in,
             proof_key=None if key is None else key.pem,
+            holder=holder,
         )
 
     @property
@@ -221,13 +218,16 @@ class Provider(OAuthClientProvider):
         """Where the person signs in (RFC 6749, 4.1.1; RFC 7636; RFC 8707).
 
         Raises:
-            AuthenticationError: The authorization server has no PKCE with S256, which the specification wants refused.
+            AuthenticationError: The authorization server has no PKCE with S256, which the specification wants refused;
+                or its page is not where a person may be sent.
         """
         context, client, metadata = self.context, self.context.client_info, self.context.oauth_metadata
         assert client is not None
         if metadata is not None and "S256" not in (metadata.code_challenge_methods_supported or ()):
             raise AuthenticationError("the authorization server does not say that it has PKCE with S256")
         endpoint = str(metadata.authorization_endpoint) if metadata else urljoin(self._server_base, "/authorize")
+        if not Reach(context.server_url, () if self._issuer is None else [self._issuer]).allows_page(URL(endpoint)):
+            raise AuthenticationError("the server names an authorization page that is not https, or not public")
         parameters = {
             "response_type": "code",
             "client_id": client.client_id,

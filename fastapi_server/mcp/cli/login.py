@@ -51,15 +51,13 @@ async def show_login(server: str, options: Options, desk: Callable[..., Loopback
 
 
 async def show_logout(server: str, options: Options) -> int:
-    """Delete the tokens of a server."""
+    """Delete all that the store holds of a server: tokens, registration, and a sign-in that waits."""
     config = only(server, options)
     _auth, store = _signed_in_with(config)
     account = Account(store, config.config.endpoint, None)
     async with account.lock():
-        kept = await account.load()
-        was = kept.tokens is not None
-        kept.tokens = kept.pending = None
-        await account.save(kept)
+        was = (await account.load()).tokens is not None
+        await account.forget()
     if options.as_json:
         render.say_json({"name": config.name, "was_signed_in": was, "place": place_of(store)})
     else:

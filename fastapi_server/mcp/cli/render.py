@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -16,7 +17,7 @@ from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
-from fastapi_server.mcp import MCPClientError, ServerInfo
+from fastapi_server.mcp import AuthorizationRequired, MCPClientError, ServerInfo
 
 _PIPED_WIDTH = 120
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -67,6 +68,8 @@ def summary(error: MCPClientError) -> str:
 def complain(error: MCPClientError) -> None:
     """An error on standard error: one red line, and what the server's process wrote below it."""
     first, _, rest = shown(str(error)).partition("\n")
+    if isinstance(error, AuthorizationRequired):
+        first = f"{error.server}: sign in first: mcp-clients login {shlex.quote(error.server or 'SERVER')}"
     err().print(Text(f"error: {first}", "red"), soft_wrap=True)
     if rest:
         err().print(Text(rest, "dim"), soft_wrap=True)

@@ -164,7 +164,7 @@ class StreamableHTTPChannel(Channel):
                         return reply
         except (aiohttp.ClientError, OSError) as error:
             if not parser.last_event_id or request.era.name is not EraName.HANDSHAKE:
-                raise self._origin.failure(error) from error
+                raise self._origin.failure(error) from None
         return None
 
     def _decoded(self, data: bytes | bytearray, request_id: int | None = None) -> list[Message]:

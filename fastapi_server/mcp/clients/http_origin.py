@@ -2,8 +2,6 @@
 
 import asyncio
 import collections
-import datetime as dt
-import email.utils
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,16 +11,19 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from fastapi_server.mcp.auth.authenticator import Authenticator, Outgoing, Refusal
+from fastapi_server.mcp.auth_config import is_headers
 from fastapi_server.mcp.clients.redaction import redacted
 from fastapi_server.mcp.config import HeaderProvider, HTTPConfig, SSEConfig
 from fastapi_server.mcp.errors import (
     AuthenticationError,
+    ConfigError,
     Delivery,
     HTTPStatusError,
     MCPConnectionError,
     MessageTooLargeError,
     RateLimitError,
 )
+from fastapi_server.mcp.retry_after import retry_after
 from fastapi_server.mcp.tls import context_for
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -72,10 +73,9 @@ class HTTPOrigin:
             self._provider = config.headers
         else:
             self._headers.update(config.headers)
-        api_key = config.api_key if isinstance(config, HTTPConfig) else None
-        if api_key is not None:
-            self._headers.setdefault("Authorization", f"Bearer {api_key}")
-        self._secrets = {*self._headers.values(), api_key or ""}
+        if config.api_key is not None:
+            self._headers.setdefault("Authorization", f"Bearer {config.api_key}")
+        self._secrets = {*self._headers.values(), config.api_key or "", *_values(self.url)}
         self._provided: collections.deque[str] = collections.deque(maxlen=_PROVIDED_KEPT)
         self._session = aiohttp.ClientSession(
             # A limit would let long streams starve the replies to them.
@@ -96,6 +96,7 @@ class HTTPOrigin:
             AuthenticationError: The server refused, and signing in, where `auth` is configured, did not help.
         """
         redirects = refusals = 0
+        tried: set[str] = set()
         better: Mapping[str, str] | None = None
         while True:
             outgoing = Outgoing(method, str(url), headers, body)
@@ -109,8 +110,11 @@ class HTTPOrigin:
                 response.release()
                 redirects += 1
             elif response.status in _REFUSED and self._authenticator is not None:
-                better = await self._after_refusal(self._authenticator, outgoing, credentials, response, refusals)
                 refusals += 1
+                if refusals > _MOST_REFUSALS:
+                    async with response:
+                        raise await self.refusal(response)
+                better = await self._after_refusal(self._authenticator, outgoing, credentials, response, tried)
             else:
                 return response
 
@@ -121,7 +125,7 @@ class HTTPOrigin:
                 outgoing.method, url, data=outgoing.body, headers=headers, allow_redirects=False
             )
         except (aiohttp.ClientError, OSError) as error:
-            raise self.failure(error) from error
+            raise self.failure(error) from None  # it may hold the request, and the credentials with it
         except ValueError as error:
             raise MCPConnectionError(
                 f"cannot send the request: {self.redacted(str(error))}", delivery=Delivery.NOT_SENT
@@ -139,7 +143,7 @@ class HTTPOrigin:
         outgoing: Outgoing,
         credentials: Mapping[str, str],
         response: aiohttp.ClientResponse,
-        before: int,
+        tried: set[str],
     ) -> Mapping[str, str]:
         """The credentials for another try. The refusal is read and put away first: signing in may take a person.
 
@@ -148,8 +152,8 @@ class HTTPOrigin:
         """
         body = await self.start_of_body(response)
         response.release()
-        refusal = Refusal(outgoing, credentials, response.status, response.headers, body)
-        better = None if before == _MOST_REFUSALS else await authenticator.refused(refusal)
+        refusal = Refusal(outgoing, credentials, response.status, response.headers, body, tried)
+        better = await authenticator.refused(refusal)
         if better is None:
             raise self.judge(response, body)
         return better
@@ -164,6 +168,8 @@ class HTTPOrigin:
                     f"the callable that provides the headers failed: {type(error).__name__}",
                     delivery=Delivery.NOT_SENT,
                 ) from error
+            if not is_headers(provided):
+                raise ConfigError(f"the callable that provides the headers returned {type(provided).__name__}")
             self._provided.extend(provided.values())
             merged.update(provided)
         merged.update(credentials)
@@ -208,7 +214,7 @@ class HTTPOrigin:
                     return chunk
                 body += chunk
         except (aiohttp.ClientError, OSError) as error:
-            raise self.failure(error) from error
+            raise self.failure(error) from None  # it may hold the request, and the credentials with it
         return body
 
     def failure(self, error: Exception) -> MCPConnectionError:
@@ -225,6 +231,9 @@ class HTTPOrigin:
                 return MCPConnectionError(f"cannot connect to {where}: {reason}", delivery=Delivery.NOT_SENT)
             case aiohttp.InvalidURL():
                 return MCPConnectionError(f"not a usable URL: {where}", delivery=Delivery.NOT_SENT)
+            case aiohttp.ClientResponseError():  # as text, it shows the URL with its query
+                reason = self.redacted(error.message) or type(error).__name__
+                return MCPConnectionError(f"the connection to {where} broke: {reason}")
             case _:
                 reason = self.redacted(str(error)) or type(error).__name__
                 return MCPConnectionError(f"the connection to {where} broke: {reason}")
@@ -238,17 +247,17 @@ class HTTPOrigin:
         status = response.status
         body = self.redacted(start.decode("utf-8", "replace"))[:_BODY_SHOWN].strip()
         message = f"HTTP {status} {response.reason or ''}".rstrip() + (f": {body}" if body else "")
-        retry_after = _retry_after(response)
+        wait = retry_after(response.headers)
         match status:
             case 401 | 403:
                 return AuthenticationError(
                     f"{message} (check the credentials configured for this server)", status=status, body=body
                 )
             case 429:
-                return RateLimitError(message, body=body, retry_after=retry_after)
+                return RateLimitError(message, body=body, retry_after=wait)
             case _:
                 delivery = Delivery.REJECTED if status < 500 or status == 503 else Delivery.UNKNOWN
-                return HTTPStatusError(message, status=status, body=body, retry_after=retry_after, delivery=delivery)
+                return HTTPStatusError(message, status=status, body=body, retry_after=wait, delivery=delivery)
 
     async def start_of_body(self, response: aiohttp.ClientResponse) -> bytes:
         """As much as an error needs; empty where it does not come within a second."""
@@ -275,15 +284,6 @@ class HTTPOrigin:
         await self._session.close()
 
 
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Seconds, from either form of `Retry-After` (RFC 9110, 10.2.3)."""
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isdecimal():
-        return float(value)
-    try:
-        when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=dt.UTC)
-    return max(0.0, (when - dt.datetime.now(dt.UTC)).total_seconds())
+def _values(url: URL) -> list[str]:
+    """Those of its query, which may hold a key; also as they are written."""
+    return [*url.query.values(), *(part.partition("=")[2] for part in url.raw_query_string.split("&"))]

@@ -71,7 +71,10 @@ class AuthorizationServer:
         refreshes: Refresh tokens are given.
         gate: Token requests wait for it.
         fail: Answer the next token requests with these, `(status, body)`.
+        fail_headers: With these, too.
         nonce: Token requests must carry it in their proof.
+        checks_clients: Token requests of clients that have not registered are refused.
+        registration_changes: Laid over what the next clients are told of their registration.
         metadata_changes: Laid over the metadata; `None` removes a member.
         echo: Token requests are refused, and quoted.
         malformed: The answer to a token request is none, and holds what was sent.
@@ -90,6 +93,9 @@ class AuthorizationServer:
     path: str = "/.well-known/oauth-authorization-server"
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     fail: list[tuple[int, dict[str, str]]] = field(default_factory=list[tuple[int, dict[str, str]]])
+    fail_headers: dict[str, str] = field(default_factory=dict[str, str])
+    checks_clients: bool = False
+    registration_changes: dict[str, Any] = field(default_factory=dict[str, Any])
     metadata_changes: dict[str, Any] = field(default_factory=dict[str, Any])
     callback_changes: dict[str, str | None] = field(default_factory=dict[str, str | None])
     echo: bool = False
@@ -148,7 +154,7 @@ class AuthorizationServer:
     async def _register(self, request: web.Request) -> web.Response:
         asked = await request.json()
         self.registrations.append(asked)
-        client = {**asked, "client_id": f"client-{len(self.registrations)}"}
+        client = {**asked, "client_id": f"client-{len(self.registrations)}", **self.registration_changes}
         self.clients[client["client_id"]] = client
         return web.json_response(client, status=201)
 
@@ -172,7 +178,9 @@ class AuthorizationServer:
             return web.json_response(quoted, status=400)
         if self.fail:
             status, body = self.fail.pop(0)
-            return web.json_response(body, status=status)
+            return web.json_response(body, status=status, headers=self.fail_headers)
+        if self.checks_clients and form.fields.get("client_id") not in self.clients:
+            return web.json_response({"error": "invalid_client"}, status=401)
         bound = ""
         if self.dpop:
             proof = proof_in(request)
@@ -240,6 +248,8 @@ class GuardedPeer(HTTPPeer):
         issuers: The authorization servers; the first one is advertised.
         needs: Scopes, by JSON-RPC method; 403 names them.
         nonce: Proofs must carry it.
+        single_use_nonces: Proofs must carry one of these, which is then used up; refusals give new ones.
+        challenges_before: Lines of `WWW-Authenticate` that stand before the one that matters.
         refused: Answers with status 401 or 403 so far.
         tokens: The `Authorization` headers that came.
         realm: What its metadata says; `resource` left out is the URL of the endpoint.
@@ -248,6 +258,8 @@ class GuardedPeer(HTTPPeer):
     issuers: list[AuthorizationServer] = field(default_factory=list[AuthorizationServer])
     needs: dict[str, str] = field(default_factory=dict[str, str])
     nonce: str | None = None
+    single_use_nonces: set[str] | None = None
+    challenges_before: list[str] = field(default_factory=list[str])
     challenge_scope: str | None = None
     refused: list[int] = field(default_factory=list[int])
     tokens: list[str] = field(default_factory=list[str])
@@ -264,6 +276,9 @@ class GuardedPeer(HTTPPeer):
         refusal = await self._refusal(http)
         if refusal is not None:
             self.refused.append(refusal.status)
+            last = refusal.headers.popone("WWW-Authenticate")
+            for line in (*self.challenges_before, last):
+                refusal.headers.add("WWW-Authenticate", line)
             return refusal
         return await super().handle(http)
 
@@ -288,6 +303,11 @@ class GuardedPeer(HTTPPeer):
             self.proofs.append(proof)
             if self.nonce is not None and proof.get("nonce") != self.nonce:
                 return _refuse(401, 'DPoP error="use_dpop_nonce"', {"DPoP-Nonce": self.nonce})
+            if self.single_use_nonces is not None and proof.get("nonce") not in self.single_use_nonces:
+                self.single_use_nonces.add(nonce := secrets.token_hex(8))
+                return _refuse(401, 'DPoP error="use_dpop_nonce"', {"DPoP-Nonce": nonce})
+            if self.single_use_nonces is not None:
+                self.single_use_nonces.remove(proof["nonce"])
         data = await http.read()
         method = json.loads(data).get("method", "") if data else ""
         needed = self.needs.get(method, "")

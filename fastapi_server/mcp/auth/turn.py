@@ -1,0 +1,273 @@
+"""One's turn at an account: what the store holds, made better by a refresh or a sign-in, and saved."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import httpx2
+from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
+
+from fastapi_server.mcp.auth.account import Account, Kept, Tokens
+from fastapi_server.mcp.auth.authenticator import Outgoing, Refusal
+from fastapi_server.mcp.auth.authorization import code_grant
+from fastapi_server.mcp.auth.backchannel import Backchannel
+from fastapi_server.mcp.auth.challenge import Challenge
+from fastapi_server.mcp.auth.dpop import ProofKey
+from fastapi_server.mcp.auth.exchange import CLIENT_UNKNOWN, Exchange
+from fastapi_server.mcp.auth.grants import (
+    configured_urls,
+    fixed_client_of,
+    grant_of,
+    holder_of,
+    metadata_of,
+    tokens_for,
+)
+from fastapi_server.mcp.auth.sdk import Provider, in_our_words
+from fastapi_server.mcp.auth_config import OAuth, OAuthSettings
+from fastapi_server.mcp.errors import AuthenticationError, Delivery, HTTPStatusError, MCPConnectionError
+
+PAUSE_SECONDS = 2.0
+"""For how long an authorization server is left alone that failed in passing and did not say (`Retry-After`)."""
+_LONGEST_PAUSE = 300.0
+
+
+@dataclass(frozen=True)
+class Means:
+    """What every turn of one client needs.
+
+    Attributes:
+        config: How to sign in.
+        account: What the token store holds.
+        ca_file: Trust the authorities in this PEM file, and no others.
+        clock: Seconds since the epoch.
+        keep_secret: Told every secret, so that none is ever shown.
+        vital: Around what must not be left half done: from a token request until what it gave is saved.
+        nonces: For proofs, the last one of each origin.
+    """
+
+    config: OAuthSettings
+    account: Account
+    ca_file: Path | None
+    clock: Callable[[], float]
+    keep_secret: Callable[[str], None]
+    vital: Callable[[], AbstractContextManager[None]]
+    nonces: dict[str, str] = field(default_factory=dict[str, str])
+
+
+class Turn:
+    """An `async with` in which the store's lock is held: nobody else gets tokens for the account, in any process.
+
+    Args:
+        means: Of the client.
+        proof_key: What new tokens will be bound to; left out where the configuration wants it, there is a new one.
+        desk: A person may be asked, so wait for those whose person is being asked.
+    """
+
+    kept: Kept
+
+    def __init__(self, means: Means, proof_key: ProofKey | None, *, desk: bool) -> None:
+        self._means = means
+        self._proof_key = proof_key
+        self._at_desk = desk
+        self._desk = AsyncExitStack()
+        self._lock = AsyncExitStack()
+        self._held = False
+
+    async def __aenter__(self) -> Self:
+        try:
+            if self._at_desk:
+                await self._desk.enter_async_context(self._means.account.desk())
+            await self._take()
+            self.kept = await self._means.account.load()
+        except BaseException:
+            await self._give_up()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._give_up()
+
+    async def _take(self) -> None:
+        await self._lock.enter_async_context(self._means.account.lock())
+        self._held = True
+
+    async def _give_up(self) -> None:
+        self._held = False
+        await self._lock.aclose()
+        await self._desk.aclose()
+
+    @asynccontextmanager
+    async def _meanwhile(self, provider: Provider) -> AsyncGenerator[None]:
+        """Others have their turn while a person thinks. Where the person does not come back, it is not taken again."""
+        provider.keep(self.kept)
+        await self._means.account.save(self.kept)
+        self._held = False
+        await self._lock.aclose()
+        yield
+        await self._take()
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """The ones to use."""
+        return tokens_for(self._means.config, self.kept)
+
+    async def refresh(self, outgoing: Outgoing | None = None) -> bool:
+        """Exchange the refresh token (RFC 6749, 6). Whether that gave tokens: where it is dead, there is none any more.
+
+        Args:
+            outgoing: The request that was refused.
+
+        Raises:
+            MCPClientError: It failed in passing, and nothing has changed.
+        """
+        tokens = self.tokens
+        if tokens is None or tokens.refresh_token is None:
+            return False
+        self._check_busy()
+        async with self._channel() as channel:
+            exchange = self._exchange(channel)
+            provider = self._provider(exchange, Challenge())
+            provider.context.protocol_version = _version(outgoing)
+            with self._means.vital(), in_our_words():
+                provider.restore(self.kept, self.tokens, self._means.clock())
+                async with self._saved(exchange):
+                    refreshed = await provider.refresh(exchange.send)
+                    if refreshed:
+                        self.kept.tokens = self._tokens_of(provider, exchange)
+                    else:
+                        self._forget_refresh_token(tokens, exchange)
+        return refreshed
+
+    def _tokens_of(self, provider: Provider, exchange: Exchange) -> Tokens | None:
+        return provider.tokens(self._means.clock(), exchange, holder_of(self._means.config))
+
+    def _forget_refresh_token(self, tokens: Tokens, exchange: Exchange) -> None:
+        """The access token may work yet."""
+        expired = tokens.expired(self._means.clock())
+        self.kept.tokens = None if expired else replace(tokens, refresh_token=None)
+        if exchange.error == CLIENT_UNKNOWN:
+            self.kept.client = None
+
+    async def sign_in(self, refusal: Refusal, challenge: Challenge) -> None:
+        """Get a token that the server may accept.
+
+        Raises:
+            AuthorizationRequired: A person has to do it, and nobody is here.
+            MCPClientError: It failed.
+        """
+        self._check_busy()
+        async with self._channel() as channel:
+            exchange = self._exchange(channel)
+            try:
+                await self._sign_in(exchange, refusal, challenge)
+            except AuthenticationError:
+                if exchange.error != CLIENT_UNKNOWN or self.kept.client is None:
+                    raise
+                self.kept.client = None  # the server has forgotten it: register once more
+                await self._sign_in(exchange, refusal, challenge)
+
+    async def _sign_in(self, exchange: Exchange, refusal: Refusal, challenge: Challenge) -> None:
+        provider = self._provider(exchange, challenge)
+        with ExitStack() as vital, in_our_words():
+            provider.restore(self.kept, self.tokens, self._means.clock())
+            async with self._saved(exchange):
+                try:
+                    await _drive(
+                        provider, exchange, refusal, challenge, lambda: vital.enter_context(self._means.vital())
+                    )
+                finally:
+                    provider.keep(self.kept)
+                self.kept.tokens = self._tokens_of(provider, exchange)
+
+    @asynccontextmanager
+    async def _saved(self, exchange: Exchange) -> AsyncGenerator[None]:
+        """What is kept is saved however it ends; who comes next leaves a server alone that failed in passing."""
+        try:
+            yield
+            self.kept.busy_until = None
+        except MCPConnectionError:
+            error = exchange.failed_in_passing
+            if error is not None:
+                said = error.retry_after if isinstance(error, HTTPStatusError) else None
+                self.kept.busy_until = self._means.clock() + min(said or PAUSE_SECONDS, _LONGEST_PAUSE)
+            raise
+        finally:
+            if self._held:
+                await self._means.account.save(self.kept)
+
+    def _check_busy(self) -> None:
+        wait = (self.kept.busy_until or 0.0) - self._means.clock()
+        if wait > 0:
+            raise HTTPStatusError(
+                f"the authorization server is busy; it is asked again in {wait:.1f} s",
+                status=503,
+                retry_after=wait,
+                delivery=Delivery.NOT_SENT,
+            )
+
+    def _channel(self) -> Backchannel:
+        return Backchannel(self._means.account.server, self._means.ca_file, configured_urls(self._means.config))
+
+    def _exchange(self, channel: Backchannel) -> Exchange:
+        if self._means.config.dpop and self._proof_key is None:
+            self._proof_key = ProofKey(self.tokens.proof_key if self.tokens else None)
+        proof_key = self._proof_key if self._means.config.dpop else None
+        return Exchange(channel, proof_key, self._means.nonces, self._means.keep_secret)
+
+    def _provider(self, exchange: Exchange, challenge: Challenge) -> Provider:
+        config = self._means.config
+        if isinstance(config, OAuth):
+            account, ca_file = self._means.account, self._means.ca_file
+            grant = code_grant(config, account, self.kept, exchange.proof_key, ca_file, self._meanwhile)
+        else:
+            grant = grant_of(config, exchange.send)
+        return Provider(
+            self._means.account.server,
+            metadata_of(config),
+            grant,
+            client_metadata_url=config.client_metadata_url if isinstance(config, OAuth) else None,
+            fixed_client=fixed_client_of(config),
+            issuer=config.issuer,
+            scopes=None if config.scopes is None else " ".join(config.scopes),
+            challenged=" ".join(challenge.scopes) or None,
+        )
+
+
+async def _drive(
+    provider: Provider, exchange: Exchange, refusal: Refusal, challenge: Challenge, begin: Callable[[], object]
+) -> None:
+    """Run the SDK's flow without ever sending the request that it is for: its answer is here already.
+
+    The flow hands out the original request, and then those of the sign-in; when it hands out the original a second
+    time, it has what we want.
+
+    Args:
+        provider: Of the flow.
+        exchange: Sends the requests.
+        refusal: Of the request.
+        challenge: What it said.
+        begin: Called before the token request.
+    """
+    original = httpx2.Request(refusal.outgoing.method, refusal.outgoing.url)
+    version = _version(refusal.outgoing)
+    if version is not None:
+        original.headers[MCP_PROTOCOL_VERSION_HEADER] = version
+    flow = provider.async_auth_flow(original)
+    try:
+        await anext(flow)
+        answer = httpx2.Response(refusal.status, headers={"WWW-Authenticate": challenge.header}, request=original)
+        wanted = await flow.asend(answer)
+        while wanted is not original:
+            if provider.authorized:
+                begin()
+            wanted = await flow.asend(await exchange.send(wanted))
+    finally:
+        await flow.aclose()
+
+
+def _version(outgoing: Outgoing | None) -> str | None:
+    """The revision of the protocol that a request speaks."""
+    named = {} if outgoing is None else {name.lower(): value for name, value in outgoing.headers.items()}
+    return named.get(MCP_PROTOCOL_VERSION_HEADER.lower())
