@@ -2,6 +2,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+# A proxy may have a certificate of its own, which the system knows.
+export UV_SYSTEM_CERTS ?= 1
 UV := $(shell command -v uv || echo .tools/bin/uv)
 NODE_MODULES := node_modules/.installed
 

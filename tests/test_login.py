@@ -175,7 +175,9 @@ async def test_the_person_says_no(options: Options, issuer: AuthorizationServer)
 
 async def test_a_server_without_a_way_to_sign_in(options: Options) -> None:
     for command in (login.show_login, login.show_logout):
-        with pytest.raises(ConfigError, match=r"there is nothing to sign in to; write \"auth\""):
+        with pytest.raises(
+            ConfigError, match=r"there is nothing to sign in to; give it an entry in mcp.json with \"auth\""
+        ):
             await command("open", options)
 
 

@@ -182,7 +182,7 @@ class Admission:
                 await place
         except TimeoutError:
             raise BusyError(
-                f"no place in the pool within {seconds:g} s: {len(self)} clients are connected, and all are busy"
+                f"no place in the pool within {seconds:g} s: clients connected: {len(self)}, all of them busy"
             ) from None
         finally:
             self._metrics.waited.observe(loop.time() - started)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastapi_server.mcp import ConfigError, OAuth, ServerConfig, TokenStore
+from fastapi_server.mcp import ConfigError, HTTPConfig, OAuth, ServerConfig, SSEConfig, TokenStore
 from fastapi_server.mcp.auth.account import Account, Kept
 from fastapi_server.mcp.auth.loopback import LoopbackRedirect
 from fastapi_server.mcp.auth_config import OAuthCommon
@@ -69,8 +69,11 @@ async def show_logout(server: str, options: Options) -> int:
 def _signed_in_with(server: ServerConfig) -> tuple[OAuthCommon, TokenStore]:
     auth = oauth_of(server)
     if auth is None:
+        if not isinstance(server.config, (HTTPConfig, SSEConfig)):
+            raise ConfigError(f"server {server.name!r}: only servers that are reached by URL are signed in to")
         raise ConfigError(
-            f'server {server.name!r}: config.auth: there is nothing to sign in to; write "auth": {{"type": "oauth"}}'
+            f"server {server.name!r}: there is nothing to sign in to; give it an entry in mcp.json "
+            'with "auth": {"type": "oauth"}, and sign in by its name'
         )
     return auth, auth.store or token_store()
 
