@@ -124,7 +124,7 @@ async def _begin(
         "proof_key": None if proof_key is None else proof_key.pem,
         "ca_file": None if ca_file is None else str(ca_file),
         "configured": configured_urls(config),
-        "holder": holder_of(config),
+        "holder": holder_of(config, ""),
         "created_at": now,
         "expires_at": now + PENDING_SECONDS,
     }
@@ -135,7 +135,7 @@ async def _begin(
 def _aim(provider: Provider) -> list[str | None]:
     """What a sign-in is for: another one for the same need not be begun."""
     client = provider.context.client_info
-    return [provider.audience, provider.scope, client.client_id if client else None]
+    return [provider.audience, provider.scope, client.client_id if client else None, provider.redirect_uri]
 
 
 async def complete(state: str, code: str, iss: str | None, store: TokenStore | None, principal: str | None) -> None:

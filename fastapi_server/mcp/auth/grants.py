@@ -1,5 +1,6 @@
 """How a program gets its token request, once the SDK has discovered the authorization server: no person is asked."""
 
+import hashlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -46,15 +47,39 @@ def metadata_of(config: OAuthSettings) -> OAuthClientMetadata:
     return OAuthClientMetadata(redirect_uris=None, grant_types=[grant])
 
 
-def holder_of(config: OAuthSettings) -> list[str | None]:
-    """To whom tokens are given."""
-    return [config.type, config.client_id]
+def holder_of(config: OAuthSettings, own: str) -> list[str | None]:
+    """To whom tokens are given, and for what: only a configuration that says the same of itself may use them.
+
+    Args:
+        config: How to sign in.
+        own: Of one client: what a callable of the host's gives an identity for is known to nobody else.
+    """
+    scopes = None if config.scopes is None else " ".join(sorted(config.scopes))
+    holder = [config.type, config.client_id, scopes]
+    match config:
+        case WorkloadIdentity():
+            return [*holder, _origin_of(config.assertion, own)]
+        case EnterpriseManaged():
+            return [*holder, config.idp_token_endpoint, config.idp_client_id, _origin_of(config.id_token, own)]
+        case _:
+            return holder
 
 
-def tokens_for(config: OAuthSettings, kept: Kept) -> Tokens | None:
+def _origin_of(source: object, own: str) -> str:
+    """Where an identity comes from, told apart from every other place, and showing nothing of it."""
+    match source:
+        case Secret(value=str(value)):
+            return hashlib.sha256(value.encode()).hexdigest()
+        case Secret():
+            return repr(source)
+        case _:
+            return own
+
+
+def tokens_for(config: OAuthSettings, kept: Kept, own: str) -> Tokens | None:
     """Those kept, unless they are another's, another issuer's, or not bound to a key where they have to be."""
     tokens = kept.tokens
-    if tokens is None or tokens.holder != holder_of(config):
+    if tokens is None or tokens.holder != holder_of(config, own):
         return None
     if config.issuer is not None and not issuers_match(kept.issuer or "", config.issuer):
         return None

@@ -15,7 +15,7 @@ from fastapi_server.mcp.auth.dpop import ProofKey
 from fastapi_server.mcp.auth.grants import tokens_for
 from fastapi_server.mcp.auth.turn import PAUSE_SECONDS, Means, Turn
 from fastapi_server.mcp.auth_config import OAuth, OAuthSettings
-from fastapi_server.mcp.errors import Delivery, MCPClientError, MCPConnectionError
+from fastapi_server.mcp.errors import AuthorizationRequired, Delivery, MCPClientError, MCPConnectionError
 
 _NONCE_WANTED = "use_dpop_nonce"
 _MORE_SCOPE = "insufficient_scope"
@@ -73,7 +73,7 @@ class OAuthAuthenticator(Authenticator):
 
     async def _look(self) -> None:
         """Another process may have signed in, or this one before."""
-        self._adopt(tokens_for(self._means.config, await self._account.load()))
+        self._adopt(tokens_for(self._means.config, await self._account.load(), self._means.own))
 
     def _credentials(self, outgoing: Outgoing, nonce: str | None = None) -> Mapping[str, str]:
         tokens, key = self._tokens, self._proof_key
@@ -113,6 +113,8 @@ class OAuthAuthenticator(Authenticator):
 
     def _can_help(self, refusal: Refusal, challenge: Challenge) -> bool:
         """Whether another token may be accepted where this one was not."""
+        if refusal.status == 403 and challenge.error != _MORE_SCOPE:
+            return False
         if self._flight.task is not None:
             return True
         if refusal.status == 403:
@@ -166,15 +168,25 @@ class OAuthAuthenticator(Authenticator):
     async def _renewed(self, turn: Turn, refusal: Refusal, challenge: Challenge) -> None:
         """By a refresh, and where that does not do, by signing in."""
         if refusal.status == 403:
-            self._asked.add(" ".join(sorted(challenge.scopes)))
-            self._step_ups.append(self._clock())
-        elif "refresh" not in self._tried and await self._refreshed(turn, refusal.outgoing):
+            await self._stepped_up(turn, refusal, challenge)
             return
-        else:
-            self._asked.clear()
-        if "sign-in" not in self._tried or refusal.status == 403:
+        if "refresh" not in self._tried and await self._refreshed(turn, refusal.outgoing):
+            return
+        self._asked.clear()
+        if "sign-in" not in self._tried:
             await turn.sign_in(refusal, challenge)
             self._has_tried("sign-in")
+
+    async def _stepped_up(self, turn: Turn, refusal: Refusal, challenge: Challenge) -> None:
+        """More scope; what was granted once is not asked for again, and what failed only so often."""
+        self._step_ups.append(self._clock())
+        try:
+            await turn.sign_in(refusal, challenge)
+        except AuthorizationRequired:
+            self._step_ups.pop()  # nobody was asked yet
+            raise
+        self._asked.add(" ".join(sorted(challenge.scopes)))
+        self._has_tried("sign-in")
 
     async def _refreshed(self, turn: Turn, outgoing: Outgoing | None) -> bool:
         try:

@@ -100,6 +100,11 @@ class Provider(OAuthClientProvider):
         self._granted: str | None = None
         self.authorized = False
 
+    def _comes_back_to(self, client: OAuthClientInformationFull) -> bool:
+        """Whether a client that introduced itself before named the place that the browser comes back to now."""
+        wanted = self.context.client_metadata.redirect_uris
+        return wanted is None or client.redirect_uris is None or wanted[0] in client.redirect_uris
+
     def restore(self, kept: Kept, tokens: Tokens | None, now: float) -> None:
         """Begin with what the store holds.
 
@@ -124,7 +129,8 @@ class Provider(OAuthClientProvider):
             context.client_info = self._fixed_client
         elif kept.client is not None:
             client = OAuthClientInformationFull.model_validate(kept.client)
-            if not client.client_secret_expires_at or client.client_secret_expires_at > now:  # RFC 7591, 3.2.1
+            expired = client.client_secret_expires_at and client.client_secret_expires_at <= now  # RFC 7591, 3.2.1
+            if not expired and self._comes_back_to(client):
                 context.client_info = client
         self._initialized = True
 

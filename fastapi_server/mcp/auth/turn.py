@@ -1,5 +1,6 @@
 """One's turn at an account: what the store holds, made better by a refresh or a sign-in, and saved."""
 
+import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from fastapi_server.mcp.auth.grants import (
     metadata_of,
     tokens_for,
 )
+from fastapi_server.mcp.auth.locks import to_the_end
 from fastapi_server.mcp.auth.sdk import Provider, in_our_words
 from fastapi_server.mcp.auth_config import OAuth, OAuthSettings
 from fastapi_server.mcp.errors import AuthenticationError, Delivery, HTTPStatusError, MCPConnectionError
@@ -45,6 +47,7 @@ class Means:
         keep_secret: Told every secret, so that none is ever shown.
         vital: Around what must not be left half done: from a token request until what it gave is saved.
         nonces: For proofs, the last one of each origin.
+        own: Tells this client from every other, in every process.
     """
 
     config: OAuthSettings
@@ -54,6 +57,7 @@ class Means:
     keep_secret: Callable[[str], None]
     vital: Callable[[], AbstractContextManager[None]]
     nonces: dict[str, str] = field(default_factory=dict[str, str])
+    own: str = field(default_factory=lambda: secrets.token_hex(16))
 
 
 class Turn:
@@ -95,8 +99,13 @@ class Turn:
 
     async def _give_up(self) -> None:
         self._held = False
-        await self._lock.aclose()
-        await self._desk.aclose()
+        await to_the_end(self._unlock())
+
+    async def _unlock(self) -> None:
+        try:
+            await self._lock.aclose()
+        finally:
+            await self._desk.aclose()
 
     @asynccontextmanager
     async def _meanwhile(self, provider: Provider) -> AsyncGenerator[None]:
@@ -104,14 +113,16 @@ class Turn:
         provider.keep(self.kept)
         await self._means.account.save(self.kept)
         self._held = False
-        await self._lock.aclose()
+        await to_the_end(self._lock.aclose())
         yield
         await self._take()
+        fresh = await self._means.account.load()  # others may have refreshed, or signed in
+        self.kept.tokens, self.kept.pending = fresh.tokens, fresh.pending
 
     @property
     def tokens(self) -> Tokens | None:
         """The ones to use."""
-        return tokens_for(self._means.config, self.kept)
+        return tokens_for(self._means.config, self.kept, self._means.own)
 
     async def refresh(self, outgoing: Outgoing | None = None) -> bool:
         """Exchange the refresh token (RFC 6749, 6). Whether that gave tokens: where it is dead, there is none any more.
@@ -141,7 +152,7 @@ class Turn:
         return refreshed
 
     def _tokens_of(self, provider: Provider, exchange: Exchange) -> Tokens | None:
-        return provider.tokens(self._means.clock(), exchange, holder_of(self._means.config))
+        return provider.tokens(self._means.clock(), exchange, holder_of(self._means.config, self._means.own))
 
     def _forget_refresh_token(self, tokens: Tokens, exchange: Exchange) -> None:
         """The access token may work yet."""

@@ -317,6 +317,8 @@ class Connector:
         match error:
             case RPCError(code=code) if code in _DOUBTFUL_CODES:
                 pass
+            case AuthenticationError():  # its status may be that of an authorization server
+                return
             case HTTPStatusError(status=400 | 404 | 405):
                 pass
             case _:
