@@ -92,7 +92,6 @@ class PoolMember:
         closed: It is closed, or about to be.
         making_room: It has the place of others who are not closed yet.
         probing: It is being asked whether it is alive, which is no use.
-        alone: The server has no other process for this principal.
     """
 
     key: PoolKey
@@ -104,7 +103,6 @@ class PoolMember:
     leaving: bool = False
     closed: bool = False
     probing: bool = False
-    alone: bool = True
     making_room: bool = False
     server: str = field(init=False)
     principal: str | None = field(init=False)

@@ -282,9 +282,8 @@ class ClientPool:
         config = self._with_credentials(self._servers[key.server], key.principal)
         client = self._make(config, handlers=self._handlers_for(key), principal=key.principal, hooks=self._hooks)
         now = self._clock()
-        alone = self._instances(key.server) == 1
-        member = self._members[key] = PoolMember(key, client, now, now, alone=alone)
-        client.join_pool(_Membership(self, member, several=not alone))
+        member = self._members[key] = PoolMember(key, client, now, now)
+        client.join_pool(_Membership(self, member, several=self._instances(key.server) > 1))
         self.metrics.created += 1
         return member
 
@@ -351,8 +350,6 @@ class ClientPool:
         if asked.leaving:
             if not asked.leases:
                 raise _gone()
-            return asked
-        if asked.alone:
             return asked
         tried: set[PoolMember] = set()
         while untried := [member for member in self._by_load(asked) if member not in tried]:
