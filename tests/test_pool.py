@@ -135,6 +135,25 @@ async def test_200_interleaved_principals_never_see_each_others_credentials(peer
     assert len(sessions) == 200  # rotated credentials make no second session
 
 
+async def test_sessions_of_one_principal_have_clients_and_handlers_of_their_own() -> None:
+    asked: list[str] = []
+
+    def handlers(session: str) -> Handlers:
+        async def roots(_context: HandlerContext) -> list[Any]:
+            asked.append(session)
+            return []
+
+        return Handlers(roots=roots)
+
+    async with ClientPool(stdio(), make_client) as pool:
+        ours = [pool.client("peer", "ada", session=name, handlers=handlers(name)) for name in ("one", "two")]
+        assert ours[0] is pool.client("peer", "ada", session="one")
+        assert len({*ours, pool.client("peer", "ada")}) == 3
+        await ours[1].call_tool("ask", {"method": "roots/list"})
+        await ours[0].call_tool("ask", {"method": "roots/list"})
+    assert asked == ["two", "one"]
+
+
 async def test_static_headers_of_the_config_stay_beside_the_credentials(peer: HTTPPeer) -> None:
     async def credentials(_server: str, principal: str | None) -> dict[str, str]:
         return {"Authorization": f"Bearer {principal}"}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fastapi_server.mcp.clients.base_client import MCPClient
+from fastapi_server.mcp.clients.handlers import Handlers
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.config import CommonConfig, ServerConfig
 from fastapi_server.mcp.metrics import Histogram
@@ -21,12 +22,14 @@ class PoolKey(NamedTuple):
         server: Name of the server.
         fingerprint: Of its configuration, environment and headers included; a hash, so that it can be shown.
         principal: On whose behalf; `None` for nobody in particular.
+        session: What of the principal's is kept apart from the rest; `None` for all that need not be.
         instance: Number of the process, where a server has several.
     """
 
     server: str
     fingerprint: str
     principal: str | None = None
+    session: str | None = None
     instance: int = 0
 
 
@@ -86,6 +89,7 @@ class PoolMember:
         client: The handle.
         last_used: When somebody used it last, on the clock of the pool.
         last_probed: When it was asked last whether it is alive.
+        handlers: Given for its session; `None` where the pool gave them.
         leases: How many hold it.
         admitted: It has a place: it is connected, or may be.
         leaving: Nobody will get it any more; it finishes what is under way, and has its place until it is closed.
@@ -98,6 +102,7 @@ class PoolMember:
     client: MCPClient
     last_used: float
     last_probed: float
+    handlers: Handlers | None = None
     leases: int = 0
     admitted: bool = False
     leaving: bool = False

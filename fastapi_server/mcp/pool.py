@@ -50,7 +50,7 @@ class MakeClient(Protocol):
 class ClientPool:
     """Clients of many servers, for many principals.
 
-    A client belongs to one key: the configuration and the principal. Headers, cookies, caches, sessions and handlers
+    A client belongs to one key: the configuration, the principal and the session. Headers, cookies, caches, sessions and handlers
     stay inside it. Handles stay valid: one whose client was closed for being idle connects again with its next call.
 
     Args:
@@ -225,17 +225,30 @@ class ClientPool:
         """The clients that there are now, connected or not. Safe to call from any thread; to look at, not to change."""
         return list(self._members.values())
 
-    def client(self, name: str, principal: str | None = None) -> MCPClient:
+    def client(
+        self,
+        name: str,
+        principal: str | None = None,
+        *,
+        session: str | None = None,
+        handlers: Handlers | None = None,
+    ) -> MCPClient:
         """The client of a server for a principal. Opens nothing; it connects with its first call.
 
         Keep the handle as long as you like. Where the server has several processes, each of its calls goes to the
         least busy one; what belongs to a session, subscriptions say, stays with the first.
 
+        Args:
+            name: Of the server.
+            principal: On whose behalf.
+            session: Keeps apart what one principal does: each session has a client of its own.
+            handlers: For a client that is made now, instead of those that the pool would give.
+
         Raises:
             ConfigError: There is no such server.
             ClientClosedError: The pool was closed.
         """
-        return self._member(name, principal).client
+        return self._member(name, principal, session, handlers).client
 
     def lease(self, name: str, principal: str | None = None) -> AbstractAsyncContextManager[MCPClient]:
         """The same client, and nobody closes it to make room until the block ends.
@@ -257,15 +270,17 @@ class ClientPool:
         member.leases -= 1
         self.rested(member)
 
-    def _member(self, name: str, principal: str | None) -> PoolMember:
+    def _member(
+        self, name: str, principal: str | None, session: str | None = None, handlers: Handlers | None = None
+    ) -> PoolMember:
         if self._closing is not None:
             raise ClientClosedError("the pool was closed; make another one", delivery=Delivery.NOT_SENT)
         if name not in self._servers:
             raise ConfigError(f"there is no server {name!r}; known are {', '.join(self._servers) or 'none'}")
-        key = PoolKey(name, self._fingerprints[name], principal)
+        key = PoolKey(name, self._fingerprints[name], principal, session)
         member = self._present(key)
         if member is None:
-            member = self._new_member(key)
+            member = self._new_member(key, handlers)
         else:
             self.metrics.hits += 1
         member.last_used = self._clock()
@@ -278,11 +293,12 @@ class ClientPool:
             self._members[key] = member
         return member
 
-    def _new_member(self, key: PoolKey) -> PoolMember:
+    def _new_member(self, key: PoolKey, handlers: Handlers | None = None) -> PoolMember:
         config = self._with_credentials(self._servers[key.server], key.principal)
-        client = self._make(config, handlers=self._handlers_for(key), principal=key.principal, hooks=self._hooks)
+        answers = handlers or self._handlers_for(key)
+        client = self._make(config, handlers=answers, principal=key.principal, hooks=self._hooks)
         now = self._clock()
-        member = self._members[key] = PoolMember(key, client, now, now)
+        member = self._members[key] = PoolMember(key, client, now, now, handlers)
         client.join_pool(_Membership(self, member, several=self._instances(key.server) > 1))
         self.metrics.created += 1
         return member
@@ -364,7 +380,7 @@ class ClientPool:
         room = len(there) < self._instances(asked.server) and self._admission.has_room(asked.server, asked.principal)
         if room and all(member.load for member in there):
             keys = (asked.key._replace(instance=number) for number in range(len(there) + 1))
-            there.append(self._new_member(next(key for key in keys if key not in self._members)))
+            there.append(self._new_member(next(key for key in keys if key not in self._members), asked.handlers))
         return sorted(there, key=lambda member: (member.client.metrics.breaker_state != "closed", member.load))
 
     async def _works(self, member: PoolMember, deadline: float) -> bool:
