@@ -75,6 +75,11 @@ def test_the_protocol_is_pure(path: Path) -> None:
     assert not roots & NOT_IN_PROTOCOL
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "gateway").rglob("*.py")), ids=lambda path: path.name)
+def test_the_gateway_uses_only_public_names(path: Path) -> None:
+    assert not [module for module in imports_of(path) if module.startswith(f"{PACKAGE}.") and layer_of(module) != ""]
+
+
 def test_protocol_imports_only_errors() -> None:
     for path in (ROOT / "mcp" / "protocol").rglob("*.py"):
         assert {layer_of(module) for module in imports_of(path)} <= {None, "protocol", "errors"}

@@ -1,0 +1,30 @@
+"""The FastAPI server around the clients: one MCP endpoint over many servers, a REST interface and a dashboard.
+
+`uvicorn fastapi_server.gateway:app` serves it, configured by the environment (see `Settings`).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi_server.gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from fastapi_server.gateway.app import create_app
+
+    app: FastAPI
+
+__all__ = ["Settings", "app", "create_app"]
+
+
+def __getattr__(name: str) -> Any:
+    """`app` is made when it is asked for: making it reads the environment."""
+    from fastapi_server.gateway.app import create_app  # noqa: PLC0415 (needed by no one who only wants the settings)
+
+    match name:
+        case "create_app":
+            return create_app
+        case "app":
+            return create_app(Settings())
+        case _:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

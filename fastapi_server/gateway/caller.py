@@ -1,0 +1,37 @@
+"""Who calls the gateway, and what they may see and do."""
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi_server.mcp import ToolRules
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody who was let in.
+
+    Attributes:
+        name: Of the API key, or the subject of a bearer token; what the audit log calls them.
+        principal: On whose behalf the gateway's clients work; `None` where nobody has to say who they are.
+        admin: May change servers and keys, and see the audit log.
+        servers: Patterns of the servers that they may use; `None` for all.
+        tools: Which tools they may use, by the names of the catalogue (`server__tool`).
+    """
+
+    name: str = "anonymous"
+    principal: str | None = None
+    admin: bool = False
+    servers: Sequence[str] | None = None
+    tools: ToolRules = ToolRules()
+
+    def may_use(self, server: str) -> bool:
+        """Whether a server is there for them."""
+        return self.servers is None or any(fnmatch.fnmatchcase(server, pattern) for pattern in self.servers)
+
+
+ANYONE = Caller(admin=True)
+"""Everybody, where no key is required: only on loopback."""
+
+SCOPE_KEY = "gateway.caller"
+"""Where an ASGI scope holds its `Caller`."""

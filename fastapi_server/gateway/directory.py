@@ -1,0 +1,224 @@
+"""What each server lists, as last heard: nobody who asks for a list waits for a server that is slow or dead."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from mcp_types import Prompt, Resource, ResourceTemplate, Tool
+
+from fastapi_server.mcp import (
+    ClientPool,
+    ConnectionState,
+    HandlerContext,
+    MCPClientError,
+    RPCError,
+    ServerInfo,
+    StateEvent,
+)
+
+logger = logging.getLogger("fastapi_server.gateway")
+
+Kind: TypeAlias = Literal["tools", "resources", "prompts"]
+_KINDS: tuple[Kind, ...] = ("tools", "resources", "prompts")
+_FRESH_SECONDS = 30.0
+_FIRST_RETRY_SECONDS = 1.0
+_LAST_RETRY_SECONDS = 30.0
+_MOST = 10_000
+
+
+@dataclass
+class Listing:
+    """What one server lists for one principal.
+
+    Attributes:
+        info: Who the server says it is; `None` before it was first heard of.
+        error: Why it could not be asked the last time; the lists are then those of before.
+    """
+
+    info: ServerInfo | None = None
+    tools: list[Tool] = field(default_factory=list[Tool])
+    resources: list[Resource] = field(default_factory=list[Resource])
+    templates: list[ResourceTemplate] = field(default_factory=list[ResourceTemplate])
+    prompts: list[Prompt] = field(default_factory=list[Prompt])
+    error: MCPClientError | None = None
+    heard_at: float = -_FRESH_SECONDS
+    failures: int = 0
+
+    def contents(self, kind: Kind) -> list[Any]:
+        """What to compare to see whether a list has changed."""
+        match kind:
+            case "tools":
+                return list(self.tools)
+            case "resources":
+                return [*self.resources, *self.templates]
+            case "prompts":
+                return list(self.prompts)
+
+
+@dataclass(frozen=True)
+class _Key:
+    server: str
+    principal: str | None
+
+
+class Directory:
+    """The lists of all servers, refreshed when a server says that they have changed, when it is back, and now and then.
+
+    Args:
+        pool: Has the clients.
+        patience: Seconds that somebody waits for a server that has never been heard of.
+
+    Attributes:
+        changed: Each is told `(server, kind)` of a list that is not what it was.
+    """
+
+    def __init__(self, pool: ClientPool, *, patience: float) -> None:
+        self._pool = pool
+        self._patience = patience
+        self._listings: dict[_Key, Listing] = {}
+        self._refreshing: dict[_Key, asyncio.Task[None]] = {}
+        self._again: set[_Key] = set()
+        self._retries: dict[_Key, asyncio.TimerHandle] = {}
+        self.changed: list[Callable[[str, Kind], None]] = []
+
+    async def listings(self, servers: Iterable[str], principal: str | None) -> dict[str, Listing]:
+        """The listing of each server, after a moment for those never heard of, all at the same time."""
+        keys = [_Key(server, principal) for server in servers]
+        unknown = [self._refresh(key) for key in keys if self._must_be_awaited(key)]
+        for key in keys:
+            if time.monotonic() - self._listing(key).heard_at > _FRESH_SECONDS:
+                self._refresh(key)
+        if unknown:
+            await asyncio.wait(unknown, timeout=self._patience)
+        return {key.server: self._listing(key) for key in keys}
+
+    async def refresh(self, server: str, principal: str | None = None) -> Listing:
+        """Ask a server now, and wait for what it says."""
+        key = _Key(server, principal)
+        await asyncio.wait([self._refresh(key)])
+        return self._listing(key)
+
+    def known(self, server: str, principal: str | None = None) -> Listing:
+        """What is known now."""
+        return self._listings.get(_Key(server, principal), Listing())
+
+    def _must_be_awaited(self, key: _Key) -> bool:
+        listing = self._listing(key)
+        return listing.info is None and listing.error is None
+
+    def _listing(self, key: _Key) -> Listing:
+        if key not in self._listings and len(self._listings) >= _MOST:
+            self._listings.pop(next(iter(self._listings)))
+        return self._listings.setdefault(key, Listing())
+
+    def forget(self, server: str) -> None:
+        """The server is gone, or another one; whoever listed it is told."""
+        for key in [key for key in self._listings if key.server == server]:
+            del self._listings[key]
+        for kind in _KINDS:
+            self._tell(server, kind)
+
+    # When to ask.
+
+    def list_changed(self, context: HandlerContext, _kind: Kind) -> None:
+        """A handler for the clients: the server says that a list has changed."""
+        self._refresh_all(context.server)
+
+    def state_changed(self, event: StateEvent) -> None:
+        """A hook for the clients: what a server that is back lists may be something else."""
+        if event.after is ConnectionState.CONNECTED and event.before is not ConnectionState.CONNECTED:
+            for key in [key for key in self._listings if key.server == event.server]:
+                if self._listings[key].error is not None or key not in self._refreshing:
+                    self._refresh(key)
+
+    def _refresh_all(self, server: str) -> None:
+        for key in [key for key in self._listings if key.server == server]:
+            self._refresh(key)
+
+    def _refresh(self, key: _Key) -> asyncio.Task[None]:
+        """Ask in the background; while somebody asks already, once more afterwards."""
+        task = self._refreshing.get(key)
+        if task is not None:
+            self._again.add(key)
+            return task
+        task = self._refreshing[key] = asyncio.get_running_loop().create_task(self._ask(key))
+        task.add_done_callback(lambda _done: self._asked(key))
+        return task
+
+    def _asked(self, key: _Key) -> None:
+        self._refreshing.pop(key, None)
+        if key in self._again and key in self._listings:
+            self._again.discard(key)
+            self._refresh(key)
+
+    async def _ask(self, key: _Key) -> None:
+        self._again.discard(key)
+        retry = self._retries.pop(key, None)
+        if retry is not None:
+            retry.cancel()
+        try:
+            fresh = await self._fetched(key)
+        except MCPClientError as error:
+            self._failed(key, error)
+            return
+        before = self._listings.get(key)
+        if before is None:
+            return  # the server has left meanwhile
+        self._listings[key] = fresh
+        for kind in _KINDS:
+            if before.contents(kind) != fresh.contents(kind):
+                self._tell(key.server, kind)
+
+    async def _fetched(self, key: _Key) -> Listing:
+        client = self._pool.client(key.server, key.principal)
+        info = await client.initialize()
+        offers = info.capabilities
+        tools, resources, templates, prompts = await asyncio.gather(
+            _or_none(client.list_tools, offers is None or offers.tools is not None),
+            _or_none(client.list_resources, offers is None or offers.resources is not None),
+            _or_none(client.list_resource_templates, offers is None or offers.resources is not None),
+            _or_none(client.list_prompts, offers is None or offers.prompts is not None),
+        )
+        return Listing(info, tools, resources, templates, prompts, heard_at=time.monotonic())
+
+    def _failed(self, key: _Key, error: MCPClientError) -> None:
+        listing = self._listings.get(key)
+        if listing is None or key.server not in self._pool.servers:
+            return
+        listing.error, listing.failures = error, listing.failures + 1
+        pause = min(_FIRST_RETRY_SECONDS * 2 ** min(listing.failures - 1, 10), _LAST_RETRY_SECONDS)
+        self._retries[key] = asyncio.get_running_loop().call_later(pause, self._retry, key)
+
+    def _retry(self, key: _Key) -> None:
+        self._retries.pop(key, None)
+        if key in self._listings:
+            self._refresh(key)
+
+    def _tell(self, server: str, kind: Kind) -> None:
+        for told in list(self.changed):
+            told(server, kind)
+
+    async def close(self) -> None:
+        """Ask nobody any more."""
+        self._listings.clear()
+        for retry in self._retries.values():
+            retry.cancel()
+        tasks = list(self._refreshing.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _or_none(fetch: Callable[[], Awaitable[list[Any]]], offered: bool) -> list[Any]:
+    """A list, empty where the server does not offer it, or says now that it does not."""
+    if not offered:
+        return []
+    try:
+        return await fetch()
+    except RPCError as error:
+        if error.code != RPCError.METHOD_NOT_FOUND:
+            raise
+        return []

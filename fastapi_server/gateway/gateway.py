@@ -1,0 +1,123 @@
+"""The servers behind the gateway: their clients, what they list, and what is known of how they fare."""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcp_types import LoggingMessageNotificationParams
+
+from fastapi_server.gateway.directory import Directory
+from fastapi_server.gateway.events import Event, EventBus
+from fastapi_server.gateway.settings import Settings
+from fastapi_server.mcp import (
+    ClientPool,
+    ErrorEvent,
+    HandlerContext,
+    Handlers,
+    Hooks,
+    PoolLimits,
+    RequestEvent,
+    ResponseEvent,
+    ServerConfig,
+    StateEvent,
+    make_client,
+)
+
+_LOG_LINES = 500
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """What a server logged through the protocol.
+
+    Attributes:
+        at: Seconds since the epoch.
+        level: As the server gave it.
+        logger: Name that the server gave.
+        text: What it said.
+    """
+
+    at: float
+    level: str
+    logger: str | None
+    text: str
+
+
+@dataclass
+class Gateway:
+    """What the endpoint, the REST interface and the dashboard share.
+
+    Attributes:
+        settings: Of this process.
+        events: What happens, live.
+        pool: The clients.
+        directory: What the servers list.
+        logs: What each server logged last.
+    """
+
+    settings: Settings
+    servers: Mapping[str, ServerConfig] = field(default_factory=dict[str, ServerConfig])
+    events: EventBus = field(default_factory=EventBus)
+    logs: dict[str, deque[LogLine]] = field(default_factory=dict[str, deque[LogLine]])
+
+    def __post_init__(self) -> None:
+        hooks = Hooks(on_state_change=self._moved, on_response=self._answered, on_error=self._failed)
+        self.pool = ClientPool(
+            self.servers,
+            make_client,
+            limits=PoolLimits(total=1_000, per_server=200, per_principal=500, idle_seconds=900),
+            handlers=self.quiet_handlers,
+            hooks=hooks,
+        )
+        self.directory = Directory(self.pool, patience=self.settings.patience)
+        self.directory.changed.append(lambda server, kind: self.events.tell(Event("lists", server, {"kind": kind})))
+
+    async def reload(self, servers: Mapping[str, ServerConfig]) -> None:
+        """Serve other servers; those whose configuration is the same are not touched."""
+        before = {name: self.pool.config_of(name) for name in self.pool.servers}
+        await self.pool.reload(servers)
+        for name in before.keys() | servers.keys():
+            if name not in servers:
+                self.events.tell(Event("server", name, {"change": "removed"}))
+            elif name not in before:
+                self.events.tell(Event("server", name, {"change": "added"}))
+            elif before[name] != servers[name]:
+                self.events.tell(Event("server", name, {"change": "changed"}))
+            else:
+                continue
+            self.directory.forget(name)
+
+    async def close(self) -> None:
+        """Let calls in flight end, then close every client."""
+        await self.directory.close()
+        await self.pool.close()
+
+    # What the clients tell.
+
+    def quiet_handlers(self, _server: str, _principal: str | None) -> Handlers:
+        """For clients on behalf of callers who answer no questions."""
+        return Handlers(logging=self.logged, list_changed=self.directory.list_changed)
+
+    def logged(self, context: HandlerContext, params: LoggingMessageNotificationParams) -> None:
+        """Keep what a server logs."""
+        text = params.data if isinstance(params.data, str) else repr(params.data)
+        line = LogLine(time.time(), params.level, params.logger, text)
+        self.logs.setdefault(context.server, deque(maxlen=_LOG_LINES)).append(line)
+        self.events.tell(Event("log", context.server, vars(line)))
+
+    def _moved(self, event: StateEvent) -> None:
+        data: dict[str, Any] = {"state": str(event.after), "error": str(event.error) if event.error else None}
+        self.events.tell(Event("state", event.server, data))
+        self.directory.state_changed(event)
+
+    def _answered(self, event: ResponseEvent) -> None:
+        self._tell_call(event.request, event.seconds, None)
+
+    def _failed(self, event: ErrorEvent) -> None:
+        self._tell_call(event.request, event.seconds, type(event.error).__name__)
+
+    def _tell_call(self, request: RequestEvent, seconds: float, error: str | None) -> None:
+        data = {"method": request.method, "target": request.target, "seconds": seconds, "error": error}
+        self.events.tell(Event("call", request.server, data))

@@ -1,0 +1,50 @@
+"""What the gateway is told when it starts: by arguments, or by `GATEWAY_…` in the environment."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The settings of one gateway process.
+
+    Attributes:
+        config: An `mcp.json` whose servers are served, and which is watched; left out, those in the database.
+        database: URL of SQLAlchemy, for SQLite (`sqlite+aiosqlite:///gateway.db`) or PostgreSQL
+            (`postgresql+asyncpg://…`).
+        secret: Seals session ids and request states; every process of one gateway needs the same. Left out, one is
+            made and kept in the database.
+        require_key: Refuse who brings neither an API key nor a bearer token. Must be on beyond loopback.
+        oidc_issuer: Accept bearer tokens of this OpenID provider; its keys are found by discovery.
+        oidc_audience: What a bearer token must be meant for; required with `oidc_issuer`.
+        allowed_hosts: What `Host` may say, `*` in a port for any; loopback names are always allowed.
+        allowed_origins: What `Origin` may say, where a browser sends it; loopback names are always allowed.
+        cors_origins: Origins whose pages may read our answers; none by default.
+        max_request_bytes: Largest request body accepted; a larger one is answered with 413.
+        rate_limit: Requests of one key, in the words of the library `limits`, such as `600/minute`.
+        patience: Seconds that a list waits for a server that has not been heard of yet.
+        question_seconds: How long a server's question waits for the answer of a caller without a session.
+        session_hours: How long a session id is good for.
+        audit_arguments: Keep the arguments of calls in the audit log, secrets redacted.
+        history_days: How long the audit log and the history of metrics are kept.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", extra="forbid")
+
+    config: Path | None = None
+    database: str = "sqlite+aiosqlite:///gateway.db"
+    secret: SecretStr | None = None
+    require_key: bool = False
+    oidc_issuer: str | None = None
+    oidc_audience: str | None = None
+    allowed_hosts: list[str] = Field(default_factory=list[str])
+    allowed_origins: list[str] = Field(default_factory=list[str])
+    cors_origins: list[str] = Field(default_factory=list[str])
+    max_request_bytes: int = Field(default=4 * 1024 * 1024, gt=0)
+    rate_limit: str = "6000/minute"
+    patience: float = Field(default=2.0, ge=0)
+    question_seconds: float = Field(default=600.0, gt=0)
+    session_hours: float = Field(default=24.0, gt=0)
+    audit_arguments: bool = False
+    history_days: float = Field(default=30.0, gt=0)
