@@ -1,0 +1,1 @@
+"""`/mcp`: one MCP endpoint over all servers, in both eras."""

@@ -1,0 +1,247 @@
+"""A server's question, on its way to whoever made the call: in a session at once, without one in the answer's place."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, Protocol, TypeAlias, get_args
+
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from mcp.shared.message import ServerMessageMetadata
+from mcp_types import (
+    INVALID_PARAMS,
+    ClientCapabilities,
+    CreateMessageRequest,
+    CreateMessageResult,
+    CreateMessageResultWithTools,
+    ElicitRequest,
+    ElicitResult,
+    InputRequiredResult,
+    ListRootsRequest,
+    ListRootsResult,
+    LoggingLevel,
+    LoggingMessageNotification,
+    LoggingMessageNotificationParams,
+)
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from fastapi_server.mcp import RPCError
+
+Context: TypeAlias = ServerRequestContext[Any, Any]
+Question: TypeAlias = CreateMessageRequest | ElicitRequest | ListRootsRequest
+
+_LEVELS: tuple[LoggingLevel, ...] = get_args(LoggingLevel)
+"""By rising severity."""
+
+CURRENT: ContextVar["Asker | None"] = ContextVar("CURRENT", default=None)
+"""Who made the call that this task works on."""
+
+
+def answer_type(question: Question) -> TypeAdapter[Any]:
+    """What an answer has to look like."""
+    match question:
+        case CreateMessageRequest(params=params) if params.tools is not None:
+            return TypeAdapter(CreateMessageResultWithTools)
+        case CreateMessageRequest():
+            return TypeAdapter(CreateMessageResult)
+        case ElicitRequest():
+            return TypeAdapter(ElicitResult)
+        case _:
+            return TypeAdapter(ListRootsResult)
+
+
+class Patience:
+    """The time that a call may take; while a question waits for its answer, it stands still."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+        self._scope = asyncio.timeout(seconds)
+        self._open = 0
+
+    async def during(self, work: Awaitable[Any]) -> Any:
+        """Await `work`.
+
+        Raises:
+            TimeoutError: The time has passed.
+        """
+        async with self._scope:
+            return await work
+
+    def pause(self) -> None:
+        """A question is asked."""
+        self._open += 1
+        deadline = self._scope.when()
+        if self._open == 1 and deadline is not None:
+            self._left = deadline - asyncio.get_running_loop().time()
+            self._scope.reschedule(None)
+
+    def go_on(self) -> None:
+        """A question is answered."""
+        self._open -= 1
+        if self._open == 0 and not self._scope.expired():
+            self._scope.reschedule(asyncio.get_running_loop().time() + self._left)
+
+
+class Asker(Protocol):
+    """A call's maker, as the servers behind see them."""
+
+    @property
+    def capabilities(self) -> ClientCapabilities | None:
+        """Which questions they answer."""
+        ...
+
+    async def ask(self, question: Question) -> Any:
+        """Their answer.
+
+        Raises:
+            RPCError: They refuse, or are gone.
+        """
+        ...
+
+    async def tell(self, notice: LoggingMessageNotificationParams) -> None:
+        """Hand them what the server logs."""
+        ...
+
+    async def progress(self, progress: float, total: float | None, message: str | None) -> None:
+        """How far the call has got."""
+        ...
+
+
+class SessionAsker:
+    """In the handshake era: asked through the session, on the stream of their request.
+
+    Args:
+        context: Of the request.
+        patience: Of the call.
+        level: From which on they want log messages; `None` for none.
+    """
+
+    def __init__(self, context: Context, patience: Patience, level: LoggingLevel | None) -> None:
+        self._context, self._patience = context, patience
+        self._level: LoggingLevel | None = level
+
+    @property
+    def capabilities(self) -> ClientCapabilities | None:
+        """As the session was opened with."""
+        return self._context.session.client_capabilities
+
+    async def ask(self, question: Question) -> Any:
+        """Ask, and wait."""
+        adapter = answer_type(question)
+        self._patience.pause()
+        try:
+            answer = await self._context.session.send_request(
+                question, _Anything, metadata=ServerMessageMetadata(related_request_id=self._context.request_id)
+            )
+        except MCPError as error:
+            raise RPCError(error.message, code=error.code, data=error.data) from error
+        finally:
+            self._patience.go_on()
+        return _checked(adapter, answer.model_dump(by_alias=True))
+
+    async def tell(self, notice: LoggingMessageNotificationParams) -> None:
+        """On the stream of their request."""
+        await _tell(self._context, self._level, notice)
+
+    async def progress(self, progress: float, total: float | None, message: str | None) -> None:
+        """On the stream of their request."""
+        await self._context.session.report_progress(progress, total, message)
+
+
+class RoundsAsker:
+    """In the stateless era: the question takes the answer's place, and the call waits to be asked for again.
+
+    Args:
+        context: Of the first request.
+        patience: Of the call.
+        level: From which on they want log messages; `None` for none.
+    """
+
+    def __init__(self, context: Context, patience: Patience, level: LoggingLevel | None) -> None:
+        self.capabilities = context.session.client_capabilities
+        self._context, self._patience = context, patience
+        self._level: LoggingLevel | None = level
+        self._open: dict[str, tuple[Question, asyncio.Future[Any]]] = {}
+        self._asked = 0
+        self._news = asyncio.Event()
+
+    async def ask(self, question: Question) -> Any:
+        """Ask with the next answer, and wait for the request that brings theirs."""
+        key = f"question-{self._asked}"
+        self._asked += 1
+        answered = asyncio.get_running_loop().create_future()
+        self._open[key] = (question, answered)
+        self._news.set()
+        self._patience.pause()
+        try:
+            return await answered
+        finally:
+            self._patience.go_on()
+            self._open.pop(key, None)
+
+    def attach(self, context: Context) -> None:
+        """The call is asked for again: progress and logs go there now."""
+        self._context = context
+
+    def answer(self, responses: Mapping[str, Any]) -> None:
+        """Hand on the answers that have come; what is missing stays asked.
+
+        Raises:
+            MCPError: One of them is malformed.
+        """
+        checked: dict[str, Any] = {}
+        for key, (question, _) in self._open.items():
+            if key in responses:
+                try:
+                    checked[key] = _checked(answer_type(question), _plain(responses[key]))
+                except RPCError as error:
+                    raise MCPError(INVALID_PARAMS, f"inputResponses.{key}: {error.message}") from error
+        for key, answer in checked.items():
+            _, answered = self._open.pop(key)
+            if not answered.done():
+                answered.set_result(answer)
+        self._news.clear()
+        if self._open:
+            self._news.set()
+
+    async def asked(self) -> None:
+        """Wait for a question, and for those that come with it."""
+        await self._news.wait()
+        await asyncio.sleep(0)
+
+    def questions(self, state: str) -> InputRequiredResult:
+        """What is open, in the answer's place."""
+        requests: dict[str, Any] = {key: question for key, (question, _) in self._open.items()}
+        return InputRequiredResult(input_requests=requests, request_state=state)
+
+    async def tell(self, notice: LoggingMessageNotificationParams) -> None:
+        """On the stream of the latest request."""
+        await _tell(self._context, self._level, notice)
+
+    async def progress(self, progress: float, total: float | None, message: str | None) -> None:
+        """On the stream of the latest request."""
+        await self._context.session.report_progress(progress, total, message)
+
+
+class _Anything(BaseModel, extra="allow"):
+    """An answer before its type is looked at."""
+
+
+def _plain(answer: Any) -> Any:
+    return answer.model_dump(by_alias=True, exclude_none=True) if isinstance(answer, BaseModel) else answer
+
+
+def _checked(adapter: TypeAdapter[Any], answer: Any) -> Any:
+    try:
+        return adapter.validate_python(answer)
+    except ValidationError as error:
+        raise RPCError(f"the answer is malformed: {error.errors()[0]['msg']}", code=INVALID_PARAMS) from error
+
+
+async def _tell(context: Context, level: LoggingLevel | None, notice: LoggingMessageNotificationParams) -> None:
+    if level is not None and _LEVELS.index(notice.level) >= _LEVELS.index(level):
+        await context.session.send_notification(LoggingMessageNotification(params=notice), context.request_id)
+
+
+Finder: TypeAlias = Callable[[], Asker | None]
+"""Gives whoever made the call that a question belongs to."""

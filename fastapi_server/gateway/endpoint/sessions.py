@@ -1,0 +1,212 @@
+"""Session ids that carry what another process needs to go on: sealed with AES-GCM, and bound to the caller."""
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+from mcp.server.request_state import InvalidRequestState, RequestStateCodec
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.responses import JSONResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from fastapi_server.gateway.endpoint.view import VIEW_KEY, View
+
+_HEADER = b"mcp-session-id"
+_MOST = 100_000
+
+
+class SealedSessions:
+    """Stands before the SDK's session manager, which only knows the sessions of its own process.
+
+    The id that a client gets holds the parameters of its `initialize`. Where the manager does not know the session
+    (another process opened it, or this one has been restarted), it is opened once more from them, unseen by the client.
+
+    Args:
+        manager: Serves the sessions of this process.
+        codec: Seals; the same in every process of the gateway.
+        hours: How long an id is good for.
+    """
+
+    def __init__(self, manager: StreamableHTTPSessionManager, codec: RequestStateCodec, hours: float) -> None:
+        self._manager, self._codec, self._seconds = manager, codec, hours * 3600
+        self._inner: dict[str, str] = {}
+        self._ended: set[str] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request of either era."""
+        sealed = _header(scope, _HEADER)
+        if sealed is None:
+            await self._without_session(scope, receive, send)
+        else:
+            await self._in_session(sealed, scope, receive, send)
+
+    async def _without_session(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A request of the stateless era, or one that opens a session."""
+        if scope["method"] != "POST" or _is_stateless(scope):
+            await self._manager.handle_request(scope, receive, send)
+            return
+        body = await _body(receive)
+
+        async def sealing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = self._with_sealed_id(scope, body, message)
+            await send(message)
+
+        await self._manager.handle_request(scope, _replayed(body, receive), sealing)
+
+    def _with_sealed_id(self, scope: Scope, body: bytes, message: Message) -> Message:
+        headers: list[tuple[bytes, bytes]] = list(message.get("headers", []))
+        inner = next((value for name, value in headers if name.lower() == _HEADER), None)
+        if inner is None:
+            return message
+        sealed = self._seal(scope, body)
+        self._remember(sealed, inner.decode())
+        kept = [(name, value) for name, value in headers if name.lower() != _HEADER]
+        return {**message, "headers": [*kept, (_HEADER, sealed.encode())]}
+
+    def _seal(self, scope: Scope, body: bytes) -> str:
+        try:
+            params = json.loads(body).get("params")
+        except (ValueError, AttributeError):
+            params = None
+        return self._codec.seal(json.dumps([time.time(), _owner(scope), params], separators=(",", ":")).encode())
+
+    def _remember(self, sealed: str, inner: str) -> None:
+        if len(self._inner) >= _MOST:
+            self._inner.pop(next(iter(self._inner)))
+        self._inner[sealed] = inner
+
+    async def _in_session(self, sealed: str, scope: Scope, receive: Receive, send: Send) -> None:
+        params = self._opened_with(sealed, scope)
+        if params is None or sealed in self._ended:
+            await _not_found(scope, receive, send)
+            return
+        body = await _body(receive) if scope["method"] == "POST" else b""
+        inner = self._inner.get(sealed)
+        if inner is not None and await self._served(scope, body, receive, send, sealed, inner):
+            return
+        if scope["method"] == "DELETE":
+            self._end(sealed)
+            await Response()(scope, receive, send)
+            return
+        inner = await self._open_again(scope, params)
+        if inner is None:
+            await _not_found(scope, receive, send)
+            return
+        self._remember(sealed, inner)
+        await self._served(scope, body, receive, send, sealed, inner)
+
+    async def _served(self, scope: Scope, body: bytes, receive: Receive, send: Send, sealed: str, inner: str) -> bool:
+        """Have the manager serve a request; false, and nothing sent, where it does not know the session any more."""
+        known = True
+
+        async def watching(message: Message) -> None:
+            nonlocal known
+            if message["type"] == "http.response.start":
+                known = message["status"] != 404
+                message = {**message, "headers": _replaced(message.get("headers", []), sealed)}
+            if known:
+                await send(message)
+
+        forwarded = {**scope, "headers": _replaced(scope["headers"], inner)}
+        replay = _replayed(body, receive) if scope["method"] == "POST" else receive
+        await self._manager.handle_request(forwarded, replay, watching)
+        if known and scope["method"] == "DELETE":
+            self._end(sealed)
+        return known
+
+    def _end(self, sealed: str) -> None:
+        self._inner.pop(sealed, None)
+        if len(self._ended) >= _MOST:
+            self._ended.pop()
+        self._ended.add(sealed)
+
+    def _opened_with(self, sealed: str, scope: Scope) -> Mapping[str, Any] | None:
+        """The parameters of `initialize`, where the id is ours, not too old, and this caller's at this path."""
+        try:
+            at, owner, params = json.loads(self._codec.unseal(sealed))
+        except (InvalidRequestState, ValueError, TypeError):
+            return None
+        good = owner == _owner(scope) and time.time() - at < self._seconds
+        return cast("dict[str, Any]", params) if good and isinstance(params, dict) else None
+
+    async def _open_again(self, scope: Scope, params: Mapping[str, Any]) -> str | None:
+        """Shake hands on the client's behalf; returns the id that the manager gives."""
+        started = await self._post(scope, {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}, None)
+        inner = next((value for name, value in started if name.lower() == _HEADER), None)
+        if inner is None:
+            return None
+        await self._post(scope, {"jsonrpc": "2.0", "method": "notifications/initialized"}, inner)
+        return inner.decode()
+
+    async def _post(self, scope: Scope, message: Mapping[str, Any], inner: bytes | None) -> list[tuple[bytes, bytes]]:
+        """Send the manager a message of our own; returns the headers of its answer."""
+        headers: list[tuple[bytes, bytes]] = []
+        kept = {b"mcp-protocol-version", b"host", b"origin", b"authorization"} if inner else {b"host", b"origin"}
+        sent = [(name, value) for name, value in scope["headers"] if name in kept]
+        sent += [(b"content-type", b"application/json"), (b"accept", b"application/json, text/event-stream")]
+        if inner is not None:
+            sent.append((_HEADER, inner))
+
+        async def collect(answer: Message) -> None:
+            if answer["type"] == "http.response.start":
+                headers.extend(answer.get("headers", []))
+
+        body = json.dumps(message).encode()
+        post = {**scope, "method": "POST", "headers": sent}
+        await self._manager.handle_request(post, _replayed(body, _never), collect)
+        return headers
+
+
+def _owner(scope: Scope) -> list[str | None]:
+    """Whose session it is, and at which path."""
+    view: View = scope[VIEW_KEY]
+    return list(view.key)
+
+
+def _is_stateless(scope: Scope) -> bool:
+    version = _header(scope, b"mcp-protocol-version")
+    return version is not None and version >= "2026"
+
+
+def _header(scope: Scope, wanted: bytes) -> str | None:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)
+
+
+def _replaced(headers: list[tuple[bytes, bytes]], session: str) -> list[tuple[bytes, bytes]]:
+    return [(name, session.encode() if name.lower() == _HEADER else value) for name, value in headers]
+
+
+async def _body(receive: Receive) -> bytes:
+    chunks: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return b""
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(chunks)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """The body as it came, and then whatever else comes."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replay
+
+
+async def _never() -> Message:
+    """Nobody disconnects."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """2025-11-25, basic/transports, session management: the client opens another session."""
+    error = {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "Session not found"}}
+    await JSONResponse(error, status_code=404)(scope, receive, send)

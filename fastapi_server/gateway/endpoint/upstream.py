@@ -1,0 +1,169 @@
+"""Which client of the pool makes a call, so that what its server asks reaches the caller and nobody else."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+from mcp_types import (
+    ClientCapabilities,
+    CreateMessageRequest,
+    CreateMessageRequestParams,
+    CreateMessageResult,
+    CreateMessageResultWithTools,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitRequestURLParams,
+    ElicitResult,
+    ListRootsRequest,
+    ListRootsResult,
+    LoggingMessageNotificationParams,
+    Root,
+)
+
+from fastapi_server.gateway.endpoint.asking import CURRENT, Asker, Finder, Question
+from fastapi_server.gateway.gateway import Gateway
+from fastapi_server.mcp import EraName, HandlerContext, Handlers, MCPClient, RPCError
+
+_MOST_SEATS = 8
+
+
+@dataclass
+class _Seat:
+    """A connection to a server of the handshake era, which asks without saying what for: one call at a time.
+
+    Attributes:
+        number: Among those of its table.
+        taken_by: Whose call it works on.
+        stateless: The server asks in the answer to a call, so that many calls can share it.
+    """
+
+    number: int
+    taken_by: Asker | None = None
+    stateless: bool = False
+
+    def asker(self) -> Asker | None:
+        """Who is to be asked now."""
+        return CURRENT.get() if self.stateless else self.taken_by
+
+
+@dataclass
+class _Table:
+    """The seats at one server, for one principal and one set of capabilities."""
+
+    seats: list[_Seat] = field(default_factory=list[_Seat])
+    free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_SEATS))
+
+    @contextlib.asynccontextmanager
+    async def seat(self, asker: Asker) -> AsyncGenerator[_Seat]:
+        """The free seat of the lowest number, so that calls made one after the other share a connection."""
+        async with self.free:
+            seat = next((seat for seat in self.seats if seat.taken_by is None), None)
+            if seat is None:
+                seat = _Seat(len(self.seats))
+                self.seats.append(seat)
+            seat.taken_by = asker
+            try:
+                yield seat
+            finally:
+                seat.taken_by = None
+
+
+class Upstreams:
+    """Finds clients. Callers who answer no questions share one for each principal."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._tables: dict[tuple[str, str | None, str], _Table] = {}
+
+    @contextlib.asynccontextmanager
+    async def client(self, server: str, principal: str | None, asker: Asker) -> AsyncGenerator[MCPClient]:
+        """The client for one call of `asker`."""
+        abilities = _abilities(asker.capabilities)
+        token = CURRENT.set(asker)
+        try:
+            if not abilities:
+                yield self._gateway.pool.client(server, principal)
+                return
+            table = self._tables.setdefault((server, principal, abilities), _Table())
+            async with contextlib.AsyncExitStack() as seated:
+                seat = await seated.enter_async_context(table.seat(asker))
+                client = self._gateway.pool.client(
+                    server,
+                    principal,
+                    session=f"{abilities}#{seat.number}",
+                    handlers=self._handlers(asker.capabilities, seat.asker),
+                )
+                seat.stateless = (await client.initialize()).era is EraName.STATELESS
+                if seat.stateless:
+                    await seated.aclose()
+                yield client
+        finally:
+            CURRENT.reset(token)
+
+    def _handlers(self, capabilities: ClientCapabilities | None, find: Finder) -> Handlers:
+        able = capabilities or ClientCapabilities()
+        answers = _Answers(self._gateway, find)
+        elicitation = able.elicitation
+        form = elicitation is not None and (elicitation.form is not None or elicitation.url is None)
+        return Handlers(
+            sampling=answers.sampling if able.sampling else None,
+            sampling_tools=able.sampling is not None and able.sampling.tools is not None,
+            elicitation=answers.form if form else None,
+            elicitation_url=answers.url if elicitation is not None and elicitation.url is not None else None,
+            roots=answers.roots if able.roots else None,
+            logging=answers.log,
+            list_changed=self._gateway.directory.list_changed,
+        )
+
+
+def _abilities(capabilities: ClientCapabilities | None) -> str:
+    """The questions that somebody answers, in words; empty where there are none."""
+    if capabilities is None:
+        return ""
+    asked = capabilities.model_dump(mode="json", by_alias=True, exclude_none=True)
+    known = {name: asked[name] for name in ("elicitation", "roots", "sampling") if name in asked}
+    return ",".join(f"{name}({'+'.join(sorted(value))})" for name, value in known.items())
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The handlers of one client, which pass everything on."""
+
+    gateway: Gateway
+    find: Finder
+
+    async def _ask(self, question: Question) -> object:
+        asker = self.find()
+        if asker is None:
+            raise RPCError("nobody is there to be asked: no call is under way", code=RPCError.INVALID_REQUEST)
+        return await asker.ask(question)
+
+    async def sampling(
+        self, _context: HandlerContext, params: CreateMessageRequestParams
+    ) -> CreateMessageResult | CreateMessageResultWithTools:
+        answer = await self._ask(CreateMessageRequest(params=params))
+        assert isinstance(answer, (CreateMessageResult, CreateMessageResultWithTools))
+        return answer
+
+    async def form(self, _context: HandlerContext, params: ElicitRequestFormParams) -> ElicitResult:
+        return await self._elicit(ElicitRequest(params=params))
+
+    async def url(self, _context: HandlerContext, params: ElicitRequestURLParams) -> ElicitResult:
+        return await self._elicit(ElicitRequest(params=params))
+
+    async def _elicit(self, question: ElicitRequest) -> ElicitResult:
+        answer = await self._ask(question)
+        assert isinstance(answer, ElicitResult)
+        return answer
+
+    async def roots(self, _context: HandlerContext) -> list[Root]:
+        answer = await self._ask(ListRootsRequest())
+        assert isinstance(answer, ListRootsResult)
+        return answer.roots
+
+    async def log(self, context: HandlerContext, params: LoggingMessageNotificationParams) -> None:
+        self.gateway.logged(context, params)
+        asker = self.find()
+        if asker is not None:
+            await asker.tell(params)

@@ -1,0 +1,85 @@
+"""What is seen at one path: all servers under names that lead back to them, or one server as it is."""
+
+from dataclasses import dataclass
+
+from fastapi_server.gateway.caller import Caller
+from fastapi_server.mcp import ClientPool, ConfigError
+
+_SEPARATOR = "__"
+_SCHEME = "mcp://"
+
+VIEW_KEY = "gateway.view"
+"""Where an ASGI scope holds its `View`."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A path and who looks.
+
+    Attributes:
+        caller: Whose rules hold.
+        only: The one server of `/mcp/{server}`; `None` for `/mcp`.
+    """
+
+    caller: Caller
+    only: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str | None, str | None]:
+        """Who looks, and at which path."""
+        return self.caller.name, self.caller.principal, self.only
+
+    def servers(self, pool: ClientPool) -> list[str]:
+        """The servers that are there for the caller."""
+        return [name for name in pool.servers if self.only in {None, name} and self.caller.may_use(name)]
+
+    def shown(self, server: str, catalogue_name: str) -> str:
+        """A tool's or a prompt's name here, by its name in the catalogue."""
+        return catalogue_name if self.only is None else catalogue_name.removeprefix(server + _SEPARATOR)
+
+    def tool(self, pool: ClientPool, name: str) -> tuple[str, str]:
+        """The server of a tool's name here, and what the tool is called there.
+
+        Raises:
+            ConfigError: There is no such tool, or none that the caller may use.
+        """
+        server, original = pool.resolve(self._qualified(name), self.caller.tools)
+        return self._allowed(pool, server, name), original
+
+    def prompt(self, pool: ClientPool, name: str) -> tuple[str, str]:
+        """The same for a prompt.
+
+        Raises:
+            ConfigError: There is no such server.
+        """
+        server, _, original = self._qualified(name).partition(_SEPARATOR)
+        return self._allowed(pool, server, name), original
+
+    def prompt_name(self, server: str, name: str) -> str:
+        """A prompt's name here."""
+        return name if self.only is not None else f"{server}{_SEPARATOR}{name}"
+
+    def uri(self, server: str, uri: str) -> str:
+        """A resource's URI, or the template of one, here."""
+        return uri if self.only is not None else f"{_SCHEME}{server}/{uri}"
+
+    def resource(self, pool: ClientPool, uri: str) -> tuple[str, str]:
+        """The server of a URI here, and the resource's URI there.
+
+        Raises:
+            ConfigError: It names no server that the caller may use.
+        """
+        if self.only is not None:
+            return self._allowed(pool, self.only, uri), uri
+        server, _, original = uri.removeprefix(_SCHEME).partition("/")
+        if not uri.startswith(_SCHEME) or not original:
+            raise ConfigError(f"there is no resource {uri!r} here; they look like {_SCHEME}server/uri")
+        return self._allowed(pool, server, uri), original
+
+    def _qualified(self, name: str) -> str:
+        return name if self.only is None else f"{self.only}{_SEPARATOR}{name}"
+
+    def _allowed(self, pool: ClientPool, server: str, name: str) -> str:
+        if server not in self.servers(pool):
+            raise ConfigError(f"there is no {name!r} here")
+        return server
