@@ -6,27 +6,42 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from fastapi_server import __version__
-from fastapi_server.gateway.gateway import Gateway
+from fastapi_server.gateway.front.door import front_door
+from fastapi_server.gateway.front.keys import KeyRing
+from fastapi_server.gateway.front.resource_metadata import metadata_router
+from fastapi_server.gateway.rest import audit, history, keys
+from fastapi_server.gateway.rest.problems import answer_problems
 from fastapi_server.gateway.settings import Settings
-from fastapi_server.mcp import load_config
+from fastapi_server.gateway.startup import started
+from fastapi_server.gateway.store import Store
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The gateway as an ASGI application; left out, the settings are those of the environment."""
+    """The gateway as an ASGI application; left out, the settings are those of the environment.
+
+    Raises:
+        ConfigError: The database's URL or the rate limit is wrong.
+    """
     settings = settings or Settings()
+    store = Store(settings.database)
+    key_ring = KeyRing(store)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        servers = load_config(settings.config).servers if settings.config is not None else {}
-        gateway = app.state.gateway = Gateway(settings, servers)
-        try:
+        async with started(settings, store, key_ring) as parts:
+            for name, part in vars(parts).items():
+                setattr(app.state, name, part)
             yield
-        finally:
-            await gateway.close()
 
-    return FastAPI(
+    app = FastAPI(
         title="MCP gateway",
         version=__version__,
         summary="One endpoint over many MCP servers",
         lifespan=lifespan,
+        middleware=front_door(settings, key_ring),
     )
+    app.state.key_ring = key_ring
+    answer_problems(app)
+    for router in (keys.router, audit.router, history.router, metadata_router(settings.oidc_issuer)):
+        app.include_router(router)
+    return app
