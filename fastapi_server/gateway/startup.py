@@ -16,7 +16,7 @@ from fastapi_server.gateway.roster import Roster
 from fastapi_server.gateway.settings import Settings
 from fastapi_server.gateway.store import Store
 from fastapi_server.gateway.watch import ConfigWatch
-from fastapi_server.mcp import load_config
+from fastapi_server.mcp import ServerConfig, load_config
 from fastapi_server.mcp.demo.fleet import demo_fleet
 
 
@@ -43,6 +43,7 @@ async def started(settings: Settings, store: Store, key_ring: KeyRing) -> AsyncG
             settings = settings.model_copy(update={"secret": SecretStr(await store.secret("sealing"))})
         if settings.require_key and not await store.keys():
             await _print_first_key(key_ring)
+        demo = await _demo_servers(settings, store, ending)
         audit = Audit(store, arguments=settings.audit_arguments)
         ending.push_async_callback(audit.close)
         gateway = Gateway(settings)
@@ -50,20 +51,20 @@ async def started(settings: Settings, store: Store, key_ring: KeyRing) -> AsyncG
         history = History(gateway.pool, store, days=settings.history_days)
         ending.push_async_callback(history.close)
         roster = Roster(gateway, store)
-        await _serve_servers(settings, gateway, roster, ending)
+        if settings.config is None:
+            await roster.fix(demo)
+        else:
+            watch = ConfigWatch(settings.config, roster, gateway.events)
+            await watch.start()
+            await ending.enter_async_context(_running(watch.watch()))
         yield Parts(gateway, store, audit, roster)
 
 
-async def _serve_servers(settings: Settings, gateway: Gateway, roster: Roster, ending: AsyncExitStack) -> None:
-    if settings.config is not None:
-        watch = ConfigWatch(settings.config, roster, gateway.events)
-        await watch.start()
-        await ending.enter_async_context(_running(watch.watch()))
-        return
-    await roster.fix({})
-    if settings.demo and not gateway.pool.servers and not roster.problems:
-        path = await ending.enter_async_context(demo_fleet())
-        await roster.fix(load_config(path).servers)
+async def _demo_servers(settings: Settings, store: Store, ending: AsyncExitStack) -> dict[str, ServerConfig]:
+    """Started where there is nothing else to serve; they outlive their clients."""
+    if not settings.demo or settings.config is not None or await store.servers():
+        return {}
+    return load_config(await ending.enter_async_context(demo_fleet())).servers
 
 
 async def _print_first_key(key_ring: KeyRing) -> None:

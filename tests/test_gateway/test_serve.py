@@ -125,7 +125,8 @@ def test_without_any_servers_there_are_the_demo_servers(tmp_path: Path) -> None:
     with program(tmp_path) as process:
         assert "4: stdio, sse, handshake, stateless" in said(process)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=30)
+        assert stderr == ""
 
 
 def test_without_the_extra_its_name_is_said(tmp_path: Path) -> None:
