@@ -7,7 +7,7 @@ export UV_SYSTEM_CERTS ?= 1
 UV := $(shell command -v uv || echo .tools/bin/uv)
 NODE_MODULES := node_modules/.installed
 
-.PHONY: setup demo test check conformance soak bench format clean
+.PHONY: setup demo serve test check conformance soak bench format clean
 
 setup: $(VENV)/.synced
 
@@ -25,6 +25,10 @@ $(NODE_MODULES): package.json package-lock.json
 
 demo: setup
 	$(BIN)/mcp-clients demo
+
+# The gateway at http://127.0.0.1:8000. ARGS="--config mcp.json", say.
+serve: setup
+	$(BIN)/mcp-clients serve $(ARGS)
 
 test: setup $(NODE_MODULES)
 	$(BIN)/pytest --cov --cov-report=term

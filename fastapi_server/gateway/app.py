@@ -1,52 +1,48 @@
 """The application: what is served where, and what is started and ended with it."""
 
-import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from fastapi_server import __version__
-from fastapi_server.gateway.endpoint.app import Endpoint
-from fastapi_server.gateway.gateway import Gateway
+from fastapi_server.gateway import endpoint
+from fastapi_server.gateway.front.door import front_door
+from fastapi_server.gateway.front.keys import KeyRing
+from fastapi_server.gateway.front.resource_metadata import metadata_router
+from fastapi_server.gateway.rest import audit, history, keys
+from fastapi_server.gateway.rest.problems import answer_problems
 from fastapi_server.gateway.settings import Settings
-from fastapi_server.mcp import load_config
+from fastapi_server.gateway.startup import started
+from fastapi_server.gateway.store import Store
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The gateway as an ASGI application; left out, the settings are those of the environment."""
+    """The gateway as an ASGI application; left out, the settings are those of the environment.
+
+    Raises:
+        ConfigError: The database's URL or the rate limit is wrong.
+    """
     settings = settings or Settings()
+    store = Store(settings.database)
+    key_ring = KeyRing(store)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        servers = load_config(settings.config).servers if settings.config is not None else {}
-        gateway = app.state.gateway = Gateway(settings, servers)
-        endpoint = app.state.endpoint = Endpoint(gateway, _secret(settings))
-        try:
-            async with endpoint.running():
-                yield
-        finally:
-            await gateway.close()
+        async with started(settings, store, key_ring) as parts:
+            for name, part in vars(parts).items():
+                setattr(app.state, name, part)
+            yield
 
     app = FastAPI(
         title="MCP gateway",
         version=__version__,
         summary="One endpoint over many MCP servers",
         lifespan=lifespan,
+        middleware=front_door(settings, key_ring),
     )
-    for path in ("/mcp", "/mcp/{server}"):
-        app.router.routes.append(Route(path, _ToEndpoint()))
+    app.state.key_ring = key_ring
+    answer_problems(app)
+    for router in (keys.router, audit.router, history.router, metadata_router(settings.oidc_issuer)):
+        app.include_router(router)
     return app
-
-
-class _ToEndpoint:
-    """An object, not a function: Starlette then hands on every request as it is, whatever its method."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await scope["app"].state.endpoint(scope, receive, send)
-
-
-def _secret(settings: Settings) -> str:
-    return settings.secret.get_secret_value() if settings.secret is not None else secrets.token_urlsafe(32)

@@ -14,8 +14,9 @@ class Event:
     """One thing that happened.
 
     Attributes:
-        kind: `server` (added, changed, removed), `state`, `call`, `log` or `lists`.
-        server: Which server it is about.
+        kind: `server` (added, changed, removed), `state`, `call`, `log`, `lists`, or `config` (the file has been read
+            again; `problems` says what is wrong there, and nothing has changed where there are any).
+        server: Which server it is about; empty where it is none.
         data: What more there is to say, as plain values.
     """
 

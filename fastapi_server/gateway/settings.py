@@ -1,8 +1,9 @@
 """What the gateway is told when it starts: by arguments, or by `GATEWAY_…` in the environment."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -10,29 +11,34 @@ class Settings(BaseSettings):
     """The settings of one gateway process.
 
     Attributes:
-        config: An `mcp.json` whose servers are served, and which is watched; left out, those in the database.
+        config: An `mcp.json` whose servers are served beside those in the database, and which is watched.
+        demo: Start the bundled demo servers where neither a file nor the database has any.
         database: URL of SQLAlchemy, for SQLite (`sqlite+aiosqlite:///gateway.db`) or PostgreSQL
             (`postgresql+asyncpg://…`).
         secret: Seals session ids and request states; every process of one gateway needs the same. Left out, one is
             made and kept in the database.
-        require_key: Refuse who brings neither an API key nor a bearer token. Must be on beyond loopback.
+        require_key: Refuse who brings neither an API key nor a bearer token. Must be on beyond loopback, and is where
+            `oidc_issuer` is set; without it, only callers on this machine are let in without one.
         oidc_issuer: Accept bearer tokens of this OpenID provider; its keys are found by discovery.
         oidc_audience: What a bearer token must be meant for; required with `oidc_issuer`.
         allowed_hosts: What `Host` may say, `*` in a port for any; loopback names are always allowed.
         allowed_origins: What `Origin` may say, where a browser sends it; loopback names are always allowed.
         cors_origins: Origins whose pages may read our answers; none by default.
         max_request_bytes: Largest request body accepted; a larger one is answered with 413.
-        rate_limit: Requests of one key, in the words of the library `limits`, such as `600/minute`.
+        rate_limit: Requests of one principal, or of one address without one, in the words of the library `limits`,
+            such as `600/minute`.
         patience: Seconds that a list waits for a server that has not been heard of yet.
         question_seconds: How long a server's question waits for the answer of a caller without a session.
         session_hours: How long a session id is good for.
         audit_arguments: Keep the arguments of calls in the audit log, secrets redacted.
         history_days: How long the audit log and the history of metrics are kept.
+        drain_seconds: How long requests may go on when the server is asked to end.
     """
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_", extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", extra="forbid", hide_input_in_errors=True)
 
     config: Path | None = None
+    demo: bool = True
     database: str = "sqlite+aiosqlite:///gateway.db"
     secret: SecretStr | None = None
     require_key: bool = False
@@ -48,3 +54,15 @@ class Settings(BaseSettings):
     session_hours: float = Field(default=24.0, gt=0)
     audit_arguments: bool = False
     history_days: float = Field(default=30.0, gt=0)
+    drain_seconds: int = Field(default=10, ge=0)
+
+    @property
+    def must_identify(self) -> bool:
+        """Whether who brings no key and no token is refused."""
+        return self.require_key or self.oidc_issuer is not None
+
+    @model_validator(mode="after")
+    def _issuer_with_audience(self) -> Self:
+        if self.oidc_issuer is not None and self.oidc_audience is None:
+            raise ValueError("oidc_issuer needs oidc_audience: a token that is meant for others must not open this")
+        return self

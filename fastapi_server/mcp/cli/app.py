@@ -11,6 +11,7 @@ from fastapi_server.mcp.cli.demo import show_demo
 from fastapi_server.mcp.cli.detect import show_detection
 from fastapi_server.mcp.cli.login import show_login, show_logout
 from fastapi_server.mcp.cli.run import run
+from fastapi_server.mcp.cli.serve import run_gateway
 from fastapi_server.mcp.cli.target import Options
 
 _STATUSES = """Exit status:
@@ -229,3 +230,26 @@ def logout(
 ) -> None:
     """Delete the tokens of a server from where login has put them."""
     run(show_logout(server, _options(config, None, output, json)))
+
+
+@app.command(epilog=_STATUSES)
+def serve(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="FILE",
+            help="An mcp.json, which is watched. Default: what $GATEWAY_CONFIG names, else the servers in the "
+            "database, else the demo servers.",
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="0 for any that is free.")] = 8000,
+    require_key: Annotated[bool, typer.Option("--require-key", help="Refuse who brings no API key or token.")] = False,
+) -> None:
+    """Serve all servers of the configuration as one: at /mcp, by REST, and with a dashboard.
+
+    More settings are taken from the environment, as GATEWAY_…. Needs the extra `gateway`.
+    """
+    run_gateway(config, host, port, require_key)

@@ -1,0 +1,120 @@
+"""API keys: `mcpgw_<id>_<secret>`. The id finds the key, the secret proves it, and only its hash is kept.
+
+A secret has 256 bits from the operating system, so that a plain SHA-256 is enough: there is nothing to guess.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fastapi_server.gateway.caller import Caller
+from fastapi_server.gateway.store import APIKey, Store
+from fastapi_server.mcp import ToolRules
+
+PREFIX = "mcpgw_"
+_ID_BYTES = 8
+_REMEMBERED_SECONDS = 5.0
+_MOST = 10_000
+
+
+class KeyRefused(Exception):
+    """It is no key of ours, or it is not good any more; which of these is not told."""
+
+
+@dataclass(frozen=True)
+class KeyGrant:
+    """What a new key is for.
+
+    Attributes:
+        name: What the audit log calls its holder.
+        principal: On whose behalf its calls are made; left out, the key is a principal of its own.
+        admin: It may change servers and keys, and read the audit log.
+        expires: Seconds since the epoch; `None` for never.
+        servers: Patterns of the servers that it opens; `None` for all.
+        tools: Which tools it may call; `rename` has no meaning here.
+    """
+
+    name: str
+    principal: str | None = None
+    admin: bool = False
+    expires: float | None = None
+    servers: list[str] | None = None
+    tools: ToolRules = field(default_factory=ToolRules)
+
+
+class KeyRing:
+    """Makes keys, and tells whose one is.
+
+    A key that was looked up is remembered for 5 s: so long it may go on after another process has revoked it.
+
+    Args:
+        store: Keeps them.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+        self._remembered: dict[str, tuple[float, APIKey]] = {}
+
+    async def make(self, grant: KeyGrant) -> tuple[str, APIKey]:
+        """A new key, and what is kept of it. The key itself cannot be had again."""
+        key_id, secret = secrets.token_hex(_ID_BYTES), secrets.token_urlsafe(32)
+        kept = APIKey(
+            id=key_id,
+            name=grant.name,
+            hash=_hash(secret),
+            prefix=f"{PREFIX}{key_id}_{secret[:4]}",
+            principal=grant.principal or f"key:{key_id}",
+            admin=grant.admin,
+            created=self._clock(),
+            expires=grant.expires,
+            servers=grant.servers,
+            allow=grant.tools.allow,
+            deny=grant.tools.deny,
+        )
+        await self._store.add_key(kept)
+        return f"{PREFIX}{key_id}_{secret}", kept
+
+    async def caller(self, key: str) -> Caller:
+        """Whose key it is.
+
+        Raises:
+            KeyRefused: Nobody's, or it is revoked or has expired.
+        """
+        key_id, _, secret = key.removeprefix(PREFIX).partition("_")
+        kept = await self._kept(key_id) if key.startswith(PREFIX) else None
+        right = hmac.compare_digest(_hash(secret), kept.hash if kept is not None else _hash(""))
+        if kept is None or not right or kept.revoked is not None:
+            raise KeyRefused
+        if kept.expires is not None and kept.expires <= self._clock():
+            raise KeyRefused
+        rules = ToolRules(allow=kept.allow, deny=kept.deny)
+        return Caller(kept.name, kept.principal, kept.admin, kept.servers, rules)
+
+    async def revoke(self, key_id: str) -> APIKey | None:
+        """The key, which opens nothing any more; `None` where there is none of that id."""
+        revoked = await self._store.revoke_key(key_id, self._clock())
+        self._remembered.pop(key_id, None)
+        return revoked
+
+    async def _kept(self, key_id: str) -> APIKey | None:
+        now = asyncio.get_running_loop().time()
+        until, key = self._remembered.get(key_id, (now, None))
+        if now < until:
+            return key
+        key = await self._store.key(key_id)
+        self._remembered.pop(key_id, None)
+        if key is not None:
+            if len(self._remembered) >= _MOST:
+                self._remembered.pop(next(iter(self._remembered)))
+            self._remembered[key_id] = (now + _REMEMBERED_SECONDS, key)
+        return key
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

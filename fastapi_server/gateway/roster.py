@@ -1,0 +1,85 @@
+"""Which servers are served: those of the config file and those in the database, and what to do when either changes."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi_server.gateway.gateway import Gateway
+from fastapi_server.gateway.store import Store, StoredServer
+from fastapi_server.mcp import ConfigError, ServerConfig, parse_config
+
+
+class Roster:
+    """The servers of a gateway. Where the file and the database have the same name, the file's is served.
+
+    Args:
+        gateway: Serves them.
+        store: Has those that were added while a gateway ran.
+
+    Attributes:
+        fixed: Those that are not in the database: of the config file, or for demonstration.
+        problems: Why a server in the database is not served, by its name.
+    """
+
+    def __init__(self, gateway: Gateway, store: Store) -> None:
+        self.fixed: Mapping[str, ServerConfig] = {}
+        self.problems: dict[str, ConfigError] = {}
+        self._gateway = gateway
+        self._store = store
+        self._changing = asyncio.Lock()
+
+    async def put(self, name: str, entry: Mapping[str, Any], *, enabled: bool = True, source: str = "api") -> None:
+        """Add a server to the database, or replace the one of that name, and serve it where it is enabled.
+
+        Args:
+            name: Of the server.
+            entry: As in an `mcp.json`.
+            enabled: Whether to serve it.
+            source: Where it is from, such as `api` or `import`.
+
+        Raises:
+            ConfigError: The entry is wrong, or the name is that of a server in the config file.
+        """
+        if name in self.fixed:
+            raise ConfigError(f"server {name!r} stands in the config file: change it there")
+        _parsed(name, entry)
+        async with self._changing:
+            await self._store.put_server(StoredServer(name, dict(entry), enabled, source))
+            await self._serve()
+
+    async def remove(self, name: str) -> bool:
+        """Delete a server from the database; whether there was one.
+
+        Raises:
+            ConfigError: The name is that of a server in the config file.
+        """
+        if name in self.fixed:
+            raise ConfigError(f"server {name!r} stands in the config file: delete it there")
+        async with self._changing:
+            removed = await self._store.remove_server(name)
+            await self._serve()
+        return removed
+
+    async def fix(self, servers: Mapping[str, ServerConfig]) -> None:
+        """Serve what the config file says now, and what is in the database."""
+        async with self._changing:
+            self.fixed = dict(servers)
+            await self._serve()
+
+    async def _serve(self) -> None:
+        servers = dict(self.fixed)
+        self.problems.clear()
+        for stored in await self._store.servers():
+            if stored.enabled and stored.name not in servers:
+                try:
+                    servers[stored.name] = _parsed(stored.name, stored.entry)
+                except ConfigError as error:  # the environment has changed, or this version reads it otherwise
+                    self.problems[stored.name] = error
+        await self._gateway.reload(servers)
+
+
+def _parsed(name: str, entry: Mapping[str, Any]) -> ServerConfig:
+    file = parse_config({"mcpServers": {name: {**entry, "disabled": False}}}, source="entry")
+    for error in file.problems:
+        raise error
+    return file.servers[name]

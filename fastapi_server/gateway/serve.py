@@ -1,0 +1,79 @@
+"""Runs the gateway under uvicorn, and says where it is."""
+
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+from rich.console import Console
+from rich.markup import escape
+
+from fastapi_server.gateway.app import create_app
+from fastapi_server.gateway.front.guard import is_loopback
+from fastapi_server.gateway.gateway import Gateway
+from fastapi_server.gateway.settings import Settings
+from fastapi_server.mcp import ConfigError, load_config
+
+
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Serve until SIGINT or SIGTERM; requests may then go on for `settings.drain_seconds`.
+
+    Args:
+        settings: Of the gateway.
+        host: Address to listen at.
+        port: 0 for any that is free.
+
+    Raises:
+        ConfigError: The config file or a setting is wrong, or anybody on the network would be let in.
+    """
+    check_binding(settings, host)
+    if settings.config is not None:
+        load_config(settings.config)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app, host, port, log_level="warning", server_header=False, timeout_graceful_shutdown=settings.drain_seconds
+    )
+    _Server(config, app, settings).run()
+
+
+def check_binding(settings: Settings, host: str) -> None:
+    """Refuse an address that others can reach, where nobody would have to say who they are.
+
+    Raises:
+        ConfigError: It is such a one.
+    """
+    if not is_loopback(host) and not settings.must_identify:
+        raise ConfigError(
+            f"{host} can be reached from other machines, and anybody there could use every server: "
+            "require API keys (--require-key) or configure an OpenID provider (GATEWAY_OIDC_ISSUER), "
+            "or stay at 127.0.0.1"
+        )
+
+
+class _Server(uvicorn.Server):
+    """Says where it is, once it is there."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
+        super().__init__(config)
+        self._app = app
+        self._settings = settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            _summarize(f"http://{f'[{host}]' if ':' in host else host}:{port}", self._app.state.gateway, self._settings)
+
+
+def _summarize(url: str, gateway: Gateway, settings: Settings) -> None:
+    names = gateway.pool.servers
+    rows = {
+        "dashboard": f"[link={url}/]{url}/[/link]",
+        "MCP": f"{url}/mcp",
+        "API": f"[link={url}/docs]{url}/docs[/link]",
+        "servers": escape(f"{len(names)}: {', '.join(names)}" if names else "none yet"),
+        "callers": "with an API key or token" if settings.must_identify else "everybody on this machine",
+    }
+    console = Console(soft_wrap=True, highlight=False)
+    console.print("[bold green]MCP gateway[/]  [dim]Ctrl-C ends it[/]")
+    for name, text in rows.items():
+        console.print(f"  [dim]{name:<10}[/]{text}")

@@ -1,0 +1,83 @@
+"""What is started with the application, and ended with it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from fastapi_server.gateway.audit import Audit
+from fastapi_server.gateway.front.keys import KeyGrant, KeyRing
+from fastapi_server.gateway.gateway import Gateway
+from fastapi_server.gateway.history import History
+from fastapi_server.gateway.roster import Roster
+from fastapi_server.gateway.settings import Settings
+from fastapi_server.gateway.store import Store
+from fastapi_server.gateway.watch import ConfigWatch
+from fastapi_server.mcp import ServerConfig, load_config
+from fastapi_server.mcp.demo.fleet import demo_fleet
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What routes ask for."""
+
+    gateway: Gateway
+    store: Store
+    audit: Audit
+    roster: Roster
+
+
+@asynccontextmanager
+async def started(settings: Settings, store: Store, key_ring: KeyRing) -> AsyncGenerator[Parts]:
+    """The parts, at work. The settings that they see have a secret, whoever made it.
+
+    Raises:
+        ConfigError: The config file is broken.
+    """
+    async with AsyncExitStack() as ending:
+        await ending.enter_async_context(store)
+        if settings.secret is None:
+            settings = settings.model_copy(update={"secret": SecretStr(await store.secret("sealing"))})
+        if settings.require_key and not await store.keys():
+            await _print_first_key(key_ring)
+        demo = await _demo_servers(settings, store, ending)
+        audit = Audit(store, arguments=settings.audit_arguments)
+        ending.push_async_callback(audit.close)
+        gateway = Gateway(settings)
+        ending.push_async_callback(gateway.close)
+        history = History(gateway.pool, store, days=settings.history_days)
+        ending.push_async_callback(history.close)
+        roster = Roster(gateway, store)
+        if settings.config is None:
+            await roster.fix(demo)
+        else:
+            watch = ConfigWatch(settings.config, roster, gateway.events)
+            await watch.start()
+            await ending.enter_async_context(_running(watch.watch()))
+        yield Parts(gateway, store, audit, roster)
+
+
+async def _demo_servers(settings: Settings, store: Store, ending: AsyncExitStack) -> dict[str, ServerConfig]:
+    """Started where there is nothing else to serve; they outlive their clients."""
+    if not settings.demo or settings.config is not None or await store.servers():
+        return {}
+    return load_config(await ending.enter_async_context(demo_fleet())).servers
+
+
+async def _print_first_key(key_ring: KeyRing) -> None:
+    key, _ = await key_ring.make(KeyGrant("admin", admin=True))
+    print(f"There was no API key yet. This one may do everything; it is not shown again:\n\n    {key}\n", flush=True)
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[None, None, None]) -> AsyncGenerator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,6 @@
+"""What outlives the process: servers, API keys, the audit log, the history of metrics, and the sealing key."""
+
+from fastapi_server.gateway.store.store import AuditQuery, Store
+from fastapi_server.gateway.store.tables import APIKey, AuditEntry, MetricsPoint, StoredServer
+
+__all__ = ["APIKey", "AuditEntry", "AuditQuery", "MetricsPoint", "Store", "StoredServer"]

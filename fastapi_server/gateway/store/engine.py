@@ -1,0 +1,70 @@
+"""Connections to the database: what SQLite needs to be told, so that several processes can share a file."""
+
+import contextlib
+import os
+from sqlite3 import OperationalError
+from typing import Any
+
+from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from fastapi_server.mcp import ConfigError
+
+WRITING = {"writing": True}
+"""Execution options of transactions that write: SQLite then waits for its turn at once, and not half-way through."""
+
+_BUSY_MILLISECONDS = 10_000
+_LOCK = 0x6D_63_70_67_77
+"""Any number that no other program takes for its lock."""
+
+
+def open_engine(database: str) -> AsyncEngine:
+    """An engine for a URL of SQLAlchemy. A SQLite file is made where there is none, for its owner only.
+
+    Raises:
+        ConfigError: The URL is none, its driver is not installed, or the file cannot be made.
+    """
+    try:
+        url = make_url(database)
+        engine = create_async_engine(url, pool_pre_ping=not database.startswith("sqlite"))
+    except (ArgumentError, ModuleNotFoundError) as error:
+        raise ConfigError(f"database: {error}") from error
+    if engine.dialect.name == "sqlite":
+        if url.database and url.database != ":memory:":
+            _make_private(url.database)
+        event.listen(engine.sync_engine, "connect", _share_file)
+        event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _make_private(path: str) -> None:
+    """The journals beside the file get its mode from SQLite."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        os.chmod(path, 0o600)
+    except OSError as error:
+        raise ConfigError(f"database: {path}: {error.strerror or error}") from error
+
+
+def _share_file(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    cursor: Any = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+    with contextlib.suppress(OperationalError):  # another connection changes it now, for this one, too
+        cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.close()
+    connection.isolation_level = None  # transactions begin where SQLAlchemy says, those of a migration too
+
+
+def _begin(connection: Connection) -> None:
+    writing = connection.get_execution_options().get("writing")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+async def take_turn(connection: AsyncConnection) -> None:
+    """Be the only process in this section until the transaction ends. SQLite lets in one that writes anyway."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})

@@ -1,0 +1,24 @@
+"""Brings a database to the tables of this version, whoever else does so at the same time."""
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from fastapi_server.gateway.store.engine import WRITING, take_turn
+
+
+async def migrate(engine: AsyncEngine) -> None:
+    """Run the migrations that are missing, all in one transaction; a second process waits, and finds nothing to do."""
+    async with engine.connect() as connection:
+        await connection.execution_options(**WRITING)
+        async with connection.begin():
+            await take_turn(connection)
+            await connection.run_sync(_upgrade)
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", "fastapi_server.gateway.store:migrations")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

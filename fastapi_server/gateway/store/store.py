@@ -1,0 +1,155 @@
+"""The database, as the gateway asks it."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import async_sessionmaker
+
+from fastapi_server.gateway.store.engine import WRITING, open_engine, take_turn
+from fastapi_server.gateway.store.migrate import migrate
+from fastapi_server.gateway.store.tables import APIKey, AuditEntry, MetricsPoint, StoredSecret, StoredServer
+
+
+@dataclass(frozen=True)
+class AuditQuery:
+    """Which entries of the audit log to read, the newest first.
+
+    Attributes:
+        since: Only those from this time on.
+        before: Only those with a smaller id: the next page after the one that ended there.
+        limit: How many at most.
+    """
+
+    caller: str | None = None
+    server: str | None = None
+    since: float | None = None
+    before: int | None = None
+    limit: int = 100
+
+
+class Store:
+    """What outlives the process, for use in an `async with`. What it gives are copies.
+
+    Args:
+        database: URL of SQLAlchemy, for SQLite or PostgreSQL.
+
+    Raises:
+        ConfigError: The URL is wrong, its driver is not installed, or the file cannot be made.
+    """
+
+    def __init__(self, database: str) -> None:
+        self._engine = open_engine(database)
+        self._reading = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._writing = async_sessionmaker(self._engine.execution_options(**WRITING), expire_on_commit=False)
+
+    async def __aenter__(self) -> Self:
+        """Connect, and bring the tables up to date."""
+        try:
+            await migrate(self._engine)
+        except BaseException:
+            await self._engine.dispose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
+
+    async def ping(self) -> None:
+        """Whether the database answers; if not, an error of SQLAlchemy is raised."""
+        async with self._reading() as session:
+            await session.execute(select(1))
+
+    async def servers(self) -> list[StoredServer]:
+        """All servers, disabled ones too, by name."""
+        async with self._reading() as session:
+            return list(await session.scalars(select(StoredServer).order_by(StoredServer.name)))
+
+    async def put_server(self, server: StoredServer) -> None:
+        """Add a server, or replace the one of that name."""
+        async with self._writing.begin() as session:
+            await session.merge(server)
+
+    async def remove_server(self, name: str) -> bool:
+        """Whether there was one of that name."""
+        async with self._writing.begin() as session:
+            gone = await session.scalar(
+                delete(StoredServer).where(StoredServer.name == name).returning(StoredServer.name)
+            )
+        return gone is not None
+
+    async def keys(self) -> list[APIKey]:
+        """All keys, revoked ones too, the oldest first."""
+        async with self._reading() as session:
+            return list(await session.scalars(select(APIKey).order_by(APIKey.created, APIKey.id)))
+
+    async def key(self, key_id: str) -> APIKey | None:
+        """The key of that id, revoked or not."""
+        async with self._reading() as session:
+            return await session.get(APIKey, key_id)
+
+    async def add_key(self, key: APIKey) -> None:
+        """Add a key."""
+        async with self._writing.begin() as session:
+            session.add(key)
+
+    async def revoke_key(self, key_id: str, at: float) -> APIKey | None:
+        """The key, revoked now or before; `None` where there is none."""
+        async with self._writing.begin() as session:
+            unrevoked = (APIKey.id == key_id, APIKey.revoked.is_(None))
+            await session.execute(update(APIKey).where(*unrevoked).values(revoked=at))
+            return await session.get(APIKey, key_id)
+
+    async def add_audit(self, entries: Sequence[AuditEntry]) -> None:
+        """Add entries to the audit log, all or none."""
+        await self._add(entries)
+
+    async def audit(self, query: AuditQuery) -> list[AuditEntry]:
+        """Entries of the audit log, the newest first."""
+        statement = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(query.limit)
+        if query.caller is not None:
+            statement = statement.where(AuditEntry.caller == query.caller)
+        if query.server is not None:
+            statement = statement.where(AuditEntry.server == query.server)
+        if query.since is not None:
+            statement = statement.where(AuditEntry.at >= query.since)
+        if query.before is not None:
+            statement = statement.where(AuditEntry.id < query.before)
+        async with self._reading() as session:
+            return list(await session.scalars(statement))
+
+    async def add_history(self, points: Sequence[MetricsPoint]) -> None:
+        """Add to the history of metrics, all or none."""
+        await self._add(points)
+
+    async def _add(self, rows: Sequence[AuditEntry] | Sequence[MetricsPoint]) -> None:
+        async with self._writing.begin() as session:
+            session.add_all(rows)
+
+    async def history(self, server: str, since: float) -> list[MetricsPoint]:
+        """The minutes of a server, the oldest first; one for each process that there was."""
+        statement = select(MetricsPoint).where(MetricsPoint.server == server, MetricsPoint.at >= since)
+        async with self._reading() as session:
+            return list(await session.scalars(statement.order_by(MetricsPoint.at, MetricsPoint.id)))
+
+    async def forget_before(self, at: float) -> None:
+        """Delete what is older from the audit log and the history of metrics."""
+        async with self._writing.begin() as session:
+            await session.execute(delete(AuditEntry).where(AuditEntry.at < at))
+            await session.execute(delete(MetricsPoint).where(MetricsPoint.at < at))
+
+    async def secret(self, name: str) -> str:
+        """A secret of that name, made where there is none; whichever process asks, it is the same."""
+        async with self._writing.begin() as session:
+            await take_turn(await session.connection())
+            secret = await session.get(StoredSecret, name)
+            if secret is None:
+                secret = StoredSecret(name, secrets.token_urlsafe(32))
+                session.add(secret)
+        return secret.value

@@ -1,0 +1,86 @@
+"""The config file: read at the start, and again whenever it has changed."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+from watchfiles import Change, awatch  # pyright: ignore[reportUnknownVariableType] (of its `stop_event`)
+
+from fastapi_server.gateway.events import Event, EventBus
+from fastapi_server.gateway.roster import Roster
+from fastapi_server.mcp import ConfigError, load_config
+
+logger = logging.getLogger("fastapi_server.gateway")
+
+_LOOK_MILLISECONDS = 2_000
+"""How often to look at the file where the system tells of no change: some network file systems do not."""
+_SETTLE_MILLISECONDS = 200
+
+
+class ConfigWatch:
+    """Serves what a config file says, by difference: servers whose entry is the same are not touched.
+
+    A file that is broken, or an entry of it, changes nothing: the old servers go on, and the problem is told.
+
+    Args:
+        path: An `mcp.json`.
+        roster: Is told of its servers.
+        events: Told of every reading, as `config`.
+    """
+
+    def __init__(self, path: Path, roster: Roster, events: EventBus) -> None:
+        self._path = path.absolute()
+        self._roster = roster
+        self._events = events
+        self._seen: bytes | None = None
+
+    async def start(self) -> None:
+        """Serve what the file says; entries that are wrong are logged, and the others served.
+
+        Raises:
+            ConfigError: The file is broken.
+        """
+        self._seen = self._contents()
+        file = load_config(self._path)
+        for problem in file.problems:
+            logger.warning("%s", problem)
+        await self._roster.fix(file.servers)
+
+    async def watch(self) -> None:
+        """Never ends."""
+        async for _ in awatch(
+            self._path.parent,  # an editor may put another file in its place
+            watch_filter=self._concerns,
+            debounce=_SETTLE_MILLISECONDS,
+            rust_timeout=_LOOK_MILLISECONDS,
+            yield_on_timeout=True,
+            recursive=False,
+        ):
+            await self._look()
+
+    def _concerns(self, _change: Change, path: str) -> bool:
+        """Whether a change may be one of the file: Kubernetes exchanges a link beside it, whose name begins so."""
+        name = Path(path).name
+        return name == self._path.name or name.startswith("..")
+
+    async def _look(self) -> None:
+        contents = await asyncio.to_thread(self._contents)
+        if contents == self._seen:
+            return
+        self._seen = contents
+        try:
+            file = load_config(self._path)
+            problems = file.problems
+            if not problems:
+                await self._roster.fix(file.servers)
+        except ConfigError as error:
+            problems = [error]
+        for problem in problems:
+            logger.warning("%s; the servers stay as they were", problem)
+        self._events.tell(Event("config", "", {"problems": [str(problem) for problem in problems]}))
+
+    def _contents(self) -> bytes | None:
+        try:
+            return self._path.read_bytes()
+        except OSError:
+            return None

@@ -1,0 +1,65 @@
+"""A small but real OpenID issuer: its metadata and keys over HTTP, its tokens signed with them."""
+
+import json
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import jwt
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+
+AUDIENCE = "https://gateway.example"
+
+
+class Issuer:
+    """Attributes: `fetches` counts requests for the keys; `down` answers them with 503."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.fetches = 0
+        self.down = False
+        self.says: str | None = None
+        self.keys: dict[str, ec.EllipticCurvePrivateKey] = {}
+        self.rotate("first")
+
+    def rotate(self, kid: str) -> None:
+        self.keys = {kid: ec.generate_private_key(ec.SECP256R1())}
+
+    def token(self, **changes: Any) -> str:
+        """A token that is good, but for the changes; `None` leaves a claim out."""
+        claims = {"iss": self.url, "sub": "ann", "aud": AUDIENCE, "exp": time.time() + 600, **changes}
+        kept = {name: value for name, value in claims.items() if value is not None}
+        ((kid, key),) = self.keys.items()
+        return jwt.encode(kept, key, "ES256", headers={"kid": kid})
+
+    async def metadata(self, _request: web.Request) -> web.Response:
+        return web.json_response({"issuer": self.says or self.url, "jwks_uri": f"{self.url}/keys"})
+
+    async def key_set(self, _request: web.Request) -> web.Response:
+        self.fetches += 1
+        if self.down:
+            return web.Response(status=503)
+        jwks = [
+            {**json.loads(ECAlgorithm.to_jwk(key.public_key())), "kid": kid, "use": "sig"}
+            for kid, key in self.keys.items()
+        ]
+        return web.json_response({"keys": jwks})
+
+
+@asynccontextmanager
+async def issuer() -> AsyncGenerator[Issuer]:
+    served = Issuer()
+    app = web.Application()
+    app.add_routes([web.get("/.well-known/openid-configuration", served.metadata), web.get("/keys", served.key_set)])
+    runner = web.AppRunner(app, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    served.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield served
+    finally:
+        await runner.cleanup()

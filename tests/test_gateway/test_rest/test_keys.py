@@ -1,0 +1,76 @@
+"""API keys over REST."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from fastapi_server.gateway.front.keys import KeyGrant, KeyRing
+from fastapi_server.gateway.store import Store
+from tests.test_gateway.gateways import Served, gateway
+
+
+async def made(served: Served, **grant: Any) -> dict[str, Any]:
+    answer = await served.request("POST", "/api/keys", json={"name": "ann", **grant})
+    assert answer.status == 201
+    return await answer.json()
+
+
+async def test_a_key_from_making_to_revoking(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as served:
+        key = await made(served, admin=True, servers=["a*"], deny=["a__b"])
+        assert key["key"].startswith(key["prefix"])
+        headers = {"x-api-key": key["key"]}
+        listed = await (await served.get("/api/keys", headers=headers)).json()
+        assert listed["keys"] == [{name: value for name, value in key.items() if name != "key"}]
+        assert key["key"] not in str(listed)
+        revoked = await (await served.request("DELETE", f"/api/keys/{key['id']}")).json()
+        assert datetime.fromisoformat(revoked["revoked"]) <= datetime.now(UTC)
+        assert (await served.get("/api/keys", headers=headers)).status == 401
+
+
+async def test_only_admins(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as served:
+        headers = {"x-api-key": (await made(served))["key"]}
+        for method, path in (
+            ("GET", "/api/keys"),
+            ("POST", "/api/keys"),
+            ("DELETE", "/api/keys/x"),
+            ("GET", "/api/audit"),
+        ):
+            answer = await served.request(method, path, headers=headers)
+            assert answer.status == 403
+            assert answer.content_type == "application/problem+json"
+
+
+async def test_an_expiry_is_kept_and_must_be_to_come(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as served:
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        key = await made(served, expires=tomorrow.isoformat())
+        assert abs(datetime.fromisoformat(key["expires"]) - tomorrow) < timedelta(seconds=1)
+        yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+        answer = await served.request("POST", "/api/keys", json={"name": "a", "expires": yesterday})
+        assert answer.status == 422
+
+
+async def test_what_is_wrong_is_named(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as served:
+        answer = await served.request("POST", "/api/keys", json={"nome": "ann"})
+        problem = await answer.json(content_type="application/problem+json")
+        assert problem["status"] == answer.status == 422
+        assert {tuple(one["loc"]) for one in problem["errors"]} == {("body", "name"), ("body", "nome")}
+        answer = await served.request("DELETE", "/api/keys/nobody")
+        assert (await answer.json(content_type=None))["detail"] == "there is no key 'nobody'"
+
+
+async def test_all_problems_are_documented(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as served:
+        document = await (await served.get("/openapi.json")).json()
+        responses = document["paths"]["/api/keys"]["post"]["responses"]
+        assert {"201", "401", "403", "422", "429"} <= responses.keys()
+        assert list(responses["422"]["content"]) == ["application/problem+json"]
+
+
+async def test_a_key_made_by_another_process_opens(tmp_path: Path, sqlite: str) -> None:
+    async with gateway(tmp_path, require_key=True) as served, Store(sqlite) as store:
+        key, _ = await KeyRing(store).make(KeyGrant("ann", admin=True))
+        assert (await served.get("/api/keys", headers={"x-api-key": key})).status == 200

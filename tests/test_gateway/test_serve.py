@@ -1,0 +1,138 @@
+"""`mcp-clients serve`, as a program."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from fastapi_server.gateway import Settings
+from fastapi_server.gateway.serve import check_binding
+from fastapi_server.mcp import ConfigError
+
+SERVE = [sys.executable, "-W", "error", "-m", "fastapi_server.mcp", "serve", "--port", "0"]
+
+
+@contextmanager
+def program(folder: Path, *arguments: str, **env: str) -> Generator[subprocess.Popen[str]]:
+    environment = {**os.environ, **env}
+    with subprocess.Popen(
+        [*SERVE, *arguments], cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    """What it says until it is there."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line)
+        if "callers" in line:
+            break
+    return "".join(lines)
+
+
+def config(folder: Path) -> str:
+    path = folder / "mcp.json"
+    path.write_text(json.dumps({"mcpServers": {"one": {"command": "none"}}}), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_this_machine_needs_no_key(host: str) -> None:
+    check_binding(Settings(), host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "gateway.example", ""])
+def test_other_machines_do(host: str) -> None:
+    with pytest.raises(ConfigError, match="--require-key"):
+        check_binding(Settings(), host)
+    check_binding(Settings(require_key=True), host)
+    check_binding(Settings(oidc_issuer="https://issuer.example", oidc_audience="a"), host)
+
+
+def test_an_issuer_without_an_audience_is_refused() -> None:
+    with pytest.raises(ValueError, match="oidc_audience"):
+        Settings(oidc_issuer="https://issuer.example")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "problem"),
+    [
+        (["--host", "0.0.0.0"], {}, "--require-key"),
+        (["--config", "none.json"], {}, "cannot be read"),
+        ([], {"GATEWAY_RATE_LIMIT": "often"}, "rate_limit"),
+        ([], {"GATEWAY_DATABASE": "nonsense"}, "database"),
+        ([], {"GATEWAY_MAX_REQUEST_BYTES": "few"}, "max_request_bytes"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    tmp_path: Path, arguments: list[str], env: dict[str, str], problem: str
+) -> None:
+    with program(tmp_path, *arguments, **env) as process:
+        _, stderr = process.communicate(timeout=30)
+        assert process.returncode == 2
+        assert problem in stderr
+        assert len(stderr.strip().splitlines()) == 1
+
+
+async def test_it_says_where_it_is_and_ends_when_it_is_told(tmp_path: Path) -> None:
+    with program(tmp_path, "--config", config(tmp_path)) as process:
+        text = said(process)
+        assert "1: one" in text
+        assert "everybody on this machine" in text
+        (url,) = re.findall(r"MCP +(http://\S+)/mcp", text)
+        async with aiohttp.ClientSession() as http, http.get(f"{url}/api/keys") as answer:
+            assert answer.status == 200
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert stderr == ""
+
+
+async def test_the_first_key_is_shown_once(tmp_path: Path) -> None:
+    file = config(tmp_path)
+    with program(tmp_path, "--config", file, "--require-key") as process:
+        text = said(process)
+        (key,) = re.findall(r"mcpgw_\S+", text)
+        (url,) = re.findall(r"MCP +(http://\S+)/mcp", text)
+        async with aiohttp.ClientSession() as http:
+            async with http.get(f"{url}/api/keys") as answer:
+                assert answer.status == 401
+            async with http.get(f"{url}/api/keys", headers={"x-api-key": key}) as answer:
+                assert [one["name"] for one in (await answer.json())["keys"]] == ["admin"]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    with program(tmp_path, "--config", file, "--require-key") as process:
+        assert "mcpgw_" not in said(process)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+        assert process.returncode in {-signal.SIGTERM, 143}
+
+
+def test_without_any_servers_there_are_the_demo_servers(tmp_path: Path) -> None:
+    with program(tmp_path) as process:
+        assert "4: stdio, sse, handshake, stateless" in said(process)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+        assert stderr == ""
+
+
+def test_without_the_extra_its_name_is_said(tmp_path: Path) -> None:
+    hide = "import sys; sys.modules['watchfiles'] = None; from fastapi_server.mcp.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", hide, "serve"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 2
+    assert 'install "mcp-client-factory[gateway]"' in done.stderr

@@ -1,0 +1,115 @@
+"""The config file and the database: what is served, and what a change changes."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastapi_server.gateway.events import Event
+from fastapi_server.gateway.gateway import Gateway
+from fastapi_server.gateway.store import Store, StoredServer
+from fastapi_server.mcp import ConfigError
+from tests.test_gateway.gateways import gateway
+
+DEMO = {"command": sys.executable, "args": ["-m", "fastapi_server.mcp.demo.servers", "stdio"]}
+
+
+def write(path: Path, servers: dict[str, Any]) -> None:
+    path.write_text(json.dumps({"mcpServers": servers}), encoding="utf-8")
+
+
+async def read_again(events: AsyncGenerator[Event]) -> list[str]:
+    """What is wrong in the file, once it has been read again."""
+    async with asyncio.timeout(20):
+        while True:
+            event = await anext(events)
+            if event.kind == "config":
+                return event.data["problems"]
+
+
+async def test_a_changed_file_is_served_and_what_is_the_same_is_not_touched(tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    write(file, {"stays": DEMO, "goes": {"command": "none"}})
+    async with gateway(tmp_path, config=file) as served:
+        behind: Gateway = served.app.state.gateway
+        client = behind.pool.client("stays")
+        await client.ping()
+        async with behind.events.watch() as events:
+            write(file, {"stays": DEMO, "comes": {"command": "none"}})
+            assert await read_again(events) == []
+        assert behind.pool.servers == ["stays", "comes"]
+        assert behind.pool.client("stays") is client
+
+
+async def test_a_broken_file_changes_nothing_and_a_mended_one_does(tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    write(file, {"one": {"command": "none"}})
+    async with gateway(tmp_path, config=file) as served:
+        behind: Gateway = served.app.state.gateway
+        async with behind.events.watch() as events:
+            file.write_text("{", encoding="utf-8")
+            (problem,) = await read_again(events)
+            assert "is not JSON" in problem
+            write(file, {"two": {"command": "none"}, "wrong": {"comand": "none"}})
+            (problem,) = await read_again(events)
+            assert "wrong" in problem
+            file.unlink()
+            (problem,) = await read_again(events)
+            assert "cannot be read" in problem
+            assert behind.pool.servers == ["one"]
+            other = tmp_path / "other.json"
+            write(other, {"two": {"command": "none"}})
+            other.replace(file)  # as editors do
+            assert await read_again(events) == []
+        assert behind.pool.servers == ["two"]
+
+
+async def test_wrong_entries_at_the_start_leave_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    write(file, {"one": {"command": "none"}, "wrong": {"comand": "none"}})
+    async with gateway(tmp_path, config=file) as served:
+        assert served.app.state.gateway.pool.servers == ["one"]
+
+
+async def test_servers_of_the_database_are_served_too_and_the_file_wins(tmp_path: Path, sqlite: str) -> None:
+    file = tmp_path / "mcp.json"
+    write(file, {"both": {"command": "file"}})
+    async with Store(sqlite) as store:
+        for name, enabled in (("both", True), ("stored", True), ("off", False)):
+            await store.put_server(StoredServer(name, {"command": "stored"}, enabled))
+        await store.put_server(StoredServer("wrong", {"command": "${NO_SUCH_VARIABLE}"}))
+    async with gateway(tmp_path, config=file) as served:
+        pool = served.app.state.gateway.pool
+        assert pool.servers == ["both", "stored"]
+        assert pool.config_of("both").config.command == "file"
+        assert list(served.app.state.roster.problems) == ["wrong"]
+
+
+async def test_what_is_added_while_it_runs_is_there_after_a_restart(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as served:
+        roster = served.app.state.roster
+        await roster.put("added", {"command": "none", "disabled": True})
+        await roster.put("off", {"command": "none"}, enabled=False)
+        assert served.app.state.gateway.pool.servers == ["added"]
+        with pytest.raises(ConfigError, match="no such setting"):
+            await roster.put("wrong", {"command": "none", "colour": "red"})
+    async with gateway(tmp_path) as served:
+        roster = served.app.state.roster
+        assert served.app.state.gateway.pool.servers == ["added"]
+        assert await roster.remove("added")
+        assert not await roster.remove("added")
+        assert served.app.state.gateway.pool.servers == []
+
+
+async def test_servers_of_the_file_are_changed_there(tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    write(file, {"one": {"command": "none"}})
+    async with gateway(tmp_path, config=file) as served:
+        with pytest.raises(ConfigError, match="config file"):
+            await served.app.state.roster.put("one", {"command": "none"})
+        with pytest.raises(ConfigError, match="config file"):
+            await served.app.state.roster.remove("one")
