@@ -480,9 +480,28 @@ class ClientPool:
                 return error
 
         names = self.servers
-        rules = {name: self._rules(name) for name in names}
         answers = await asyncio.gather(*map(listed, names))
-        return catalogue_of(dict(zip(names, answers, strict=True)), rules, view or ToolRules())
+        return self.catalogue(dict(zip(names, answers, strict=True)), view)
+
+    def catalogue(
+        self, listed: Mapping[str, Sequence[Tool] | MCPClientError], view: ToolRules | None = None
+    ) -> Catalogue:
+        """The same of tools that have been listed before; asks nobody.
+
+        Args:
+            listed: What each server listed, or why it did not.
+            view: Which names of the catalogue to show.
+        """
+        rules = {name: self._rules(name) for name in listed if name in self._servers}
+        return catalogue_of(listed, rules, view or ToolRules())
+
+    def resolve(self, name: str, view: ToolRules | None = None) -> tuple[str, str]:
+        """The server of a name in the catalogue, and the tool's own name there. The rules are kept to, listed or not.
+
+        Raises:
+            ConfigError: There is no such name, or the server's rules or the view hide it.
+        """
+        return resolved(name, {server: self._rules(server) for server in self._servers}, view or ToolRules())
 
     async def call(
         self,
@@ -500,8 +519,7 @@ class ClientPool:
         Raises:
             ConfigError: There is no such name, or the server's rules or the view hide it.
         """
-        rules = {server: self._rules(server) for server in self._servers}
-        server, tool = resolved(name, rules, view or ToolRules())
+        server, tool = self.resolve(name, view)
         client = self.client(server, principal)
         return await client.call_tool(tool, args, timeout=timeout, progress=progress, idempotent=idempotent)
 
