@@ -19,12 +19,10 @@ __all__ = ["Settings", "app", "create_app"]
 
 def __getattr__(name: str) -> Any:
     """`app` is made when it is asked for: making it reads the environment."""
+    if name not in {"app", "create_app"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from fastapi_server.gateway.app import create_app  # noqa: PLC0415 (needed by no one who only wants the settings)
 
-    match name:
-        case "create_app":
-            return create_app
-        case "app":
-            return create_app(Settings())
-        case _:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "app":  # kept: the module that has just been imported would hide it from who asks again
+        globals()["app"] = create_app(Settings())
+    return globals().get(name, create_app)

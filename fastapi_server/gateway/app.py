@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from fastapi_server import __version__
+from fastapi_server.gateway import dashboard, rest
 from fastapi_server.gateway.gateway import Gateway
+from fastapi_server.gateway.registry import MemoryServerStore
 from fastapi_server.gateway.settings import Settings
 from fastapi_server.mcp import load_config
 
@@ -18,15 +20,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         servers = load_config(settings.config).servers if settings.config is not None else {}
-        gateway = app.state.gateway = Gateway(settings, servers)
+        gateway = Gateway(settings, servers)
         try:
-            yield
+            async with rest.serving(app, gateway, MemoryServerStore()):
+                yield
         finally:
             await gateway.close()
 
-    return FastAPI(
+    app = FastAPI(
         title="MCP gateway",
         version=__version__,
         summary="One endpoint over many MCP servers",
         lifespan=lifespan,
     )
+    rest.install(app)
+    dashboard.install(app)
+    return app

@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi_server.mcp import ToolRules
 
@@ -23,7 +23,7 @@ class Caller:
     principal: str | None = None
     admin: bool = False
     servers: Sequence[str] | None = None
-    tools: ToolRules = ToolRules()
+    tools: ToolRules = field(default_factory=ToolRules)
 
     def may_use(self, server: str) -> bool:
         """Whether a server is there for them."""
