@@ -32,6 +32,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         summary="One endpoint over many MCP servers",
         lifespan=lifespan,
+        docs_url=None,  # their pages load scripts from other hosts
+        redoc_url=None,
     )
     rest.install(app)
     dashboard.install(app)
