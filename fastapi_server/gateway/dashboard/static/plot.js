@@ -7,16 +7,16 @@ import { clock, seconds } from "./numbers.js";
 const LINES = ["p50", "p95", "p99"];
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-export function Plot({ name, calls }) {
+export function Plot({ name }) {
   const place = useRef(null);
   const [samples, setSamples] = useState([]);
-  const asked = useRef(0);
   useEffect(() => {
-    const load = () => ask("GET", path(name, "/history")).then((history) => setSamples(history.samples), () => {});
-    const timer = setTimeout(load, Math.max(0, asked.current + 1100 - performance.now()));
-    asked.current = performance.now();
-    return () => clearTimeout(timer);
-  }, [name, calls]);
+    const newer = ({ samples }) => setSamples((shown) => (shown.at(-1)?.at === samples.at(-1)?.at ? shown : samples));
+    const load = () => ask("GET", path(name, "/history")).then(newer, () => {});
+    load();
+    const timer = setInterval(load, 2000);
+    return () => clearInterval(timer);
+  }, [name]);
   useEffect(() => {
     if (!samples.length) return;
     const draw = () => new uPlot(options(place.current.clientWidth), dataOf(samples), place.current);

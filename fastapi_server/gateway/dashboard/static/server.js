@@ -22,7 +22,13 @@ export function ServerPage({ name, summary, known, watch }) {
   };
   useEffect(() => {
     load();
-    return watch((kind, data) => data.server === name && kind !== "log" && load());
+    let gone = false;
+    return watch((kind, data) => {
+      if (data.server !== name || kind === "log" || gone) return;
+      gone = kind === "server" && data.change === "removed";
+      if (gone) location.hash = "#/";
+      else load();
+    });
   }, [name]);
   if (known && !summary) return html`<${Back} /><div class="panel empty"><h2>There is no server ${name}</h2></div>`;
   if (!summary || !detail) return html`<${Back} />${error ? html`<${Fault} error=${error} />` : html`<p class="muted" role="status">Loading…</p>`}`;
@@ -37,7 +43,7 @@ export function ServerPage({ name, summary, known, watch }) {
         ${tools?.map((tool) => html`<${Tool} key=${tool.name} tool=${tool} server=${name} />`)}
       </section>
       <div>
-        <section aria-labelledby="latency"><h2 id="latency">Latency</h2><${Plot} name=${name} calls=${summary.calls} /></section>
+        <section aria-labelledby="latency"><h2 id="latency">Latency</h2><${Plot} name=${name} /></section>
         <${Logs} name=${name} watch=${watch} state=${summary.state} />
         <section aria-labelledby="settings">
           <h2 id="settings">Configuration</h2><pre class="panel code">${JSON.stringify(detail.settings, null, 2)}</pre>
@@ -62,11 +68,7 @@ function Head({ one }) {
     setBusy(true);
     setError(null);
     try {
-      if (action !== "remove") await ask("POST", path(one.name, `/${action}`));
-      else {
-        await ask("DELETE", path(one.name));
-        location.hash = "#/";
-      }
+      await (action === "remove" ? ask("DELETE", path(one.name)) : ask("POST", path(one.name, `/${action}`)));
     } catch (problem) {
       setError(problem);
     }
