@@ -112,7 +112,8 @@ class ServerRegistry:
         """
         file = parse_config(document)
         outcome = Imported(problems=[problem.message for problem in file.problems])
-        entries: Mapping[str, Any] = document.get("mcpServers") or document["servers"]
+        key = "mcpServers" if isinstance(document.get("mcpServers"), dict) else "servers"
+        entries: Mapping[str, Any] = document[key]
         async with self._turn:
             before, after = self._servers(), self._servers()
             for name, config in file.servers.items():

@@ -71,6 +71,10 @@ async def test_an_mcp_json_is_imported(serve: Serve) -> None:
         outcome = await running.ask("POST", "/api/servers/import", document)
         assert (outcome["added"], outcome["changed"], outcome["unchanged"]) == (["new"], [], ["same"])
         assert len(outcome["problems"]) == 2
+        assert (await running.ask("POST", "/api/servers/import", {"servers": {"same": WEATHER}}))["unchanged"] == [
+            "same"
+        ]
+        assert (await running.ask("POST", "/api/servers/import", {"mcpServers": {}}))["added"] == []
         await running.ask("POST", "/api/servers/import", {"what": 1}, status=422)
 
 
