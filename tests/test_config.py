@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from fastapi_server.mcp import redacted_settings
 from fastapi_server.mcp.config import (
     CommonConfig,
     ConfigFile,
@@ -665,3 +666,26 @@ def test_an_input_of_vs_code_is_reported_as_what_it_is() -> None:
     entry = {"url": "http://h/mcp", "headers": {"Authorization": "Bearer ${input:token}"}}
     (problem,) = parse_config({"servers": {"web": entry}}).problems
     assert "servers.web.headers.Authorization: ${input:…} asks a person" in str(problem)
+
+
+def test_redacted_settings_show_what_is_set_and_no_secret() -> None:
+    stdio = ServerConfig(
+        "a",
+        "stdio",
+        {"command": "x", "args": ["--token", "s3cr3t-1"], "env": {"KEY": "s3cr3t-2"}, "cwd": "/tmp", "timeout": 5},
+    )
+    assert redacted_settings(stdio) == {
+        "timeout": 5,
+        "command": "x",
+        "args": ["--token", "***"],
+        "env": {"KEY": "***"},
+        "cwd": "/tmp",
+    }
+    rules = {"deny": ["rm"]}
+    http = ServerConfig("b", "http", {"url": "http://x/y?key=s3cr3t", "headers": {"X": "s3cr3t"}, "tools": rules})
+    assert redacted_settings(http) == {
+        "tools": {"allow": None, "deny": ["rm"], "rename": {}},
+        "endpoint": "http://x/y?…",
+        "headers": {"X": "***"},
+    }
+    assert redacted_settings(ServerConfig("c", "own", {"password": "s3cr3t"})) == {"password": "***"}

@@ -96,6 +96,7 @@ PUBLIC = [
     "make_client",
     "parse_config",
     "read_skill_file",
+    "redacted_settings",
     "store_key",
 ]
 

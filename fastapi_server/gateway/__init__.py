@@ -10,7 +10,7 @@ from fastapi_server.gateway.settings import Settings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from fastapi_server.gateway.app import create_app
+    from fastapi_server.gateway.application import create_app
 
     app: FastAPI
 
@@ -19,12 +19,9 @@ __all__ = ["Settings", "app", "create_app"]
 
 def __getattr__(name: str) -> Any:
     """`app` is made when it is asked for: making it reads the environment."""
-    from fastapi_server.gateway.app import create_app  # noqa: PLC0415 (needed by no one who only wants the settings)
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fastapi_server.gateway.application import create_app  # noqa: PLC0415 (who wants only the settings needs none)
 
-    match name:
-        case "create_app":
-            return create_app
-        case "app":
-            return create_app(Settings())
-        case _:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = create_app(Settings()) if name == "app" else create_app
+    return globals()[name]

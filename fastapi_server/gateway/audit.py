@@ -6,9 +6,10 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
+from mcp_types import CallToolResult
 from sqlalchemy.exc import SQLAlchemyError
 
 from fastapi_server.gateway.caller import Caller
@@ -48,6 +49,30 @@ class Audit:
         self._lost = 0
         self._writing = asyncio.Lock()
         self._writer = asyncio.get_running_loop().create_task(self._write_now_and_then())
+
+    @contextlib.contextmanager
+    def noting(
+        self,
+        caller: Caller,
+        server: str,
+        method: str,
+        target: str | None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> Iterator[Callable[[object], None]]:
+        """A block that is one call. What it gives may be told the result, which may be an error of the tool itself."""
+        started, outcome = time.monotonic(), "ok"
+
+        def told(result: object) -> None:
+            nonlocal outcome
+            outcome = "ToolError" if isinstance(result, CallToolResult) and result.is_error else "ok"
+
+        try:
+            yield told
+        except BaseException as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            self.record(caller, server, method, target, outcome, time.monotonic() - started, arguments)
 
     def record(
         self,

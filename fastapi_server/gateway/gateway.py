@@ -1,7 +1,8 @@
 """The servers behind the gateway: their clients, what they list, and what is known of how they fare."""
 
+import asyncio
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,11 @@ from mcp_types import LoggingMessageNotificationParams
 
 from fastapi_server.gateway.directory import Directory
 from fastapi_server.gateway.events import Event, EventBus
+from fastapi_server.gateway.recent import CALLS, Recent
 from fastapi_server.gateway.settings import Settings
 from fastapi_server.mcp import (
     ClientPool,
+    ConnectionState,
     ErrorEvent,
     HandlerContext,
     Handlers,
@@ -55,12 +58,14 @@ class Gateway:
         pool: The clients.
         directory: What the servers list.
         logs: What each server logged last.
+        history: How the calls to each server went.
     """
 
     settings: Settings
     servers: Mapping[str, ServerConfig] = field(default_factory=dict[str, ServerConfig])
     events: EventBus = field(default_factory=EventBus)
     logs: dict[str, deque[LogLine]] = field(default_factory=dict[str, deque[LogLine]])
+    history: dict[str, Recent] = field(default_factory=lambda: defaultdict[str, Recent](Recent))
 
     def __post_init__(self) -> None:
         hooks = Hooks(on_state_change=self._moved, on_response=self._answered, on_error=self._failed)
@@ -80,6 +85,8 @@ class Gateway:
         await self.pool.reload(servers)
         for name in before.keys() | servers.keys():
             if name not in servers:
+                self.logs.pop(name, None)
+                self.history.pop(name, None)
                 self.events.tell(Event("server", name, {"change": "removed"}))
             elif name not in before:
                 self.events.tell(Event("server", name, {"change": "added"}))
@@ -110,14 +117,24 @@ class Gateway:
     def _moved(self, event: StateEvent) -> None:
         data: dict[str, Any] = {"state": str(event.after), "error": str(event.error) if event.error else None}
         self.events.tell(Event("state", event.server, data))
+        if event.before is ConnectionState.RECONNECTING and event.after is ConnectionState.CONNECTED:
+            self.history[event.server].restarts += 1
         self.directory.state_changed(event)
 
     def _answered(self, event: ResponseEvent) -> None:
-        self._tell_call(event.request, event.seconds, None)
+        self._ended(event.request, event.seconds, None)
 
     def _failed(self, event: ErrorEvent) -> None:
-        self._tell_call(event.request, event.seconds, type(event.error).__name__)
+        self._ended(event.request, event.seconds, event.error)
 
-    def _tell_call(self, request: RequestEvent, seconds: float, error: str | None) -> None:
-        data = {"method": request.method, "target": request.target, "seconds": seconds, "error": error}
+    def _ended(self, request: RequestEvent, seconds: float, error: BaseException | None) -> None:
+        if request.method in CALLS:
+            given_up = isinstance(error, asyncio.CancelledError)
+            self.history[request.server].record(seconds, failed=error is not None and not given_up)
+        data = {
+            "method": request.method,
+            "target": request.target,
+            "seconds": seconds,
+            "error": type(error).__name__ if error is not None else None,
+        }
         self.events.tell(Event("call", request.server, data))

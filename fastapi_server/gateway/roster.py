@@ -1,12 +1,33 @@
 """Which servers are served: those of the config file and those in the database, and what to do when either changes."""
 
 import asyncio
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.store import Store, StoredServer
 from fastapi_server.mcp import ConfigError, ServerConfig, parse_config
+
+_NAME = re.compile(r"(?!.*__)[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<!_)")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of the entries of an `mcp.json`.
+
+    Attributes:
+        added: Servers that are new.
+        changed: Servers that were there, with another configuration.
+        unchanged: Servers that were there just so.
+        problems: What is wrong with the entries that were passed over.
+    """
+
+    added: list[str] = field(default_factory=list[str])
+    changed: list[str] = field(default_factory=list[str])
+    unchanged: list[str] = field(default_factory=list[str])
+    problems: list[str] = field(default_factory=list[str])
 
 
 class Roster:
@@ -38,14 +59,52 @@ class Roster:
             source: Where it is from, such as `api` or `import`.
 
         Raises:
-            ConfigError: The entry is wrong, or the name is that of a server in the config file.
+            ConfigError: The entry or the name is wrong, or the name is that of a server in the config file.
         """
-        if name in self.fixed:
-            raise ConfigError(f"server {name!r} stands in the config file: change it there")
+        wrong = self._not_ours(name)
+        if wrong is not None:
+            raise wrong
         _parsed(name, entry)
         async with self._changing:
             await self._store.put_server(StoredServer(name, dict(entry), enabled, source))
             await self._serve()
+
+    async def merge(self, document: Mapping[str, Any]) -> Imported:
+        """Add and replace the servers of an `mcp.json`; what it does not name stays.
+
+        Raises:
+            ConfigError: It is no `mcp.json`.
+        """
+        file = parse_config(document)
+        outcome = Imported(problems=[problem.message for problem in file.problems])
+        entries: Mapping[str, Any] = document[
+            "mcpServers" if isinstance(document.get("mcpServers"), dict) else "servers"
+        ]
+        async with self._changing:
+            for name, config in file.servers.items():
+                wrong = self._not_ours(name)
+                if wrong is not None:
+                    outcome.problems.append(wrong.message)
+                    continue
+                self._list_for(outcome, name, config).append(name)
+                await self._store.put_server(StoredServer(name, dict(entries[name]), True, "import"))
+            await self._serve()
+        return outcome
+
+    def _list_for(self, outcome: Imported, name: str, config: ServerConfig) -> list[str]:
+        before = self._gateway.pool.config_of(name)
+        if before is None:
+            return outcome.added
+        return outcome.unchanged if before == config else outcome.changed
+
+    def _not_ours(self, name: str) -> ConfigError | None:
+        """Why the database cannot have a server of this name."""
+        if name in self.fixed:
+            return ConfigError(f"server {name!r} stands in the config file: change it there")
+        if _NAME.fullmatch(name) is None:
+            rule = "letters, digits, '.', '-' and single '_' inside, 64 at most"
+            return ConfigError(f"{name!r} is no name for a server: {rule}")
+        return None
 
     async def remove(self, name: str) -> bool:
         """Delete a server from the database; whether there was one.

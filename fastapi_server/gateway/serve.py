@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from rich.console import Console
 from rich.markup import escape
 
-from fastapi_server.gateway.app import create_app
+from fastapi_server.gateway.application import create_app
 from fastapi_server.gateway.front.guard import is_loopback
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.settings import Settings
@@ -69,7 +69,7 @@ def _summarize(url: str, gateway: Gateway, settings: Settings) -> None:
     rows = {
         "dashboard": f"[link={url}/]{url}/[/link]",
         "MCP": f"{url}/mcp",
-        "API": f"[link={url}/docs]{url}/docs[/link]",
+        "API": f"[link={url}/openapi.json]{url}/openapi.json[/link]",
         "servers": escape(f"{len(names)}: {', '.join(names)}" if names else "none yet"),
         "callers": "with an API key or token" if settings.must_identify else "everybody on this machine",
     }

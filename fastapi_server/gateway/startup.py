@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from fastapi_server.gateway.audit import Audit
+from fastapi_server.gateway.endpoint.app import Endpoint
+from fastapi_server.gateway.first_round import FirstRound
 from fastapi_server.gateway.front.keys import KeyGrant, KeyRing
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.history import History
@@ -28,6 +30,8 @@ class Parts:
     store: Store
     audit: Audit
     roster: Roster
+    endpoint: Endpoint
+    first_round: FirstRound
 
 
 @asynccontextmanager
@@ -39,8 +43,7 @@ async def started(settings: Settings, store: Store, key_ring: KeyRing) -> AsyncG
     """
     async with AsyncExitStack() as ending:
         await ending.enter_async_context(store)
-        if settings.secret is None:
-            settings = settings.model_copy(update={"secret": SecretStr(await store.secret("sealing"))})
+        secret = settings.secret or SecretStr(await store.secret("sealing"))
         if settings.require_key and not await store.keys():
             await _print_first_key(key_ring)
         demo = await _demo_servers(settings, store, ending)
@@ -57,7 +60,11 @@ async def started(settings: Settings, store: Store, key_ring: KeyRing) -> AsyncG
             watch = ConfigWatch(settings.config, roster, gateway.events)
             await watch.start()
             await ending.enter_async_context(_running(watch.watch()))
-        yield Parts(gateway, store, audit, roster)
+        endpoint = Endpoint(gateway, audit, secret.get_secret_value())
+        await ending.enter_async_context(endpoint.running())
+        first_round = FirstRound(gateway)
+        ending.push_async_callback(first_round.close)
+        yield Parts(gateway, store, audit, roster, endpoint, first_round)
 
 
 async def _demo_servers(settings: Settings, store: Store, ending: AsyncExitStack) -> dict[str, ServerConfig]:

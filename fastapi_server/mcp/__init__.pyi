@@ -25,6 +25,7 @@ from .clients.hooks import ErrorEvent, Hooks, RequestEvent, ResponseEvent, State
 from .clients.http_client import HTTPMCPClient
 from .clients.lifecycle import ConnectionState
 from .clients.memory_client import MemoryMCPClient
+from .clients.redaction import redacted_settings
 from .clients.sse_client import SSEMCPClient
 from .clients.stdio_client import StdioMCPClient
 from .clients.subscriptions import Change, Subscription
@@ -176,5 +177,6 @@ __all__ = [
     "make_client",
     "parse_config",
     "read_skill_file",
+    "redacted_settings",
     "store_key",
 ]

@@ -483,3 +483,15 @@ async def test_arguments_without_a_json_form_are_refused_before_anything_is_sent
         with pytest.raises(MCPClientError, match="cannot be sent as JSON") as caught:
             await client.call_tool("echo", {"x": object()})
         assert caught.value.delivery is Delivery.NOT_SENT
+
+
+async def test_the_end_of_stderr_can_be_read_while_the_process_runs_and_after_it_ended() -> None:
+    program = "import sys; sys.stderr.write('ready, key=s3cr3t-value'); sys.stderr.flush(); sys.stdin.read()"
+    config = StdioConfig(sys.executable, ["-c", program], {"API_KEY": "s3cr3t-value"}, handshake=False)
+    client = StdioMCPClient("noisy", config)
+    assert client.stderr == ""
+    async with client:
+        while not client.stderr:
+            await asyncio.sleep(0.01)
+        assert client.stderr == "ready, key=***"
+    assert client.stderr == "ready, key=***"

@@ -9,6 +9,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from fastapi_server.gateway.audit import Audit
 from fastapi_server.gateway.caller import ANYONE, SCOPE_KEY, Caller
 from fastapi_server.gateway.endpoint.asking import Context
 from fastapi_server.gateway.endpoint.server import GatewayServer
@@ -22,12 +23,13 @@ class Endpoint:
 
     Args:
         gateway: Has the servers.
+        audit: Told of every call.
         secret: Seals session ids and request states.
     """
 
-    def __init__(self, gateway: Gateway, secret: str) -> None:
+    def __init__(self, gateway: Gateway, audit: Audit, secret: str) -> None:
         self._gateway = gateway
-        self._server = GatewayServer(gateway)
+        self._server = GatewayServer(gateway, audit)
         state = RequestStateSecurity(
             keys=[secret], ttl=gateway.settings.question_seconds, bind_principal=_principal, audience="mcp-gateway"
         )

@@ -12,13 +12,13 @@ from fastapi_server.gateway.front.keys import PREFIX, KeyRefused, KeyRing
 from fastapi_server.gateway.front.oidc import IssuerUnavailable, TokenRefused, TokenVerifier
 from fastapi_server.gateway.front.rates import Rates, address_of
 from fastapi_server.gateway.front.resource_metadata import metadata_url
-from fastapi_server.gateway.rest.problems import problem
+from fastapi_server.gateway.problems import problem
 
 NOBODY = Caller(servers=())
 """Somebody who brings no key where one is required: open pages are served to them, and no server is."""
 
 _OPEN = re.compile(
-    r"/(?:|health|ready|docs|redoc|openapi\.json|favicon\.(?:ico|svg)|static/.*"
+    r"/(?:|health|ready|openapi\.json|dashboard/.*"
     r"|\.well-known/oauth-protected-resource(?:/.*)?)"
 )
 """What everybody may see. The dashboard is a page like any other: what it shows, it asks for with a key."""

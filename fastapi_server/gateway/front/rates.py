@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_server.gateway.caller import SCOPE_KEY, Caller
-from fastapi_server.gateway.rest.problems import problem
+from fastapi_server.gateway.problems import problem
 from fastapi_server.mcp import ConfigError
 
 _UNLIMITED = frozenset({"/health", "/ready"})

@@ -1,1 +1,22 @@
-"""The REST interface."""
+"""The REST interface, described by OpenAPI at `/openapi.json`."""
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from fastapi_server.gateway import problems
+from fastapi_server.gateway.rest import audit, dialect, health, history, keys, live, resources, servers, tools
+from fastapi_server.gateway.rest.requests import RequestMetrics
+
+ROUTERS = (
+    *(servers.router, resources.router, tools.router, live.router, history.router),
+    *(keys.router, audit.router, health.router, dialect.router),
+)
+
+
+def install(app: FastAPI, metrics: CollectorRegistry) -> None:
+    """Add the routes, the shape of errors and the counting of requests."""
+    app.state.metrics = metrics
+    app.add_middleware(RequestMetrics, registry=metrics)
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)

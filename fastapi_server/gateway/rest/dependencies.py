@@ -1,54 +1,74 @@
-"""What the routes ask for: the parts of the gateway, and who calls."""
+"""What routes are given: the gateway, who asks, and a server that is there for them."""
 
-from typing import Annotated, TypeAlias, cast
+from typing import Annotated
 
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, Path, Request
 
 from fastapi_server.gateway.audit import Audit
 from fastapi_server.gateway.caller import SCOPE_KEY, Caller
 from fastapi_server.gateway.front.keys import KeyRing
 from fastapi_server.gateway.gateway import Gateway
+from fastapi_server.gateway.problems import ProblemError
 from fastapi_server.gateway.roster import Roster
 from fastapi_server.gateway.store import Store
 
 
 def _gateway(request: Request) -> Gateway:
-    return cast("Gateway", request.app.state.gateway)
-
-
-def _store(request: Request) -> Store:
-    return cast("Store", request.app.state.store)
-
-
-def _audit(request: Request) -> Audit:
-    return cast("Audit", request.app.state.audit)
-
-
-def _key_ring(request: Request) -> KeyRing:
-    return cast("KeyRing", request.app.state.key_ring)
+    return request.app.state.gateway
 
 
 def _roster(request: Request) -> Roster:
-    return cast("Roster", request.app.state.roster)
+    return request.app.state.roster
+
+
+def _store(request: Request) -> Store:
+    return request.app.state.store
+
+
+def _audit(request: Request) -> Audit:
+    return request.app.state.audit
+
+
+def _key_ring(request: Request) -> KeyRing:
+    return request.app.state.key_ring
 
 
 def _caller(request: Request) -> Caller:
-    return cast("Caller", request.scope[SCOPE_KEY])
+    return request.scope[SCOPE_KEY]
 
 
-TheGateway: TypeAlias = Annotated[Gateway, Depends(_gateway)]
-TheStore: TypeAlias = Annotated[Store, Depends(_store)]
-TheAudit: TypeAlias = Annotated[Audit, Depends(_audit)]
-TheKeyRing: TypeAlias = Annotated[KeyRing, Depends(_key_ring)]
-TheRoster: TypeAlias = Annotated[Roster, Depends(_roster)]
-TheCaller: TypeAlias = Annotated[Caller, Depends(_caller)]
+TheGateway = Annotated[Gateway, Depends(_gateway)]
+TheRoster = Annotated[Roster, Depends(_roster)]
+TheStore = Annotated[Store, Depends(_store)]
+TheAudit = Annotated[Audit, Depends(_audit)]
+TheKeyRing = Annotated[KeyRing, Depends(_key_ring)]
+TheCaller = Annotated[Caller, Depends(_caller)]
 
 
-def admins_only(caller: TheCaller) -> None:
-    """A dependency: refuses whoever is no admin.
-
-    Raises:
-        HTTPException: 403.
-    """
+def admins_only(caller: TheCaller) -> Caller:
+    """Refuse whoever is no administrator."""
     if not caller.admin:
-        raise HTTPException(403, "only an admin may do this")
+        raise ProblemError(403, "only an administrator may do this", kind="forbidden")
+    return caller
+
+
+Admin = Annotated[Caller, Depends(admins_only)]
+
+
+def _server(
+    name: Annotated[str, Path(description="Name of a server", examples=["weather"])],
+    gateway: TheGateway,
+    caller: TheCaller,
+) -> str:
+    if name not in gateway.pool.servers or not caller.may_use(name):
+        raise no_such_server(name)
+    return name
+
+
+Server = Annotated[str, Depends(_server)]
+"""The name in the path, of a server that there is, and that the caller may use."""
+
+
+def no_such_server(name: str) -> ProblemError:
+    """The answer to who asks for a server that is not there, or not for them: the two look the same."""
+    return ProblemError(404, f"there is no server {name!r}", kind="no-such-server", title="There is no such server")

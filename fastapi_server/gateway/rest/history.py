@@ -6,10 +6,10 @@ from datetime import datetime
 from fastapi import APIRouter, HTTPException
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from fastapi_server.gateway.problems import answers
 from fastapi_server.gateway.rest.dependencies import TheCaller, TheStore
-from fastapi_server.gateway.rest.problems import problem_responses
 
-router = APIRouter(prefix="/api/history", tags=["history"], responses=problem_responses(401, 404, 422, 429))
+router = APIRouter(prefix="/api/history", tags=["history"], responses=answers(401, 404, 422, 429))
 
 
 _HOUR = 3600.0

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Depends, HTTPException
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from fastapi_server.gateway.front.keys import KeyGrant
+from fastapi_server.gateway.problems import answers
 from fastapi_server.gateway.rest.dependencies import TheKeyRing, TheStore, admins_only
-from fastapi_server.gateway.rest.problems import problem_responses
 from fastapi_server.gateway.store import APIKey
 from fastapi_server.mcp import ToolRules
 
 router = APIRouter(
-    prefix="/api/keys", tags=["keys"], dependencies=[Depends(admins_only)], responses=problem_responses(401, 403, 429)
+    prefix="/api/keys", tags=["keys"], dependencies=[Depends(admins_only)], responses=answers(401, 403, 429)
 )
 
 _Text = Annotated[str, Field(min_length=1, max_length=200)]
@@ -73,7 +73,7 @@ async def list_keys(store: TheStore) -> Keys:
     return Keys(keys=[_shown(key) for key in await store.keys()])
 
 
-@router.post("", status_code=201, summary="Make a key", responses=problem_responses(422))
+@router.post("", status_code=201, summary="Make a key", responses=answers(422))
 async def make_key(new: NewKey, key_ring: TheKeyRing) -> MadeKey:
     """The answer is the only place where the key itself stands."""
     if new.expires is not None and new.expires.timestamp() <= time.time():
@@ -90,7 +90,7 @@ async def make_key(new: NewKey, key_ring: TheKeyRing) -> MadeKey:
     return MadeKey(**_shown(kept).model_dump(), key=key)
 
 
-@router.delete("/{key_id}", summary="Revoke a key", responses=problem_responses(404))
+@router.delete("/{key_id}", summary="Revoke a key", responses=answers(404))
 async def revoke_key(key_id: str, key_ring: TheKeyRing) -> Key:
     """It opens nothing any more, and stays in the list. Other processes notice within 5 s."""
     key = await key_ring.revoke(key_id)

@@ -1,10 +1,19 @@
 """Which parts of a configuration are secrets, and texts of a server without them."""
 
+import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
 from urllib.parse import unquote
 
+from pydantic.fields import FieldInfo
+
+from fastapi_server.mcp.config import CommonConfig, ServerConfig, StdioConfig
+from fastapi_server.mcp.protocol.jsonrpc import as_object
+
+_HIDDEN = "***"
 _SHORTEST = 6
 _SECRET_NAME = re.compile(r"key|token|secret|pass|auth|cred", re.IGNORECASE)
 _SCHEME = re.compile(r"^(?:Bearer|Basic|Token) +", re.IGNORECASE)
@@ -22,6 +31,39 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, "***")
     return text
+
+
+def redacted_settings(config: ServerConfig) -> dict[str, Any]:
+    """What a configuration says beyond the defaults, as plain values that may be shown to anybody.
+
+    Of `env` and `headers` the names, of `api_key`, `auth` and the query of a URL only that they are there; arguments
+    of a program without what is secret in them. Of a transport of your own, the names of its settings.
+    """
+    settings = config.config
+    if not isinstance(settings, CommonConfig):
+        return dict.fromkeys(as_object(settings), _HIDDEN)
+    fields = cast("dict[str, FieldInfo]", vars(type(settings))["__pydantic_fields__"])
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
+    said = {name: getattr(settings, name) for name in fields}
+    if isinstance(settings, StdioConfig):
+        secrets = process_secrets(settings.args, settings.env)
+        said["args"] = [redacted(arg, secrets) for arg in settings.args]
+    return {name: _shown(name, value) for name, value in said.items() if value not in (None, defaults[name])}
+
+
+def _shown(name: str, value: Any) -> Any:
+    match name:
+        case "env" | "headers":
+            return dict.fromkeys(as_object(value), _HIDDEN) if isinstance(value, dict) else _HIDDEN
+        case "api_key" | "auth":
+            return _HIDDEN
+        case "endpoint":
+            head, mark, _query = str(value).partition("?")
+            return head + (mark and "?…")
+        case "tools":
+            return dataclasses.asdict(value)
+        case _:
+            return str(value) if isinstance(value, Path) else value
 
 
 def process_secrets(args: Sequence[str], env: Mapping[str, str]) -> frozenset[str]:

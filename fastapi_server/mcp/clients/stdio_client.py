@@ -32,8 +32,9 @@ from fastapi_server.mcp.errors import (
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol.framing import LineFramer
 
-_STDERR_KEPT = 8 * 1024
+_STDERR_KEPT = 16 * 1024
 _STDERR_SHOWN = 2_000
+_STDERR_TAIL = 8_000
 _END_SECONDS = 0.8
 
 _stderr_logger = logging.getLogger("fastapi_server.mcp.stderr")
@@ -71,10 +72,10 @@ class StderrTail:
                 _stderr_logger.info("%s", redacted(line.decode("utf-8", "replace").rstrip("\r"), self._secrets))
             self._rest = self._rest[-_STDERR_KEPT:]
 
-    def text(self) -> str:
-        """The end of what was written."""
+    def text(self, limit: int = _STDERR_SHOWN) -> str:
+        """The end of what was written, `limit` characters at most."""
         text = redacted(self._kept.decode("utf-8", "replace"), self._secrets)
-        return text[-_STDERR_SHOWN:].strip()  # cut afterwards: half a secret would not be recognised
+        return text[-limit:].strip()  # cut afterwards: half a secret would not be recognised
 
     def close(self) -> None:
         if self._file is not None:
@@ -92,7 +93,7 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
         self._env = process_environment(config)
         self._secrets = process_secrets(config.args, self._env)
         self._framer = LineFramer(config.max_message_bytes)
-        self._stderr = StderrTail(config, self._secrets)
+        self.stderr = StderrTail(config, self._secrets)
         self.bare = not config.handshake
         self._ending = False
         self._exited = Flag()
@@ -135,7 +136,7 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 2:
-            self._stderr.feed(data)
+            self.stderr.feed(data)
         else:
             self._output_received(data)
 
@@ -203,7 +204,7 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
             what = f"the process was killed by {_signal_name(-code)}"
         else:
             what = f"the process exited with code {code}"
-        stderr = self._stderr.text()
+        stderr = self.stderr.text()
         shown = f"; its stderr ends:\n{stderr}" if stderr else "; it wrote nothing to stderr"
         return ProcessExitedError(f"{what}{shown}", exit_code=code, stderr=stderr)
 
@@ -259,7 +260,7 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
                 pipe.get_extra_info("pipe").close()
         if self._reader is not None:
             self._reader.close()
-        self._stderr.close()
+        self.stderr.close()
 
     async def _shut(self) -> None:
         if self._process is not None:
@@ -273,7 +274,7 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
                     await self._pipes_closed.wait()
         if self._reader is not None:
             self._reader.close()
-        self._stderr.close()
+        self.stderr.close()
 
 
 def _signal_name(number: int) -> str:
@@ -288,6 +289,12 @@ class StdioMCPClient(MCPClient):
 
     transport = "stdio"
     config: StdioConfig
+    _tail: StderrTail | None = None
+
+    @property
+    def stderr(self) -> str:
+        """The end of what the process wrote to its standard error, without secrets; of the last one, if it ended."""
+        return "" if self._tail is None else self._tail.text(_STDERR_TAIL)
 
     @property
     def pid(self) -> int | None:
@@ -296,5 +303,6 @@ class StdioMCPClient(MCPClient):
 
     async def _establish_connection(self) -> StdioChannel:
         channel = StdioChannel(self.config, self.metrics)
+        self._tail = channel.stderr
         await channel.open()
         return channel

@@ -4,17 +4,17 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from fastapi_server import __version__
-from fastapi_server.gateway import endpoint
+from fastapi_server.gateway import dashboard, endpoint, rest
 from fastapi_server.gateway.front.door import front_door
 from fastapi_server.gateway.front.keys import KeyRing
 from fastapi_server.gateway.front.resource_metadata import metadata_router
-from fastapi_server.gateway.rest import audit, history, keys
-from fastapi_server.gateway.rest.problems import answer_problems
 from fastapi_server.gateway.settings import Settings
 from fastapi_server.gateway.startup import started
 from fastapi_server.gateway.store import Store
+from fastapi_server.mcp.exporters.prometheus import PoolCollector
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -26,13 +26,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     store = Store(settings.database)
     key_ring = KeyRing(store)
+    metrics = CollectorRegistry()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with started(settings, store, key_ring) as parts:
             for name, part in vars(parts).items():
                 setattr(app.state, name, part)
+            collector = PoolCollector(parts.gateway.pool)
+            metrics.register(collector)
             yield
+            metrics.unregister(collector)
 
     app = FastAPI(
         title="MCP gateway",
@@ -40,9 +44,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="One endpoint over many MCP servers",
         lifespan=lifespan,
         middleware=front_door(settings, key_ring),
+        docs_url=None,  # their pages load scripts from other hosts
+        redoc_url=None,
     )
     app.state.key_ring = key_ring
-    answer_problems(app)
-    for router in (keys.router, audit.router, history.router, metadata_router(settings.oidc_issuer)):
-        app.include_router(router)
+    rest.install(app, metrics)
+    app.include_router(metadata_router(settings.oidc_issuer))
+    endpoint.install(app)
+    dashboard.install(app)
     return app

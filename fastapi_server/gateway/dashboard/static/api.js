@@ -1,0 +1,76 @@
+// Requests to the gateway. The API key, where one is needed, lives in sessionStorage and goes out in a header.
+
+const KEY = "gateway-key";
+let askForKey = () => {};
+
+export class Problem extends Error {
+  constructor(problem) {
+    super(problem.detail || problem.title || "The gateway did not answer");
+    this.problem = problem;
+  }
+}
+
+export const keepKey = (key) => sessionStorage.setItem(KEY, key);
+export const onKeyNeeded = (ask) => (askForKey = ask);
+
+export async function send(method, path, body, { accept = "application/json", signal } = {}) {
+  const headers = { Accept: accept };
+  const key = sessionStorage.getItem(KEY);
+  if (key) headers.Authorization = `Bearer ${key}`;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const response = await fetch(path.replace(/^\//, ""), {
+    method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  if (response.status === 401) askForKey();
+  if (!response.ok) throw new Problem(await response.json().catch(() => ({ title: response.statusText })));
+  return response;
+}
+
+export async function ask(method, path, body) {
+  const response = await send(method, path, body);
+  return response.status === 204 ? null : response.json();
+}
+
+// Every event of a stream, until it ends: told(kind, data).
+export async function stream(method, path, body, signal, told) {
+  const response = await send(method, path, body, { accept: "text/event-stream", signal });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) tell(block, told);
+  }
+}
+
+function tell(block, told) {
+  const lines = block.split("\n");
+  const field = (name) =>
+    lines.filter((line) => line.startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).trimStart()).join("\n");
+  if (field("data")) told(field("event") || "message", JSON.parse(field("data")));
+}
+
+// A stream that is opened again when it breaks; returns a function that ends it. state(true) when it is open.
+export function follow(path, told, state) {
+  const ending = new AbortController();
+  (async () => {
+    for (let pause = 500; !ending.signal.aborted; pause = Math.min(pause * 2, 8000)) {
+      try {
+        await stream("GET", path, undefined, ending.signal, (kind, data) => {
+          pause = 500;
+          state(true);
+          told(kind, data);
+        });
+      } catch (error) {
+        if (ending.signal.aborted) return;
+      }
+      state(false);
+      await new Promise((resume) => setTimeout(resume, pause));
+    }
+  })();
+  return () => ending.abort();
+}
+
+export const server = (name, rest = "") => `/api/servers/${encodeURIComponent(name)}${rest}`;

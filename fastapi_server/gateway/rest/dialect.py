@@ -1,0 +1,115 @@
+"""`/rest/{server}`: a server of any transport over the `rest` dialect, as `HTTPMCPClient` speaks it."""
+
+from typing import Annotated, Any
+from uuid import uuid4
+
+from fastapi import APIRouter, Body, Path
+from mcp_types import CallToolResult, ReadResourceResult, Resource, Tool
+from pydantic import BaseModel, Field
+
+from fastapi_server.gateway.problems import UPSTREAM, answers
+from fastapi_server.gateway.rest.dependencies import Server, TheAudit, TheCaller, TheGateway
+from fastapi_server.gateway.rest.tools import catalogue_of, resolved
+
+router = APIRouter(prefix="/rest/{name}", tags=["rest dialect"])
+
+
+class Session(BaseModel):
+    """The answer to `initialize`."""
+
+    sessionId: str = Field(description="To send as `session_id`; nothing depends on it")  # noqa: N815 (of the wire)
+
+
+class Tools(BaseModel):
+    """Tools of one server, under their own names."""
+
+    tools: list[Tool]
+
+
+class Resources(BaseModel):
+    """Resources of one server."""
+
+    resources: list[Resource]
+
+
+class Call(BaseModel):
+    """A call of a tool."""
+
+    arguments: dict[str, Any] = Field(default_factory=dict, examples=[{"city": "Oslo"}])
+
+
+class Read(BaseModel):
+    """A resource to read."""
+
+    uri: str = Field(min_length=1, examples=["weather://cities"])
+
+
+class Called(BaseModel):
+    """What a tool gave."""
+
+    result: CallToolResult
+
+
+class Contents(BaseModel):
+    """What a resource holds."""
+
+    result: ReadResourceResult
+
+
+@router.get("/health", summary="Whether the server is there", responses=answers(404))
+async def health(_server: Server) -> dict[str, str]:
+    """Asks it nothing."""
+    return {"status": "ok"}
+
+
+@router.post("/initialize", summary="Begin a session", responses=answers(404))
+async def initialize(_server: Server, _hello: Annotated[dict[str, Any] | None, Body()] = None) -> Session:
+    """The gateway keeps no session: the id is one that nobody else has."""
+    return Session(sessionId=uuid4().hex)
+
+
+@router.get("/tools/list", summary="Tools", response_model_exclude_none=True, responses=answers(404))
+async def list_tools(server: Server, gateway: TheGateway, caller: TheCaller) -> Tools:
+    """As last listed."""
+    catalogue = await catalogue_of(gateway, caller, [server])
+    shown = [
+        one.tool.model_copy(update={"name": one.name.removeprefix(f"{server}__")}) for one in catalogue.entries.values()
+    ]
+    return Tools(tools=shown)
+
+
+@router.post(
+    "/tools/{tool}/call", summary="Call a tool", response_model_exclude_none=True, responses=answers(*UPSTREAM)
+)
+async def call_tool(
+    server: Server,
+    tool: Annotated[str, Path(description="Name of a tool", examples=["forecast"])],
+    call: Call,
+    gateway: TheGateway,
+    audit: TheAudit,
+    caller: TheCaller,
+) -> Called:
+    """An error of the tool itself is a result with `isError`."""
+    _, original = resolved(gateway, caller, f"{server}__{tool}")
+    with audit.noting(caller, server, "tools/call", original, call.arguments) as told:
+        result = await gateway.pool.client(server, caller.principal).call_tool(original, call.arguments)
+        told(result)
+    return Called(result=result)
+
+
+@router.get("/resources/list", summary="Resources", response_model_exclude_none=True, responses=answers(404))
+async def list_resources(server: Server, gateway: TheGateway, caller: TheCaller) -> Resources:
+    """As last listed."""
+    listings = await gateway.directory.listings([server], caller.principal)
+    return Resources(resources=listings[server].resources)
+
+
+@router.post(
+    "/resources/read", summary="Read a resource", response_model_exclude_none=True, responses=answers(*UPSTREAM)
+)
+async def read_resource(
+    server: Server, read: Read, gateway: TheGateway, audit: TheAudit, caller: TheCaller
+) -> Contents:
+    """Its contents: text, or `blob` in base64."""
+    with audit.noting(caller, server, "resources/read", read.uri):
+        return Contents(result=await gateway.pool.client(server, caller.principal).read_resource(read.uri))

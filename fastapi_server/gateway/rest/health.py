@@ -1,0 +1,41 @@
+"""`/health`, `/ready` and `/metrics`: for what runs and watches the gateway."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.concurrency import run_in_threadpool
+
+from fastapi_server.gateway.caller import ANYONE
+from fastapi_server.gateway.first_round import FirstRound
+from fastapi_server.gateway.problems import answers
+from fastapi_server.gateway.rest import overview
+from fastapi_server.gateway.rest.dependencies import Admin, TheGateway
+from fastapi_server.gateway.rest.models import Readiness
+
+router = APIRouter(tags=["gateway"])
+
+
+@router.get("/health", summary="Whether the gateway runs")
+async def health() -> dict[str, str]:
+    """Asks no server."""
+    return {"status": "ok"}
+
+
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Readiness, "description": "Not every server was tried"}}
+
+
+@router.get("/ready", summary="Whether the gateway is ready", responses=_NOT_READY)
+async def ready(request: Request, response: Response, gateway: TheGateway) -> Readiness:
+    """503 until every server has been tried once; from then on a server that is down is its own problem."""
+    first_round: FirstRound = request.app.state.first_round
+    response.status_code = 200 if first_round.over else 503
+    servers = {name: overview.state_of(overview.clients_of(gateway, ANYONE, name)) for name in gateway.pool.servers}
+    return Readiness(ready=first_round.over, servers=servers)
+
+
+@router.get("/metrics", summary="Counters for Prometheus", response_class=Response, responses=answers(403))
+async def metrics(request: Request, _admin: Admin) -> Response:
+    """Of the clients, the pool, and the requests to the gateway."""
+    text = await run_in_threadpool(generate_latest, request.app.state.metrics)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,77 @@
+"""What is known of a server now, put together from its clients, its lists and its history."""
+
+from fastapi_server.gateway.caller import Caller
+from fastapi_server.gateway.gateway import Gateway
+from fastapi_server.gateway.rest.models import ServerDetail, ServerSummary
+from fastapi_server.mcp import ConnectionState, MCPClient, redacted_settings
+
+_BEST_FIRST = (
+    ConnectionState.CONNECTED,
+    ConnectionState.RECONNECTING,
+    ConnectionState.CONNECTING,
+    ConnectionState.ERROR,
+    ConnectionState.DISCONNECTED,
+)
+_WORST_FIRST = ("open", "half_open", "closed")
+
+
+def clients_of(gateway: Gateway, caller: Caller, server: str) -> list[MCPClient]:
+    """The clients of a server that a caller may know of: all of them, or those on the caller's own behalf."""
+    members = [member for member in gateway.pool.members() if member.server == server]
+    return [member.client for member in members if caller.admin or member.principal == caller.principal]
+
+
+def state_of(clients: list[MCPClient]) -> ConnectionState:
+    """The state of the client that is best off."""
+    states = {client.state for client in clients}
+    return next((state for state in _BEST_FIRST if state in states), ConnectionState.DISCONNECTED)
+
+
+def summaries(gateway: Gateway, caller: Caller) -> list[ServerSummary]:
+    """Of each server that a caller may use."""
+    return [summary(gateway, caller, name) for name in gateway.pool.servers if caller.may_use(name)]
+
+
+def summary(gateway: Gateway, caller: Caller, name: str) -> ServerSummary:
+    """Of one server."""
+    clients = clients_of(gateway, caller, name)
+    listing = gateway.directory.known(name, caller.principal)
+    config, history = gateway.pool.config_of(name), gateway.history[name]
+    state = state_of(clients)
+    info = next((client.server_info for client in clients if client.server_info is not None), listing.info)
+    errors = [client.last_error.message for client in clients if client.last_error is not None]
+    breakers = {client.metrics.breaker_state for client in clients}
+    return ServerSummary(
+        name=name,
+        transport=config.transport if config is not None else "",
+        state=state,
+        era=info.era if info is not None else None,
+        protocol_version=info.protocol_version if info is not None else None,
+        tools=len(listing.tools),
+        clients=sum(client.state is ConnectionState.CONNECTED for client in clients),
+        in_flight=sum(client.metrics.in_flight for client in clients),
+        calls=history.calls,
+        calls_per_second=history.rate,
+        errors=history.errors,
+        restarts=history.restarts,
+        latency=history.latency,
+        breaker=next((breaker for breaker in _WORST_FIRST if breaker in breakers), "closed"),
+        error=errors[0] if errors and state is not ConnectionState.CONNECTED else None,
+    )
+
+
+def detail(gateway: Gateway, caller: Caller, name: str) -> ServerDetail:
+    """Of one server, with what it says of itself and how it is configured."""
+    listing, config = gateway.directory.known(name, caller.principal), gateway.pool.config_of(name)
+    info = listing.info
+    capabilities = info.capabilities if info is not None else None
+    return ServerDetail(
+        **summary(gateway, caller, name).model_dump(),
+        title=info.name if info is not None else None,
+        version=info.version if info is not None else None,
+        instructions=info.instructions if info is not None else None,
+        capabilities=list(capabilities.model_dump(exclude_none=True)) if capabilities is not None else [],
+        resources=len(listing.resources) + len(listing.templates),
+        prompts=len(listing.prompts),
+        settings=redacted_settings(config) if config is not None else {},
+    )

@@ -1,0 +1,64 @@
+"""Resources, resource templates and prompts of one server."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from mcp_types import GetPromptResult, ReadResourceResult
+
+from fastapi_server.gateway.caller import Caller
+from fastapi_server.gateway.directory import Listing
+from fastapi_server.gateway.gateway import Gateway
+from fastapi_server.gateway.problems import UPSTREAM, answers
+from fastapi_server.gateway.rest.dependencies import Server, TheAudit, TheCaller, TheGateway
+from fastapi_server.gateway.rest.models import PromptGet, PromptList, ResourceList, ResourceRead, TemplateList
+
+router = APIRouter(prefix="/api/servers/{name}", tags=["resources and prompts"])
+
+
+@router.get("/resources", summary="Resources", response_model_exclude_none=True, responses=answers(404))
+async def list_resources(server: Server, gateway: TheGateway, caller: TheCaller) -> ResourceList:
+    """As last listed."""
+    return ResourceList(resources=(await _listing(gateway, caller, server)).resources)
+
+
+@router.post(
+    "/resources/read", summary="Read a resource", response_model_exclude_none=True, responses=answers(*UPSTREAM)
+)
+async def read_resource(
+    server: Server, read: ResourceRead, gateway: TheGateway, audit: TheAudit, caller: TheCaller
+) -> ReadResourceResult:
+    """Its contents: text, or `blob` in base64."""
+    with audit.noting(caller, server, "resources/read", read.uri):
+        return await gateway.pool.client(server, caller.principal).read_resource(read.uri)
+
+
+@router.get("/templates", summary="Resource templates", response_model_exclude_none=True, responses=answers(404))
+async def list_templates(server: Server, gateway: TheGateway, caller: TheCaller) -> TemplateList:
+    """As last listed."""
+    return TemplateList(templates=(await _listing(gateway, caller, server)).templates)
+
+
+@router.get("/prompts", summary="Prompts", response_model_exclude_none=True, responses=answers(404))
+async def list_prompts(server: Server, gateway: TheGateway, caller: TheCaller) -> PromptList:
+    """As last listed."""
+    return PromptList(prompts=(await _listing(gateway, caller, server)).prompts)
+
+
+@router.post(
+    "/prompts/{prompt}/get", summary="Fill in a prompt", response_model_exclude_none=True, responses=answers(*UPSTREAM)
+)
+async def get_prompt(
+    server: Server,
+    prompt: Annotated[str, Path(description="Name of a prompt", examples=["packing"])],
+    get: PromptGet,
+    gateway: TheGateway,
+    audit: TheAudit,
+    caller: TheCaller,
+) -> GetPromptResult:
+    """Its messages, with the arguments in their places."""
+    with audit.noting(caller, server, "prompts/get", prompt, get.arguments):
+        return await gateway.pool.client(server, caller.principal).get_prompt(prompt, get.arguments)
+
+
+async def _listing(gateway: Gateway, caller: Caller, server: str) -> Listing:
+    return (await gateway.directory.listings([server], caller.principal))[server]

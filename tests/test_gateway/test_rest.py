@@ -1,0 +1,255 @@
+"""The REST interface over real servers."""
+
+import asyncio
+import json
+import os
+import signal
+from typing import Any
+
+import aiohttp
+from mcp_types import TextContent
+
+from fastapi_server.gateway.caller import Caller
+from fastapi_server.mcp import HTTPConfig, HTTPMCPClient, StdioMCPClient, ToolRules
+from tests.test_gateway.conftest import PEER, SHOW, WEATHER, Serve, Served
+
+
+async def events_of(response: aiohttp.ClientResponse) -> list[tuple[str, Any]]:
+    """All events of a stream that ends."""
+    blocks = (await response.text()).replace("\r\n", "\n").strip().split("\n\n")
+    parsed = (dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks)
+    return [(one["event"], json.loads(one["data"])) for one in parsed]
+
+
+async def server(running: Served, name: str) -> dict[str, Any]:
+    return await running.ask("GET", f"/api/servers/{name}")
+
+
+async def test_servers_are_listed_with_state_and_numbers(serve: Serve) -> None:
+    async with serve({"weather": WEATHER, "gone": {"command": "no-such-program"}}) as running:
+        for _ in range(3):
+            await running.ask("POST", "/api/tools/weather__forecast/call", {"arguments": {"city": "Oslo"}})
+        weather, gone = (await running.ask("GET", "/api/servers"))["servers"]
+        assert (weather["state"], weather["transport"], weather["era"]) == ("connected", "stdio", "stateless")
+        assert (weather["tools"], weather["calls"], weather["errors"], weather["breaker"]) == (2, 3, 0, "closed")
+        assert 0 < weather["latency"]["p50"] <= weather["latency"]["p99"]
+        assert (gone["state"], gone["error"]) == ("error", "command not found: no-such-program")
+
+
+async def test_no_secret_of_a_configuration_is_answered(serve: Serve) -> None:
+    url = {"url": "http://127.0.0.1:9/mcp?key=s3cr3t-q", "headers": {"X-Key": "s3cr3t-h"}}
+    async with serve({"a": {**WEATHER, "env": {"API_KEY": "s3cr3t-e"}}, "b": url}) as running:
+        shown = [await server(running, name) for name in "ab"]
+        shown.append(await running.ask("POST", "/api/servers", {"name": "c", "entry": url}, status=201))
+        assert "s3cr3t" not in json.dumps(shown)
+        assert shown[0]["settings"]["env"] == {"API_KEY": "***"}
+
+
+async def test_a_server_is_added_changed_and_removed(serve: Serve) -> None:
+    async with serve({}) as running:
+        added = await running.ask("POST", "/api/servers", {"name": "w", "entry": WEATHER}, status=201)
+        assert added["tools"] == 2
+        await running.ask("POST", "/api/servers", {"name": "w", "entry": WEATHER}, status=409)
+        changed = await running.ask("PUT", "/api/servers/w", {**WEATHER, "tools": {"deny": ["survey"]}})
+        assert changed["settings"]["tools"]["deny"] == ["survey"]
+        assert [one["name"] for one in (await running.ask("GET", "/api/tools"))["tools"]] == ["w__forecast"]
+        await running.ask("DELETE", "/api/servers/w", status=204)
+        await running.ask("GET", "/api/servers/w", status=404)
+
+
+async def test_what_is_wrong_with_an_entry_is_said(serve: Serve) -> None:
+    async with serve({}) as running:
+        problem = await running.ask("POST", "/api/servers", {"name": "w", "entry": {"command": 5}}, status=422)
+        assert "w.command" in problem["detail"]
+        problem = await running.ask("POST", "/api/servers", {"name": "a__b", "entry": WEATHER}, status=422)
+        assert "no name for a server" in problem["detail"]
+
+
+async def test_an_mcp_json_is_imported(serve: Serve) -> None:
+    async with serve({"same": WEATHER}) as running:
+        document = {"mcpServers": {"same": WEATHER, "new": WEATHER, "bad": {}, "no_": WEATHER}}
+        outcome = await running.ask("POST", "/api/servers/import", document)
+        assert (outcome["added"], outcome["changed"], outcome["unchanged"]) == (["new"], [], ["same"])
+        assert len(outcome["problems"]) == 2
+        assert (await running.ask("POST", "/api/servers/import", {"servers": {"same": WEATHER}}))["unchanged"] == [
+            "same"
+        ]
+        assert (await running.ask("POST", "/api/servers/import", {"mcpServers": {}}))["added"] == []
+        await running.ask("POST", "/api/servers/import", {"what": 1}, status=422)
+
+
+async def test_a_drained_server_comes_back_with_the_next_call(serve: Serve) -> None:
+    async with serve({"weather": WEATHER}) as running:
+        assert (await running.ask("POST", "/api/servers/weather/drain"))["state"] == "disconnected"
+        await running.ask("POST", "/api/tools/weather__forecast/call", {"arguments": {"city": "Oslo"}})
+        assert (await server(running, "weather"))["state"] == "connected"
+
+
+async def test_reconnecting_starts_another_process(serve: Serve) -> None:
+    async with serve({"weather": WEATHER, "gone": {"command": "no-such-program"}}) as running:
+        client = running.gateway.pool.client("weather")
+        assert isinstance(client, StdioMCPClient)
+        before = client.pid
+        assert (await running.ask("POST", "/api/servers/weather/reconnect"))["state"] == "connected"
+        assert client.pid != before
+        problem = await running.ask("POST", "/api/servers/gone/reconnect", status=502)
+        assert problem["type"] == "urn:mcp:unreachable"
+
+
+async def test_a_killed_server_comes_back_and_counts_a_restart(serve: Serve) -> None:
+    async with serve({"weather": WEATHER}) as running:
+        client = running.gateway.pool.client("weather")
+        assert isinstance(client, StdioMCPClient)
+        os.kill(before := client.pid or 0, signal.SIGKILL)
+        await running.settled(lambda: _left(client, before))
+        await running.ask("POST", "/api/tools/weather__forecast/call", {"arguments": {"city": "Oslo"}})
+        weather = await server(running, "weather")
+        assert (weather["state"], weather["restarts"]) == ("connected", 1)
+
+
+async def _left(client: StdioMCPClient, pid: int) -> bool:
+    """The client has noticed; it may be back already."""
+    return client.pid != pid
+
+
+async def test_a_tool_is_described_and_called(serve: Serve) -> None:
+    async with serve({"weather": WEATHER}) as running:
+        tool = await running.ask("GET", "/api/tools/weather__forecast")
+        assert tool["inputSchema"]["required"] == ["city"]
+        result = await running.ask("POST", "/api/tools/weather__forecast/call", {"arguments": {"city": "Oslo"}})
+        assert result["structuredContent"]["celsius"] == 7.0
+        failed = await running.ask("POST", "/api/tools/weather__forecast/call", {"arguments": {"city": "Rome"}})
+        assert failed["isError"] is True
+        await running.ask("GET", "/api/tools/weather__none", status=404)
+        await running.ask("POST", "/api/tools/none/call", {}, status=404)
+
+
+async def test_a_call_tells_its_progress_as_events(serve: Serve) -> None:
+    async with serve({"weather": WEATHER}) as running:
+        path, body = "/api/tools/weather__survey/call", {"arguments": {"cities": ["Oslo", "Lisbon"]}}
+        accept = {"Accept": "text/event-stream"}
+        async with running.http.post(running.url + path, json=body, headers=accept) as response:
+            events = await events_of(response)
+        assert [kind for kind, _ in events] == ["progress", "progress", "result"]
+        assert events[0][1] == {"progress": 1.0, "total": 2.0, "message": "Oslo"}
+        assert events[2][1]["content"][0]["text"] == "Oslo: rain, Lisbon: sunny"
+
+
+async def test_an_error_of_a_call_is_an_event_too(serve: Serve) -> None:
+    async with serve({"peer": PEER}) as running:
+        accept = {"Accept": "text/event-stream"}
+        url = f"{running.url}/api/tools/peer__never/call"
+        async with running.http.post(url, json={"timeout": 0.2}, headers=accept) as response:
+            ((kind, problem),) = await events_of(response)
+        assert (kind, problem["status"], problem["server"]) == ("error", 504, "peer")
+
+
+async def test_who_hangs_up_cancels_the_call(serve: Serve) -> None:
+    async with serve({"peer": PEER}) as running:
+        metrics = running.gateway.pool.client("peer").metrics
+        accept = {"Accept": "text/event-stream"}
+        response = await running.http.post(f"{running.url}/api/tools/peer__never/call", json={}, headers=accept)
+        assert metrics.in_flight == 1
+        response.close()
+        async with asyncio.timeout(5):
+            while metrics.in_flight:
+                await asyncio.sleep(0.01)
+        assert metrics.errors_by_type["CancelledError"] == 1
+
+
+async def test_errors_of_servers_become_problems(serve: Serve) -> None:
+    async with serve({"peer": PEER}) as running:
+        call = "/api/tools/peer__{}/call"
+        assert (await running.ask("POST", call.format("never"), {"timeout": 0.1}, status=504))["delivery"] == "unknown"
+        await running.ask("POST", call.format("malformed_result"), {}, status=502)
+        problem = await running.ask("POST", call.format("exit"), {}, status=502)
+        assert (problem["type"], problem["server"]) == ("urn:mcp:unreachable", "peer")
+        problem = await running.ask("POST", call.format("never"), {"timeout": "soon"}, status=422)
+        assert problem["errors"][0]["at"] == ["body", "timeout"]
+
+
+async def test_resources_and_prompts(serve: Serve) -> None:
+    async with serve({"weather": WEATHER}) as running:
+        at = "/api/servers/weather"
+        assert (await running.ask("GET", f"{at}/resources"))["resources"][0]["uri"] == "weather://cities"
+        read = await running.ask("POST", f"{at}/resources/read", {"uri": "weather://cities"})
+        assert read["contents"][0]["text"].startswith("Lisbon")
+        assert (await running.ask("GET", f"{at}/templates"))["templates"] == []
+        assert (await running.ask("GET", f"{at}/prompts"))["prompts"][0]["name"] == "packing"
+        prompt = await running.ask("POST", f"{at}/prompts/packing/get", {"arguments": {"city": "Oslo"}})
+        assert "Oslo" in prompt["messages"][0]["content"]["text"]
+
+
+async def test_a_caller_sees_only_what_is_theirs(serve: Serve) -> None:
+    caller = Caller("ann", "ann", servers=["w*"], tools=ToolRules(deny=["*__survey"]))
+    async with serve({"weather": WEATHER, "peer": PEER}, caller) as running:
+        assert [one["name"] for one in (await running.ask("GET", "/api/servers"))["servers"]] == ["weather"]
+        assert [one["name"] for one in (await running.ask("GET", "/api/tools"))["tools"]] == ["weather__forecast"]
+        for hidden in ("weather__survey", "peer__echo"):
+            await running.ask("POST", f"/api/tools/{hidden}/call", {}, status=404)
+        await running.ask("GET", "/api/servers/peer", status=404)
+        await running.ask("POST", "/rest/weather/tools/survey/call", {}, status=404)
+        await running.ask("POST", "/api/tools/weather__forecast/call", {"arguments": {"city": "Oslo"}})
+        assert {member.principal for member in running.gateway.pool.members() if member.client.metrics.tool_calls} == {
+            "ann"
+        }
+
+
+async def test_only_administrators_change_servers_and_see_what_they_wrote(serve: Serve) -> None:
+    async with serve({"weather": WEATHER}, Caller("ann", "ann")) as running:
+        at = "/api/servers"
+        await running.ask("POST", at, {"name": "x", "entry": WEATHER}, status=403)
+        await running.ask("POST", f"{at}/import", {"mcpServers": {}}, status=403)
+        for method, path in (("DELETE", ""), ("POST", "/drain"), ("POST", "/reconnect"), ("GET", "/logs")):
+            await running.ask(method, f"{at}/weather{path}", status=403)
+        await running.ask("PUT", f"{at}/weather", WEATHER, status=403)
+        await running.ask("GET", "/metrics", status=403)
+
+
+async def test_events_are_told_live(serve: Serve) -> None:
+    async with serve({"weather": WEATHER}) as running, running.http.get(f"{running.url}/api/events") as response:
+        told = bytearray()
+
+        async def until(text: bytes) -> None:
+            async with asyncio.timeout(5):
+                while text not in told:
+                    told.extend(await response.content.readany())
+
+        await until(b"event: servers")
+        await running.ask("POST", "/api/tools/weather__forecast/call", {"arguments": {"city": "Oslo"}})
+        await until(b'"target":"forecast"')
+        await running.ask("POST", "/api/servers/weather/drain")
+        await until(b'"state":"disconnected"')
+
+
+async def test_what_a_server_wrote_can_be_read(serve: Serve) -> None:
+    async with serve({"studio": SHOW}) as running:
+        log = await running.ask("GET", "/api/servers/studio/logs")
+        assert log["processes"][0]["stderr"].startswith("studio 1.2.0 is ready")
+        history = await running.ask("GET", "/api/servers/studio/history")
+        assert history == {"samples": []}
+
+
+async def test_health_readiness_and_metrics(serve: Serve) -> None:
+    async with serve({"weather": WEATHER}) as running:
+        assert await running.ask("GET", "/health") == {"status": "ok"}
+        assert (await running.ask("GET", "/ready"))["servers"] == {"weather": "connected"}
+        running.app.state.first_round.over = False
+        assert (await running.ask("GET", "/ready", status=503))["ready"] is False
+        async with running.http.get(f"{running.url}/metrics") as response:
+            text = await response.text()
+        assert 'mcp_client_connected{server="weather",transport="stdio"} 1.0' in text
+        assert 'mcp_gateway_requests_total{method="GET",route="/health",status="200"} 1.0' in text
+
+
+async def test_our_own_client_uses_a_gateway_as_its_server(serve: Serve) -> None:
+    async with serve({"weather": WEATHER}) as running:
+        config = HTTPConfig(f"{running.url}/rest/weather", dialect="rest")
+        async with HTTPMCPClient("behind", config) as client:
+            assert [tool.name for tool in await client.list_tools()] == ["forecast", "survey"]
+            result = await client.call_tool("forecast", {"city": "Oslo"})
+            assert isinstance(result.content[0], TextContent)
+            assert result.structured_content == {"city": "Oslo", "celsius": 7.0, "sky": "rain"}
+            assert [str(one.uri) for one in await client.list_resources()] == ["weather://cities"]
+            assert (await client.read_resource("weather://cities")).contents
+            assert await client.health_check()
