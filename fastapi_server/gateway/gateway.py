@@ -2,9 +2,9 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from mcp_types import LoggingMessageNotificationParams
 
@@ -24,6 +24,8 @@ from fastapi_server.mcp import (
     StateEvent,
     make_client,
 )
+
+LogListener: TypeAlias = Callable[[HandlerContext, LoggingMessageNotificationParams], None]
 
 _LOG_LINES = 500
 
@@ -55,12 +57,14 @@ class Gateway:
         pool: The clients.
         directory: What the servers list.
         logs: What each server logged last.
+        log_heard: Each is told, at once and in the context of whoever read it, what a server logs.
     """
 
     settings: Settings
     servers: Mapping[str, ServerConfig] = field(default_factory=dict[str, ServerConfig])
     events: EventBus = field(default_factory=EventBus)
     logs: dict[str, deque[LogLine]] = field(default_factory=dict[str, deque[LogLine]])
+    log_heard: list[LogListener] = field(default_factory=list["LogListener"])
 
     def __post_init__(self) -> None:
         hooks = Hooks(on_state_change=self._moved, on_response=self._answered, on_error=self._failed)
@@ -106,6 +110,8 @@ class Gateway:
         line = LogLine(time.time(), params.level, params.logger, text)
         self.logs.setdefault(context.server, deque(maxlen=_LOG_LINES)).append(line)
         self.events.tell(Event("log", context.server, vars(line)))
+        for told in self.log_heard:
+            told(context, params)
 
     def _moved(self, event: StateEvent) -> None:
         data: dict[str, Any] = {"state": str(event.after), "error": str(event.error) if event.error else None}

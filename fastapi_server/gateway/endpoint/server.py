@@ -50,7 +50,15 @@ from fastapi_server.gateway.endpoint.parked import ParkedCalls, answers_question
 from fastapi_server.gateway.endpoint.upstream import Upstreams
 from fastapi_server.gateway.endpoint.view import VIEW_KEY, View
 from fastapi_server.gateway.gateway import Gateway
-from fastapi_server.mcp import CommonConfig, ConfigError, MCPClient, MCPClientError, MCPConnectionError, RPCError
+from fastapi_server.mcp import (
+    CommonConfig,
+    ConfigError,
+    EraName,
+    MCPClient,
+    MCPClientError,
+    MCPConnectionError,
+    RPCError,
+)
 
 _INSTRUCTIONS = "Several servers in one: tools and prompts are called server__name, resources mcp://server/uri."
 _HINTS: dict[CacheableMethod, CacheHint] = dict.fromkeys(get_args(CacheableMethod), CacheHint(ttl_ms=5_000))
@@ -156,7 +164,9 @@ class GatewayServer(Server[Any]):
 
         async def call(client: MCPClient, asker: Asker, timeout: float | None) -> CallToolResult:
             wanted = asker.progress if context.meta and "progress_token" in context.meta else None
-            meta = _passed_on(context)
+            stateless = client.server_info is not None and client.server_info.era is EraName.STATELESS
+            level = self._log_level(context) if stateless else None
+            meta = _passed_on(context) | ({LOG_LEVEL_META_KEY: level} if level else {})
             return await client.call_tool(tool, params.arguments, timeout=timeout, progress=wanted, meta=meta)
 
         return here(view, server, await self._pass_on(context, params, server, call))
@@ -198,7 +208,10 @@ class GatewayServer(Server[Any]):
 
         async def call(asker: Asker) -> ResultT:
             async with self._upstreams.client(server, principal, asker) as client:
-                return await patience.during(work(client, asker, timeout))
+                try:
+                    return await patience.during(work(client, asker, timeout))
+                finally:
+                    await asker.told()
 
         level = self._log_level(context)
         if asks and context.protocol_version in MODERN_PROTOCOL_VERSIONS:
