@@ -46,7 +46,8 @@ format: setup
 	$(BIN)/ruff check --fix
 
 conformance: setup $(NODE_MODULES)
-	$(BIN)/python tests/conformance/run.py
+	$(BIN)/python -m tests.conformance.run
+	$(BIN)/python -m tests.conformance.run_server
 
 # Calls on servers that are killed at random: ten minutes, or as many seconds as SECONDS says.
 SECONDS := 600

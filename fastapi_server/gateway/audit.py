@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, cast
 
 from mcp_types import CallToolResult
@@ -58,7 +58,7 @@ class Audit:
         method: str,
         target: str | None,
         arguments: Mapping[str, Any] | None = None,
-    ) -> Iterator[Callable[[object], None]]:
+    ) -> Generator[Callable[[object], None]]:
         """A block that is one call. What it gives may be told the result, which may be an error of the tool itself."""
         started, outcome = time.monotonic(), "ok"
 

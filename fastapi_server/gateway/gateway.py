@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from mcp_types import LoggingMessageNotificationParams
 
@@ -27,6 +27,8 @@ from fastapi_server.mcp import (
     StateEvent,
     make_client,
 )
+
+LogListener: TypeAlias = Callable[[HandlerContext, LoggingMessageNotificationParams], None]
 
 _LOG_LINES = 500
 
@@ -59,6 +61,7 @@ class Gateway:
         directory: What the servers list.
         logs: What each server logged last.
         history: How the calls to each server went.
+        log_heard: Each is told, at once and in the context of whoever read it, what a server logs.
     """
 
     settings: Settings
@@ -66,6 +69,7 @@ class Gateway:
     events: EventBus = field(default_factory=EventBus)
     logs: dict[str, deque[LogLine]] = field(default_factory=dict[str, deque[LogLine]])
     history: dict[str, Recent] = field(default_factory=lambda: defaultdict[str, Recent](Recent))
+    log_heard: list[LogListener] = field(default_factory=list["LogListener"])
 
     def __post_init__(self) -> None:
         hooks = Hooks(on_state_change=self._moved, on_response=self._answered, on_error=self._failed)
@@ -113,6 +117,8 @@ class Gateway:
         line = LogLine(time.time(), params.level, params.logger, text)
         self.logs.setdefault(context.server, deque(maxlen=_LOG_LINES)).append(line)
         self.events.tell(Event("log", context.server, vars(line)))
+        for told in self.log_heard:
+            told(context, params)
 
     def _moved(self, event: StateEvent) -> None:
         data: dict[str, Any] = {"state": str(event.after), "error": str(event.error) if event.error else None}

@@ -82,20 +82,16 @@ class Roster:
         ]
         async with self._changing:
             for name, config in file.servers.items():
-                wrong = self._not_ours(name)
-                if wrong is not None:
+                before, wrong = self._gateway.pool.config_of(name), self._not_ours(name)
+                if before == config:
+                    outcome.unchanged.append(name)
+                elif wrong is not None:
                     outcome.problems.append(wrong.message)
-                    continue
-                self._list_for(outcome, name, config).append(name)
-                await self._store.put_server(StoredServer(name, dict(entries[name]), True, "import"))
+                else:
+                    (outcome.added if before is None else outcome.changed).append(name)
+                    await self._store.put_server(StoredServer(name, dict(entries[name]), True, "import"))
             await self._serve()
         return outcome
-
-    def _list_for(self, outcome: Imported, name: str, config: ServerConfig) -> list[str]:
-        before = self._gateway.pool.config_of(name)
-        if before is None:
-            return outcome.added
-        return outcome.unchanged if before == config else outcome.changed
 
     def _not_ours(self, name: str) -> ConfigError | None:
         """Why the database cannot have a server of this name."""

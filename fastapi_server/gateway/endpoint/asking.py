@@ -1,9 +1,11 @@
 """A server's question, on its way to whoever made the call: in a session at once, without one in the answer's place."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Awaitable, Mapping
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
@@ -23,6 +25,7 @@ from mcp_types import (
     LoggingMessageNotification,
     LoggingMessageNotificationParams,
 )
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fastapi_server.mcp import RPCError
@@ -32,6 +35,7 @@ Question: TypeAlias = CreateMessageRequest | ElicitRequest | ListRootsRequest
 
 _LEVELS: tuple[LoggingLevel, ...] = get_args(LoggingLevel)
 """By rising severity."""
+_MOST_UNTOLD = 1_000
 
 CURRENT: ContextVar["Asker | None"] = ContextVar("CURRENT", default=None)
 """Who made the call that this task works on."""
@@ -56,6 +60,7 @@ class Patience:
     def __init__(self, seconds: float) -> None:
         self._left = seconds
         self._scope = asyncio.timeout(seconds)
+        self._runs = False
         self._open = 0
 
     async def during(self, work: Awaitable[Any]) -> Any:
@@ -65,65 +70,83 @@ class Patience:
             TimeoutError: The time has passed.
         """
         async with self._scope:
-            return await work
+            self._runs = True
+            try:
+                return await work
+            finally:
+                self._runs = False
 
     def pause(self) -> None:
         """A question is asked."""
         self._open += 1
         deadline = self._scope.when()
-        if self._open == 1 and deadline is not None:
+        if self._runs and self._open == 1 and deadline is not None:
             self._left = deadline - asyncio.get_running_loop().time()
             self._scope.reschedule(None)
 
     def go_on(self) -> None:
         """A question is answered."""
         self._open -= 1
-        if self._open == 0 and not self._scope.expired():
+        if self._runs and self._open == 0 and not self._scope.expired():
             self._scope.reschedule(asyncio.get_running_loop().time() + self._left)
 
 
-class Asker(Protocol):
-    """A call's maker, as the servers behind see them."""
+class Asker(ABC):
+    """A call's maker, as the servers behind see them.
 
-    @property
-    def capabilities(self) -> ClientCapabilities | None:
-        """Which questions they answer."""
-        ...
+    Args:
+        context: Of the request.
+        patience: Of the call.
+        level: From which on they asked for log messages, if they did.
 
+    Attributes:
+        capabilities: Which questions they answer.
+        wants_logs: They asked for log messages.
+    """
+
+    def __init__(self, context: Context, patience: Patience, level: LoggingLevel | None) -> None:
+        self.capabilities: ClientCapabilities | None = context.session.client_capabilities
+        self.wants_logs = level is not None
+        if context.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS:
+            level = level or "info"
+        self._context, self._patience = context, patience
+        self._level: LoggingLevel | None = level
+        self._untold: deque[LoggingMessageNotificationParams] = deque(maxlen=_MOST_UNTOLD)
+        self._telling: asyncio.Task[None] | None = None
+
+    @abstractmethod
     async def ask(self, question: Question) -> Any:
         """Their answer.
 
         Raises:
             RPCError: They refuse, or are gone.
         """
-        ...
-
-    async def tell(self, notice: LoggingMessageNotificationParams) -> None:
-        """Hand them what the server logs."""
-        ...
 
     async def progress(self, progress: float, total: float | None, message: str | None) -> None:
-        """How far the call has got."""
-        ...
+        """How far the call has got, on the stream of their request."""
+        await self._context.session.report_progress(progress, total, message)
+
+    def tell(self, notice: LoggingMessageNotificationParams) -> None:
+        """Hand them what the server logs, on the stream of their request; returns at once."""
+        if self._level is None or _LEVELS.index(notice.level) < _LEVELS.index(self._level):
+            return
+        self._untold.append(notice)
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.get_running_loop().create_task(self._tell())
+
+    async def told(self) -> None:
+        """Wait until what was logged so far has gone: after the result nobody would hear it."""
+        if self._telling is not None:
+            await asyncio.gather(self._telling, return_exceptions=True)
+
+    async def _tell(self) -> None:
+        while self._untold:
+            notice = LoggingMessageNotification(params=self._untold.popleft())
+            await self._context.session.send_notification(notice, self._context.request_id)
 
 
-class SessionAsker:
-    """In the handshake era: asked through the session, on the stream of their request.
-
-    Args:
-        context: Of the request.
-        patience: Of the call.
-        level: From which on they want log messages; `None` for none.
-    """
-
-    def __init__(self, context: Context, patience: Patience, level: LoggingLevel | None) -> None:
-        self._context, self._patience = context, patience
-        self._level: LoggingLevel | None = level
-
-    @property
-    def capabilities(self) -> ClientCapabilities | None:
-        """As the session was opened with."""
-        return self._context.session.client_capabilities
+class SessionAsker(Asker):
+    """In the handshake era: asked through the session, on the stream of their request."""
 
     async def ask(self, question: Question) -> Any:
         """Ask, and wait."""
@@ -139,28 +162,12 @@ class SessionAsker:
             self._patience.go_on()
         return _checked(adapter, answer.model_dump(by_alias=True))
 
-    async def tell(self, notice: LoggingMessageNotificationParams) -> None:
-        """On the stream of their request."""
-        await _tell(self._context, self._level, notice)
 
-    async def progress(self, progress: float, total: float | None, message: str | None) -> None:
-        """On the stream of their request."""
-        await self._context.session.report_progress(progress, total, message)
-
-
-class RoundsAsker:
-    """In the stateless era: the question takes the answer's place, and the call waits to be asked for again.
-
-    Args:
-        context: Of the first request.
-        patience: Of the call.
-        level: From which on they want log messages; `None` for none.
-    """
+class RoundsAsker(Asker):
+    """In the stateless era: the question takes the answer's place, and the call waits to be asked for again."""
 
     def __init__(self, context: Context, patience: Patience, level: LoggingLevel | None) -> None:
-        self.capabilities = context.session.client_capabilities
-        self._context, self._patience = context, patience
-        self._level: LoggingLevel | None = level
+        super().__init__(context, patience, level)
         self._open: dict[str, tuple[Question, asyncio.Future[Any]]] = {}
         self._asked = 0
         self._news = asyncio.Event()
@@ -208,19 +215,12 @@ class RoundsAsker:
         """Wait for a question, and for those that come with it."""
         await self._news.wait()
         await asyncio.sleep(0)
+        await self.told()
 
     def questions(self, state: str) -> InputRequiredResult:
         """What is open, in the answer's place."""
         requests: dict[str, Any] = {key: question for key, (question, _) in self._open.items()}
         return InputRequiredResult(input_requests=requests, request_state=state)
-
-    async def tell(self, notice: LoggingMessageNotificationParams) -> None:
-        """On the stream of the latest request."""
-        await _tell(self._context, self._level, notice)
-
-    async def progress(self, progress: float, total: float | None, message: str | None) -> None:
-        """On the stream of the latest request."""
-        await self._context.session.report_progress(progress, total, message)
 
 
 class _Anything(BaseModel, extra="allow"):
@@ -236,12 +236,3 @@ def _checked(adapter: TypeAdapter[Any], answer: Any) -> Any:
         return adapter.validate_python(answer)
     except ValidationError as error:
         raise RPCError(f"the answer is malformed: {error.errors()[0]['msg']}", code=INVALID_PARAMS) from error
-
-
-async def _tell(context: Context, level: LoggingLevel | None, notice: LoggingMessageNotificationParams) -> None:
-    if level is not None and _LEVELS.index(notice.level) >= _LEVELS.index(level):
-        await context.session.send_notification(LoggingMessageNotification(params=notice), context.request_id)
-
-
-Finder: TypeAlias = Callable[[], Asker | None]
-"""Gives whoever made the call that a question belongs to."""

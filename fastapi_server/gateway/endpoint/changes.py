@@ -36,7 +36,7 @@ class _Session:
 
     view: View
     channel: ServerSession
-    level: LoggingLevel = "info"
+    level: LoggingLevel | None = None
     subscriptions: dict[str, asyncio.Task[None]] = field(default_factory=dict[str, "asyncio.Task[None]"])
 
     def end(self) -> None:
@@ -113,9 +113,9 @@ class Changes:
         if session in self._sessions:
             self._sessions[session].level = level
 
-    def level(self, session: str) -> LoggingLevel:
-        """From which on log messages are for a session."""
-        return self._sessions[session].level if session in self._sessions else "info"
+    def level(self, session: str) -> LoggingLevel | None:
+        """From which on a session has asked for log messages, if it has."""
+        return self._sessions[session].level if session in self._sessions else None
 
     def leave(self, session: str) -> None:
         """It is not any more."""

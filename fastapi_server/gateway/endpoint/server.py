@@ -1,6 +1,6 @@
 """The methods of `/mcp`, each passed on to the server that it names."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast, get_args
 
 from mcp.server.caching import CacheableMethod, CacheHint
@@ -42,6 +42,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from starlette.requests import Request
 
 from fastapi_server import __version__
+from fastapi_server.gateway.audit import Audit
 from fastapi_server.gateway.directory import Listing
 from fastapi_server.gateway.endpoint.asking import Asker, Context, Patience, RoundsAsker, SessionAsker
 from fastapi_server.gateway.endpoint.changes import Changes
@@ -50,7 +51,15 @@ from fastapi_server.gateway.endpoint.parked import ParkedCalls, answers_question
 from fastapi_server.gateway.endpoint.upstream import Upstreams
 from fastapi_server.gateway.endpoint.view import VIEW_KEY, View
 from fastapi_server.gateway.gateway import Gateway
-from fastapi_server.mcp import CommonConfig, ConfigError, MCPClient, MCPClientError, MCPConnectionError, RPCError
+from fastapi_server.mcp import (
+    CommonConfig,
+    ConfigError,
+    EraName,
+    MCPClient,
+    MCPClientError,
+    MCPConnectionError,
+    RPCError,
+)
 
 _INSTRUCTIONS = "Several servers in one: tools and prompts are called server__name, resources mcp://server/uri."
 _HINTS: dict[CacheableMethod, CacheHint] = dict.fromkeys(get_args(CacheableMethod), CacheHint(ttl_ms=5_000))
@@ -65,9 +74,10 @@ class GatewayServer(Server[Any]):
 
     Args:
         gateway: Has them.
+        audit: Told of every call.
     """
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, audit: Audit) -> None:
         super().__init__(
             "mcp-gateway",
             version=__version__,
@@ -87,7 +97,7 @@ class GatewayServer(Server[Any]):
         )
         self.add_request_handler("logging/setLevel", SetLevelRequestParams, self._set_level)
         self.add_notification_handler("notifications/initialized", NotificationParams, self._initialized)
-        self._gateway = gateway
+        self._gateway, self._audit = gateway, audit
         self._upstreams = Upstreams(gateway)
         self.parked = ParkedCalls(gateway.settings.question_seconds)
         self.changes = Changes(gateway)
@@ -156,10 +166,12 @@ class GatewayServer(Server[Any]):
 
         async def call(client: MCPClient, asker: Asker, timeout: float | None) -> CallToolResult:
             wanted = asker.progress if context.meta and "progress_token" in context.meta else None
-            meta = _passed_on(context)
+            stateless = client.server_info is not None and client.server_info.era is EraName.STATELESS
+            level = self._log_level(context) if stateless else None
+            meta = _passed_on(context) | ({LOG_LEVEL_META_KEY: level} if level else {})
             return await client.call_tool(tool, params.arguments, timeout=timeout, progress=wanted, meta=meta)
 
-        return here(view, server, await self._pass_on(context, params, server, call))
+        return here(view, server, await self._pass_on(context, params, server, call, (tool, params.arguments)))
 
     async def _read_resource(
         self, context: Context, params: ReadResourceRequestParams
@@ -170,7 +182,7 @@ class GatewayServer(Server[Any]):
         async def read(client: MCPClient, _asker: Asker, timeout: float | None) -> ReadResourceResult:
             return await client.read_resource(uri, timeout=timeout)
 
-        return here(view, server, await self._pass_on(context, params, server, read))
+        return here(view, server, await self._pass_on(context, params, server, read, (uri, None)))
 
     async def _get_prompt(
         self, context: Context, params: GetPromptRequestParams
@@ -181,7 +193,7 @@ class GatewayServer(Server[Any]):
         async def get(client: MCPClient, _asker: Asker, timeout: float | None) -> GetPromptResult:
             return await client.get_prompt(prompt, params.arguments, timeout=timeout)
 
-        return here(view, server, await self._pass_on(context, params, server, get))
+        return here(view, server, await self._pass_on(context, params, server, get, (prompt, params.arguments)))
 
     async def _pass_on(
         self,
@@ -189,16 +201,31 @@ class GatewayServer(Server[Any]):
         params: InputResponseRequestParams,
         server: str,
         work: Callable[[MCPClient, Asker, float | None], Awaitable[ResultT]],
+        noted: tuple[str, Mapping[str, Any] | None],
     ) -> ResultT | InputRequiredResult:
-        """Have the server's client do the work; its questions go to whoever called, in the way of their era."""
-        principal, patience = _view(context).caller.principal, Patience(self._seconds(server))
+        """Have the server's client do the work; its questions go to whoever called, in the way of their era.
+
+        Args:
+            context: Of the request.
+            params: Of the request.
+            server: To ask.
+            work: Given its client, the caller, and seconds for the call.
+            noted: For the audit log: what is called, and with which arguments.
+        """
+        caller, patience = _view(context).caller, Patience(self._seconds(server))
         capabilities = context.session.client_capabilities
         asks = answers_questions(capabilities)
         timeout = self._gateway.settings.question_seconds if asks else None  # `patience` is the shorter one
 
         async def call(asker: Asker) -> ResultT:
-            async with self._upstreams.client(server, principal, asker) as client:
-                return await patience.during(work(client, asker, timeout))
+            with self._audit.noting(caller, server, context.method, *noted) as told:
+                async with self._upstreams.client(server, caller.principal, asker) as client:
+                    try:
+                        result = await patience.during(work(client, asker, timeout))
+                    finally:
+                        await asker.told()
+                told(result)
+                return result
 
         level = self._log_level(context)
         if asks and context.protocol_version in MODERN_PROTOCOL_VERSIONS:

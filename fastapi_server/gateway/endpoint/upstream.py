@@ -21,7 +21,7 @@ from mcp_types import (
     Root,
 )
 
-from fastapi_server.gateway.endpoint.asking import CURRENT, Asker, Finder, Question
+from fastapi_server.gateway.endpoint.asking import CURRENT, Asker, Question
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.mcp import EraName, HandlerContext, Handlers, MCPClient, RPCError
 
@@ -75,11 +75,12 @@ class Upstreams:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._tables: dict[tuple[str, str | None, str], _Table] = {}
+        gateway.log_heard.append(_tell_caller)
 
     @contextlib.asynccontextmanager
     async def client(self, server: str, principal: str | None, asker: Asker) -> AsyncGenerator[MCPClient]:
         """The client for one call of `asker`."""
-        abilities = _abilities(asker.capabilities)
+        abilities = _abilities(asker)
         token = CURRENT.set(asker)
         try:
             if not abilities:
@@ -92,7 +93,7 @@ class Upstreams:
                     server,
                     principal,
                     session=f"{abilities}#{seat.number}",
-                    handlers=self._handlers(asker.capabilities, seat.asker),
+                    handlers=self._handlers(asker.capabilities, seat),
                 )
                 seat.stateless = (await client.initialize()).era is EraName.STATELESS
                 if seat.stateless:
@@ -101,9 +102,9 @@ class Upstreams:
         finally:
             CURRENT.reset(token)
 
-    def _handlers(self, capabilities: ClientCapabilities | None, find: Finder) -> Handlers:
+    def _handlers(self, capabilities: ClientCapabilities | None, seat: _Seat) -> Handlers:
         able = capabilities or ClientCapabilities()
-        answers = _Answers(self._gateway, find)
+        answers = _Answers(self._gateway, seat)
         elicitation = able.elicitation
         form = elicitation is not None and (elicitation.form is not None or elicitation.url is None)
         return Handlers(
@@ -117,13 +118,20 @@ class Upstreams:
         )
 
 
-def _abilities(capabilities: ClientCapabilities | None) -> str:
-    """The questions that somebody answers, in words; empty where there are none."""
-    if capabilities is None:
-        return ""
-    asked = capabilities.model_dump(mode="json", by_alias=True, exclude_none=True)
+def _tell_caller(context: HandlerContext, params: LoggingMessageNotificationParams) -> None:
+    """What is logged on the stream of a call is for whoever made it; it is read in their context."""
+    asker = CURRENT.get()
+    if context.call is not None and asker is not None:
+        asker.tell(params)
+
+
+def _abilities(asker: Asker) -> str:
+    """What a connection has to be kept apart for, in words: questions that are answered, logs that are asked for."""
+    able = asker.capabilities or ClientCapabilities()
+    asked = able.model_dump(mode="json", by_alias=True, exclude_none=True)
     known = {name: asked[name] for name in ("elicitation", "roots", "sampling") if name in asked}
-    return ",".join(f"{name}({'+'.join(sorted(value))})" for name, value in known.items())
+    words = [f"{name}({'+'.join(sorted(value))})" for name, value in known.items()]
+    return ",".join([*words, "logging"] if asker.wants_logs else words)
 
 
 @dataclass(frozen=True)
@@ -131,10 +139,10 @@ class _Answers:
     """The handlers of one client, which pass everything on."""
 
     gateway: Gateway
-    find: Finder
+    seat: _Seat
 
     async def _ask(self, question: Question) -> object:
-        asker = self.find()
+        asker = self.seat.asker()
         if asker is None:
             raise RPCError("nobody is there to be asked: no call is under way", code=RPCError.INVALID_REQUEST)
         return await asker.ask(question)
@@ -162,8 +170,8 @@ class _Answers:
         assert isinstance(answer, ListRootsResult)
         return answer.roots
 
-    async def log(self, context: HandlerContext, params: LoggingMessageNotificationParams) -> None:
+    def log(self, context: HandlerContext, params: LoggingMessageNotificationParams) -> None:
         self.gateway.logged(context, params)
-        asker = self.find()
-        if asker is not None:
-            await asker.tell(params)
+        asker = None if self.seat.stateless else self.seat.taken_by
+        if context.call is None and asker is not None:
+            asker.tell(params)

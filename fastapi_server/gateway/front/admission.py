@@ -28,6 +28,8 @@ _MCP = re.compile(r"/mcp(?:/.*)?")
 class Admission:
     """Sets who calls at `scope[SCOPE_KEY]`, or refuses with 401. What is brought is always checked, needed or not.
 
+    An application around this one that knows who calls may have set it already.
+
     Args:
         app: What is served.
         key_ring: Knows the API keys.
@@ -48,7 +50,7 @@ class Admission:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
         answer: ASGIApp = self._app
-        if scope["type"] == "http":
+        if scope["type"] == "http" and SCOPE_KEY not in scope:
             try:
                 scope[SCOPE_KEY] = await self._caller(scope)
             except (KeyRefused, TokenRefused) as error:

@@ -66,7 +66,7 @@ async def change_server(
     return await _shown(gateway, admin, server)
 
 
-@router.delete("/{name}", status_code=204, summary="Remove a server", responses=answers(403, 404))
+@router.delete("/{name}", status_code=204, summary="Remove a server", responses=answers(403, 404, 422))
 async def remove_server(server: Server, roster: TheRoster, _admin: Admin) -> Response:
     """Calls in flight end first."""
     await roster.remove(server)

@@ -28,7 +28,7 @@ def mirror(settings: Settings, ring: KeyRing) -> FastAPI:
         caller = request.scope[SCOPE_KEY]
         return {"name": caller.name, "principal": caller.principal, "admin": caller.admin}
 
-    for path in ("/who", "/mcp", "/mcp/weather", "/", "/static/a.js", "/health"):
+    for path in ("/who", "/mcp", "/mcp/weather", "/", "/dashboard/a.js", "/health"):
         app.add_api_route(path, who, methods=["GET", "POST"])
     return app
 
@@ -74,11 +74,11 @@ async def test_only_open_pages_are_served_to_who_brings_nothing(tmp_path: Path, 
     async with Store(sqlite) as store:
         app = mirror(settings_at(tmp_path, require_key=True), KeyRing(store))
         async with serving(app) as served:
-            for path in ("/", "/static/a.js", "/health"):
+            for path in ("/", "/dashboard/a.js", "/health"):
                 answer = await served.get(path)
                 assert await answer.json() == {"name": "anonymous", "principal": None, "admin": False}
                 assert (await served.request("POST", path)).status == 401
-            for path in ("/who", "/mcp", "/mcp/weather", "//who", "/static/../who"):
+            for path in ("/who", "/mcp", "/mcp/weather", "//who", "/dashboard/../who"):
                 answer = await served.get(path)
                 assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer"), path
 

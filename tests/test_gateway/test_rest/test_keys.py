@@ -57,7 +57,7 @@ async def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         answer = await served.request("POST", "/api/keys", json={"nome": "ann"})
         problem = await answer.json(content_type="application/problem+json")
         assert problem["status"] == answer.status == 422
-        assert {tuple(one["loc"]) for one in problem["errors"]} == {("body", "name"), ("body", "nome")}
+        assert {tuple(one["at"]) for one in problem["errors"]} == {("body", "name"), ("body", "nome")}
         answer = await served.request("DELETE", "/api/keys/nobody")
         assert (await answer.json(content_type=None))["detail"] == "there is no key 'nobody'"
 
