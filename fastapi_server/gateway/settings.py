@@ -13,8 +13,8 @@ class Settings(BaseSettings):
         config: An `mcp.json` whose servers are served, and which is watched; left out, those in the database.
         database: URL of SQLAlchemy, for SQLite (`sqlite+aiosqlite:///gateway.db`) or PostgreSQL
             (`postgresql+asyncpg://…`).
-        secret: Seals session ids and request states; every process of one gateway needs the same. Left out, one is
-            made and kept in the database.
+        secret: At least 32 random bytes that seal session ids and request states; every process of one gateway needs
+            the same. Left out, one is made and kept in the database.
         require_key: Refuse who brings neither an API key nor a bearer token. Must be on beyond loopback.
         oidc_issuer: Accept bearer tokens of this OpenID provider; its keys are found by discovery.
         oidc_audience: What a bearer token must be meant for; required with `oidc_issuer`.

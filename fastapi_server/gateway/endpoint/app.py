@@ -14,7 +14,7 @@ from fastapi_server.gateway.caller import ANYONE, SCOPE_KEY, Caller
 from fastapi_server.gateway.endpoint.asking import Context
 from fastapi_server.gateway.endpoint.server import GatewayServer
 from fastapi_server.gateway.endpoint.sessions import SealedSessions
-from fastapi_server.gateway.endpoint.view import VIEW_KEY, View
+from fastapi_server.gateway.endpoint.view import LOOKING, VIEW_KEY, View
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.settings import Settings
 
@@ -64,6 +64,7 @@ class Endpoint:
             error = {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "there is no such server"}}
             await JSONResponse(error, status_code=404)(scope, receive, send)
             return
+        LOOKING.set(view)
         await self._sessions({**scope, VIEW_KEY: view}, receive, send)
 
 
