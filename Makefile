@@ -7,7 +7,7 @@ export UV_SYSTEM_CERTS ?= 1
 UV := $(shell command -v uv || echo .tools/bin/uv)
 NODE_MODULES := node_modules/.installed
 
-.PHONY: setup demo serve test check conformance soak bench format clean
+.PHONY: setup demo serve test check conformance soak load bench format clean
 
 setup: $(VENV)/.synced
 
@@ -53,6 +53,10 @@ conformance: setup $(NODE_MODULES)
 SECONDS := 600
 soak: setup
 	$(BIN)/python -W error tests/soak.py --seconds $(SECONDS)
+
+# 200 callers at once through a gateway for a minute, or ARGS="--seconds 10 --callers 50".
+load: setup
+	$(BIN)/python -W error -m tests.load $(ARGS)
 
 # Beside the official SDK, FastMCP and a hand-written loop, against stub servers in C. ARGS="--quick --only stdio", say.
 bench: setup

@@ -98,6 +98,7 @@ class Directory:
     async def refresh(self, server: str, principal: str | None = None) -> Listing:
         """Ask a server now, and wait for what it says."""
         key = _Key(server, principal)
+        self._listing(key)  # what nobody keeps is not kept
         await asyncio.wait([self._refresh(key)])
         return self._listing(key)
 

@@ -15,8 +15,8 @@ class Settings(BaseSettings):
         demo: Start the bundled demo servers where neither a file nor the database has any.
         database: URL of SQLAlchemy, for SQLite (`sqlite+aiosqlite:///gateway.db`) or PostgreSQL
             (`postgresql+asyncpg://…`).
-        secret: Seals session ids and request states; every process of one gateway needs the same. Left out, one is
-            made and kept in the database.
+        secret: At least 32 random bytes that seal session ids and request states; every process of one gateway needs
+            the same. Left out, one is made and kept in the database.
         require_key: Refuse who brings neither an API key nor a bearer token. Must be on beyond loopback, and is where
             `oidc_issuer` is set; without it, only callers on this machine are let in without one.
         oidc_issuer: Accept bearer tokens of this OpenID provider; its keys are found by discovery.

@@ -50,17 +50,18 @@ def run_all(url: str, revision: str, behind: str, names: list[str] | None = None
 @contextlib.contextmanager
 def started() -> Generator[str]:
     """A gateway in front of one server, spoken to in either era, each in a process of its own; gives the URL."""
-    with _process("tests.servers.everything", "http") as port, tempfile.TemporaryDirectory() as folder:
+    with process("tests.servers.everything", "http") as port, tempfile.TemporaryDirectory() as folder:
         url = f"http://127.0.0.1:{port}/mcp"
         servers = {name: {"url": url, "protocolVersion": version} for name, version in BEHIND.items()}
         config = Path(folder, "mcp.json")
         config.write_text(json.dumps({"mcpServers": servers}), encoding="utf-8")
-        with _process("tests.servers.gateway", str(config)) as front:
+        with process("tests.servers.gateway", str(config)) as front:
             yield f"http://127.0.0.1:{front}/mcp"
 
 
 @contextlib.contextmanager
-def _process(module: str, argument: str) -> Generator[int]:
+def process(module: str, argument: str) -> Generator[int]:
+    """A program that prints its port; it ends with the block."""
     command = [sys.executable, "-m", module, argument]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 from mcp.server.request_state import AESGCMRequestStateCodec, RequestStateBoundary, RequestStateSecurity
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
@@ -15,11 +14,8 @@ from fastapi_server.gateway.caller import ANYONE, SCOPE_KEY, Caller
 from fastapi_server.gateway.endpoint.asking import Context
 from fastapi_server.gateway.endpoint.server import GatewayServer
 from fastapi_server.gateway.endpoint.sessions import SealedSessions
-from fastapi_server.gateway.endpoint.view import VIEW_KEY, View
+from fastapi_server.gateway.endpoint.view import LOOKING, VIEW_KEY, View
 from fastapi_server.gateway.gateway import Gateway
-from fastapi_server.gateway.settings import Settings
-
-_LOOPBACK = [f"{host}{port}" for host in ("127.0.0.1", "localhost", "[::1]") for port in ("", ":*")]
 
 
 class Endpoint:
@@ -40,7 +36,6 @@ class Endpoint:
         self._server.middleware.append(RequestStateBoundary(state, default_audience=None))
         self._manager = StreamableHTTPSessionManager(
             self._server,
-            security_settings=_who_may_be_named(gateway.settings),
             max_request_body_size=gateway.settings.max_request_bytes,
         )
         self._sessions = SealedSessions(
@@ -66,15 +61,8 @@ class Endpoint:
             error = {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "there is no such server"}}
             await JSONResponse(error, status_code=404)(scope, receive, send)
             return
+        LOOKING.set(view)
         await self._sessions({**scope, VIEW_KEY: view}, receive, send)
-
-
-def _who_may_be_named(settings: Settings) -> TransportSecuritySettings:
-    """What `Host` and `Origin` may say (2025-11-25, basic/transports, security warning: DNS rebinding)."""
-    origins = [f"{scheme}://{host}" for scheme in ("http", "https") for host in _LOOPBACK]
-    return TransportSecuritySettings(
-        allowed_hosts=[*_LOOPBACK, *settings.allowed_hosts], allowed_origins=[*origins, *settings.allowed_origins]
-    )
 
 
 def _principal(context: Context) -> str:

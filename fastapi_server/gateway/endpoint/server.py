@@ -49,7 +49,7 @@ from fastapi_server.gateway.endpoint.changes import Changes
 from fastapi_server.gateway.endpoint.content import here
 from fastapi_server.gateway.endpoint.parked import ParkedCalls, answers_questions
 from fastapi_server.gateway.endpoint.upstream import Upstreams
-from fastapi_server.gateway.endpoint.view import VIEW_KEY, View
+from fastapi_server.gateway.endpoint.view import LOOKING, VIEW_KEY, View
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.mcp import (
     CommonConfig,
@@ -83,6 +83,7 @@ class GatewayServer(Server[Any]):
             version=__version__,
             instructions=_INSTRUCTIONS,
             cache_hints=_HINTS,
+            get_tool_input_schema=self._input_schema,
             on_list_tools=_speaking(self._list_tools),
             on_call_tool=_speaking(self._call_tool),
             on_list_resources=_speaking(self._list_resources),
@@ -132,6 +133,16 @@ class GatewayServer(Server[Any]):
         listed = {name: one.tools if one.info else one.error or unheard for name, one in listings.items()}
         entries = self._gateway.pool.catalogue(listed, view.caller.tools).entries.values()
         return [entry.tool.model_copy(update={"name": view.shown(entry.server, entry.name)}) for entry in entries]
+
+    def _input_schema(self, name: str) -> dict[str, Any] | None:
+        """What a call's `Mcp-Param-*` headers are checked against, as last heard; the server checks them, too."""
+        view = LOOKING.get()
+        try:
+            server, original = view.tool(self._gateway.pool, name)
+        except ConfigError:
+            return None  # the call itself says so
+        listing = self._gateway.directory.known(server, view.caller.principal)
+        return next((tool.input_schema for tool in listing.tools if tool.name == original), None)
 
     async def _list_resources(self, context: Context, _params: PaginatedRequestParams | None) -> ListResourcesResult:
         view, listings = await self._listings(context)
@@ -259,7 +270,9 @@ class GatewayServer(Server[Any]):
     # Sessions and changes.
 
     async def _initialized(self, context: Context, _params: NotificationParams) -> None:
-        self.changes.join(_session(context), _view(context), context.session)
+        session, connection = _session(context), context.session._connection  # pyright: ignore[reportPrivateUsage]
+        self.changes.join(session, _view(context), context.session)
+        connection.exit_stack.callback(self.changes.leave, session)  # however it ends; the context does not show it
 
     async def _set_level(self, context: Context, params: SetLevelRequestParams) -> EmptyResult:
         self.changes.set_level(_session(context), params.level)

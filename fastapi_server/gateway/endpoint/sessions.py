@@ -59,7 +59,7 @@ class SealedSessions:
     def _with_sealed_id(self, scope: Scope, body: bytes, message: Message) -> Message:
         headers: list[tuple[bytes, bytes]] = list(message.get("headers", []))
         inner = next((value for name, value in headers if name.lower() == _HEADER), None)
-        if inner is None:
+        if inner is None or message["status"] >= 400:
             return message
         sealed = self._seal(scope, body)
         self._remember(sealed, inner.decode())

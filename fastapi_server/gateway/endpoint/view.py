@@ -1,5 +1,6 @@
 """What is seen at one path: all servers under names that lead back to them, or one server as it is."""
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from fastapi_server.gateway.caller import Caller
@@ -10,6 +11,9 @@ _SCHEME = "mcp://"
 
 VIEW_KEY = "gateway.view"
 """Where an ASGI scope holds its `View`."""
+
+LOOKING: ContextVar["View"] = ContextVar("LOOKING")
+"""The same, for what the SDK calls without a request."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from fastapi_server.gateway.front.oidc import ADMIN_SCOPE
+from fastapi_server.gateway.problems import answers
 
 _PATH = "/.well-known/oauth-protected-resource"
 
@@ -29,7 +30,9 @@ def metadata_router(issuer: str | None) -> APIRouter:
     router = APIRouter(tags=["well-known"])
 
     @router.get(_PATH, include_in_schema=False)
-    @router.get(_PATH + "/{path:path}", summary="Who issues tokens for a resource (RFC 9728)")
+    @router.get(
+        _PATH + "/{path:path}", summary="Who issues tokens for a resource (RFC 9728)", responses=answers(404, 429)
+    )
     async def resource_metadata(request: Request, path: str = "mcp") -> ResourceMetadata:  # pyright: ignore[reportUnusedFunction]
         if issuer is None or path.partition("/")[0] != "mcp":
             raise HTTPException(404, "there is no such resource, or it takes no bearer tokens")

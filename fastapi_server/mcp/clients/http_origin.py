@@ -35,6 +35,9 @@ _MOST_REFUSALS = 4
 _BODY_SHOWN = 500
 _BODY_READ = 64 * 1024
 _PROVIDED_KEPT = 64
+_IDLE_SECONDS = 3.0
+"""After which a connection is not used again. Many servers (uvicorn, Node) close it after 5 s, and a busy event loop
+notices that only when the request has gone, so that nobody knows whether it was carried out."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class HTTPOrigin:
         self._provided: collections.deque[str] = collections.deque(maxlen=_PROVIDED_KEPT)
         self._session = aiohttp.ClientSession(
             # A limit would let long streams starve the replies to them.
-            connector=aiohttp.TCPConnector(limit=0, ssl=context_for(config.ca_file)),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS, ssl=context_for(config.ca_file)),
             cookie_jar=identity.cookies,
             timeout=aiohttp.ClientTimeout(total=None),  # deadlines belong to the call
             max_line_size=64 * 1024,

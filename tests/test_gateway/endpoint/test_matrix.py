@@ -54,9 +54,11 @@ def person(name: str = "Ada", heard: list[str] | None = None) -> Handlers:
 
 
 @asynccontextmanager
-async def client_of(running: Running, era: str, handlers: Handlers | None = None) -> AsyncGenerator[MCPClient]:
+async def client_of(
+    running: Running, era: str, handlers: Handlers | None = None, *, path: str = "", **settings: Any
+) -> AsyncGenerator[MCPClient]:
     """Our client, in front."""
-    config = HTTPConfig(running.url, protocol_version=era)
+    config = HTTPConfig(running.url + path, protocol_version=era, **settings)
     async with HTTPMCPClient("gateway", config, handlers=handlers) as client:
         yield client
 

@@ -1,0 +1,176 @@
+"""Session ids of the handshake era: good in every process that has the secret, and for nobody else."""
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from fastapi_server.gateway.caller import Caller
+from tests.test_gateway.endpoint.conftest import HANDSHAKE, Running, StartGateway
+
+CALLERS = {"ann": Caller("ann", "ann"), "bob": Caller("bob", "bob")}
+SECRET = "a secret of at least 32 bytes, all random"
+HELLO = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+
+
+class Raw:
+    """A client that knows only HTTP, so that a session can be used anywhere, and wrongly."""
+
+    def __init__(self, http: aiohttp.ClientSession) -> None:
+        self._http = http
+
+    async def post(self, url: str, message: Mapping[str, Any], **headers: str) -> tuple[int, str, dict[str, Any]]:
+        """Status, session id and the last message of the answer."""
+        body = {"jsonrpc": "2.0", **message}
+        async with self._http.post(url, json=body, headers=_named(headers)) as answer:
+            text = await answer.text()
+            data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: {")]
+            last: dict[str, Any] = json.loads(data[-1] if data else text or "{}")
+            return answer.status, answer.headers.get("Mcp-Session-Id", ""), last
+
+    async def hello(self, url: str, **headers: str) -> str:
+        """The id that `initialize` gives."""
+        status, session, _ = await self.post(url, {"id": 1, "method": "initialize", "params": HELLO}, **headers)
+        assert status == 200
+        return session
+
+    async def open(self, url: str, **headers: str) -> str:
+        """The id of a new session."""
+        session = await self.hello(url, **headers)
+        told = {"method": "notifications/initialized"}
+        status, _, _ = await self.post(url, told, session=session, **headers)
+        assert status == 202
+        return session
+
+    async def echo(self, url: str, session: str, text: str = "hi", **headers: str) -> tuple[int, str]:
+        """Status, and what came back."""
+        params = {"name": "http__echo", "arguments": {"text": text}}
+        call = {"id": 2, "method": "tools/call", "params": params}
+        status, _, answer = await self.post(url, call, session=session, **headers)
+        return status, answer["result"]["content"][0]["text"] if status == 200 else ""
+
+    async def delete(self, url: str, session: str) -> int:
+        async with self._http.delete(url, headers=_named({"session": session})) as answer:
+            return answer.status
+
+    @asynccontextmanager
+    async def stream(self, url: str, session: str) -> AsyncGenerator[aiohttp.StreamReader]:
+        """The standalone stream."""
+        async with self._http.get(url, headers=_named({"session": session})) as answer:
+            assert answer.status == 200
+            yield answer.content
+
+
+def _named(headers: Mapping[str, str]) -> dict[str, str]:
+    names = {"session": "Mcp-Session-Id", "caller": "X-Caller"}
+    accept = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": HANDSHAKE}
+    return accept | {names[name]: value for name, value in headers.items()}
+
+
+@pytest.fixture
+async def raw() -> AsyncGenerator[Raw]:
+    async with aiohttp.ClientSession() as http:
+        yield Raw(http)
+
+
+@asynccontextmanager
+async def two(
+    gateway: StartGateway, upstreams: dict[str, Any], *secrets: str | None, **settings: Any
+) -> AsyncGenerator[list[Running]]:
+    """Two gateways before the same server."""
+    servers = {"http": upstreams["http"]}
+    first, second = secrets
+    async with (
+        gateway(servers, callers=CALLERS, secret=first, **settings) as one,
+        gateway(servers, callers=CALLERS, secret=second, **settings) as other,
+    ):
+        yield [one, other]
+
+
+async def test_another_process_goes_on(gateway: StartGateway, upstreams: dict[str, Any], raw: Raw) -> None:
+    async with two(gateway, upstreams, SECRET, SECRET) as (one, other):
+        session = await raw.open(one.url)
+        assert await raw.echo(one.url, session, "here") == (200, "here")
+        assert await raw.echo(other.url, session, "there") == (200, "there")
+        assert await raw.echo(one.url, session, "again") == (200, "again")
+
+
+async def test_the_standalone_stream_of_another_process(
+    gateway: StartGateway, upstreams: dict[str, Any], raw: Raw
+) -> None:
+    async with two(gateway, upstreams, SECRET, SECRET) as (one, other):
+        session = await raw.open(one.url)
+        async with raw.stream(other.url, session) as stream:
+            await other.gateway.reload({})
+            while b"list_changed" not in (line := await stream.readline()):
+                assert line
+
+
+async def test_an_id_is_good_for_its_caller_only(gateway: StartGateway, upstreams: dict[str, Any], raw: Raw) -> None:
+    async with two(gateway, upstreams, SECRET, SECRET) as (one, other):
+        session = await raw.open(one.url, caller="ann")
+        assert await raw.echo(one.url, session, caller="ann") == (200, "hi")
+        for url in (one.url, other.url):
+            assert await raw.echo(url, session, caller="bob") == (404, "")
+            assert await raw.echo(url, session) == (404, "")
+            assert await raw.echo(f"{url}/http", session, caller="ann") == (404, "")
+
+
+async def test_an_id_that_was_changed_is_none(gateway: StartGateway, upstreams: dict[str, Any], raw: Raw) -> None:
+    async with two(gateway, upstreams, SECRET, SECRET) as (one, other):
+        session = await raw.open(one.url)
+        middle = len(session) // 2
+        changed = session[:middle] + ("A" if session[middle] != "A" else "B") + session[middle + 1 :]
+        for url in (one.url, other.url):
+            for wrong in (changed, session[:-4], "0" * 32, "v1."):
+                assert await raw.echo(url, wrong) == (404, "")
+
+
+async def test_an_id_ends(gateway: StartGateway, upstreams: dict[str, Any], raw: Raw) -> None:
+    async with two(gateway, upstreams, SECRET, SECRET) as (one, other):
+        session = await raw.open(one.url)
+        assert await raw.delete(one.url, session) == 200
+        assert await raw.echo(one.url, session) == (404, "")
+        unknown = await raw.open(one.url)
+        assert await raw.delete(other.url, unknown) == 200
+        assert await raw.echo(other.url, unknown) == (404, "")
+
+
+async def test_an_id_expires(gateway: StartGateway, upstreams: dict[str, Any], raw: Raw) -> None:
+    async with two(gateway, upstreams, SECRET, SECRET, session_hours=1e-9) as (one, other):
+        session = await raw.hello(one.url)
+        assert await raw.echo(one.url, session) == (404, "")
+        assert await raw.echo(other.url, session) == (404, "")
+
+
+@pytest.mark.parametrize("secrets", [(SECRET, SECRET[::-1]), (None, None)])
+async def test_without_the_secret_an_id_is_none(
+    gateway: StartGateway, upstreams: dict[str, Any], raw: Raw, secrets: tuple[str | None, str | None]
+) -> None:
+    async with two(gateway, upstreams, *secrets) as (one, other):
+        session = await raw.open(one.url)
+        assert await raw.echo(one.url, session) == (200, "hi")
+        assert await raw.echo(other.url, session) == (404, "")
+
+
+async def test_no_session_is_opened_by_what_is_none(gateway: StartGateway, upstreams: dict[str, Any], raw: Raw) -> None:
+    async with gateway({"http": upstreams["http"]}) as running:
+        assert await raw.echo(running.url, "") == (404, "")
+        status, session, _ = await raw.post(running.url, {"id": 1, "method": "tools/list"})
+        assert status == 400
+        assert await raw.echo(running.url, session) == (404, "")
+
+
+async def test_what_has_ended_is_not_kept(gateway: StartGateway, upstreams: dict[str, Any], raw: Raw) -> None:
+    async with gateway({"http": upstreams["http"]}) as running, running.gateway.events.watch() as events:
+        session = await raw.open(running.url)
+        subscribe = {"id": 3, "method": "resources/subscribe", "params": {"uri": "mcp://http/test://watched-resource"}}
+        status, _, _ = await raw.post(running.url, subscribe, session=session)
+        assert status == 200
+        await raw.delete(running.url, session)
+        async for event in events:
+            if event.data.get("method") == "resources/unsubscribe":
+                break
