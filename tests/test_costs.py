@@ -34,6 +34,7 @@ SYSTEM_CALLS_FOR_A_CALL = {"stdio": 14, "sse": 18, "json": 17, "events": 17}  # 
 WRITES_FOR_A_CALL = 1
 OBJECTS_LEFT_BY_A_CALL = 0
 GARBAGE_OF_A_CALL = 0
+COLLECTIONS_FOR_A_THOUSAND_TOOLS = 5  # of which two are for the list, where there would be twenty
 COPIES_OF_A_LARGE_BODY = {"stdio": 3.6, "sse": 3.6, "json": 3.6, "events": 3.6}
 
 ROOT = Path(__file__).parents[1]
@@ -151,6 +152,25 @@ async def test_objects_left(session: Ours) -> None:
         gc.enable()
     assert left // CALLS <= OBJECTS_LEFT_BY_A_CALL, left
     assert garbage // CALLS <= GARBAGE_OF_A_CALL, garbage
+
+
+async def test_collections_while_a_long_list_comes(transport: str, tmp_path: Path) -> None:
+    collections = 0
+
+    def count(phase: str, _info: dict[str, int]) -> None:
+        nonlocal collections
+        collections += phase == "start"
+
+    with serving(transport, tmp_path / "counters", tools=1_000) as server:
+        async with opened(server) as session:
+            await session.tools()
+            gc.collect()
+            gc.callbacks.append(count)
+            try:
+                await session.tools()
+            finally:
+                gc.callbacks.remove(count)
+    assert collections <= COLLECTIONS_FOR_A_THOUSAND_TOOLS
 
 
 async def test_copies_of_a_large_body(transport: str, session: Ours) -> None:
