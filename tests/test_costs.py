@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Coroutine, Generator
 from pathlib import Path
@@ -30,6 +31,7 @@ REQUESTS_TO_FIRST_RESULT = {"stdio": 2, "sse": 4, "json": 2, "events": 2}
 CONNECTIONS_TO_FIRST_RESULT = {"stdio": 1, "sse": 2, "json": 1, "events": 1}
 BYTES_SENT_FOR_A_CALL = {"stdio": 300, "sse": 295, "json": 600, "events": 600}
 TASKS_FOR_A_CALL = {"stdio": 0, "sse": 1, "json": 1, "events": 1}
+THREADS_FOR_A_CONNECTION = 0
 SYSTEM_CALLS_FOR_A_CALL = {"stdio": 14, "sse": 18, "json": 17, "events": 17}  # nine or more of them getpid, by asyncio
 WRITES_FOR_A_CALL = 1
 OBJECTS_LEFT_BY_A_CALL = 0
@@ -120,6 +122,13 @@ async def test_tasks_created(transport: str, session: Ours) -> None:
     finally:
         loop.set_task_factory(None)
     assert created <= TASKS_FOR_A_CALL[transport] * CALLS
+
+
+async def test_threads_of_a_connection(server: Server, session: Ours) -> None:
+    before = threading.active_count()
+    async with opened(server) as another:
+        await another.echo("hello")
+        assert threading.active_count() - before <= THREADS_FOR_A_CONNECTION
 
 
 def _traced(server: Server, log: Path) -> collections.Counter[str]:
