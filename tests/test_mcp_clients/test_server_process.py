@@ -137,6 +137,17 @@ async def test_what_cannot_be_started_leaves_nothing(kind: type[ServerProcess], 
     assert _descriptors() == before
 
 
+async def test_what_cannot_be_watched_is_ended(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_pipe: object) -> None:
+        raise OSError(errno.ENOSPC, "no more")
+
+    before = _descriptors()
+    monkeypatch.setattr(posix_process, "enlarge", refuse)
+    with pytest.raises(OSError, match="no more"):
+        await PosixProcess.start(program(ECHO), notes)
+    assert _descriptors() == before
+
+
 async def test_what_has_not_begun_can_be_taken_back(notes: Notes) -> None:
     process = await PosixProcess.start(program(LAZY), notes)
     begun, waiting, more = b"x" * LARGE, b"y" * LARGE, b"z"

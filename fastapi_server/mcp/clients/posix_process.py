@@ -51,7 +51,12 @@ class PosixProcess(ServerProcess):
             cwd=command.cwd,
             start_new_session=True,
         )
-        return cls(process, observer)
+        try:
+            return cls(process, observer)
+        except BaseException:  # the event loop can watch no more
+            with process:  # which closes its pipes and waits for it
+                kill_group(process.pid)
+            raise
 
     @property
     def pid(self) -> int:
