@@ -154,8 +154,8 @@ class StreamableHTTPChannel(Channel):
     ) -> Message | None:
         """Follow an event stream up to the reply; `None` where the stream ends or breaks without it."""
         try:
-            while chunk := await response.content.readany():
-                for event in parser.feed(chunk):
+            while not response.content.at_eof():
+                for event in parser.feed(await response.content.readany()):  # held by no name while it is decoded
                     if event.event != "message" or not event.data:
                         continue
                     reply = self._take(self._decoded(event.data, request.id), request)

@@ -66,8 +66,8 @@ class SSEChannel(CorrelatingChannel):
 
     async def _take_events(self, response: aiohttp.ClientResponse) -> None:
         parser = EventParser(self._limit)
-        while chunk := await response.content.readany():
-            for event in parser.feed(chunk):
+        while not response.content.at_eof():
+            for event in parser.feed(await response.content.readany()):  # held by no name while it is decoded
                 self._event(event)
 
     def _event(self, event: Event) -> None:
