@@ -4,7 +4,7 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,6 @@ from fastapi_server.mcp.testing.authorization_server import (
     PLANTED,
     AuthorizationServer,
     GuardedPeer,
-    authorization_server,
-    guarded_peer,
 )
 
 Capture = pytest.CaptureFixture[str]
@@ -56,18 +54,6 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MCP_TOKEN_STORE", raising=False)
     monkeypatch.delenv("MCP_TOKEN_KEY", raising=False)
     return tmp_path / "state" / "mcp-client-factory" / "tokens"
-
-
-@pytest.fixture
-async def issuer(nothing_left: None) -> AsyncIterator[AuthorizationServer]:
-    async with authorization_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def peer(issuer: AuthorizationServer) -> AsyncIterator[GuardedPeer]:
-    async with guarded_peer(issuer) as server:
-        yield server
 
 
 @pytest.fixture

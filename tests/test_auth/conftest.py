@@ -1,6 +1,6 @@
-"""An authorization server, an MCP server that takes its tokens, and a person with a browser."""
+"""A person with a browser, and clients of the server that wants a token."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -9,12 +9,7 @@ from yarl import URL
 
 from fastapi_server.mcp import AuthorizationResponse, HTTPConfig, HTTPMCPClient, MemoryTokenStore, OAuth
 from fastapi_server.mcp.auth import account
-from fastapi_server.mcp.testing.authorization_server import (
-    AuthorizationServer,
-    GuardedPeer,
-    authorization_server,
-    guarded_peer,
-)
+from fastapi_server.mcp.testing.authorization_server import GuardedPeer
 
 
 class Person:
@@ -40,18 +35,6 @@ async def visit(url: str) -> dict[str, str]:
     """Open an authorization page; what the browser would bring to the redirect URI."""
     async with aiohttp.ClientSession() as session, session.get(url, allow_redirects=False) as page:
         return dict(URL(page.headers["Location"]).query)
-
-
-@pytest.fixture
-async def issuer(nothing_left: None) -> AsyncIterator[AuthorizationServer]:
-    async with authorization_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def peer(issuer: AuthorizationServer) -> AsyncIterator[GuardedPeer]:
-    async with guarded_peer(issuer) as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)
