@@ -1,5 +1,6 @@
 """A person with a browser, and clients of the server that wants a token."""
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -62,3 +63,16 @@ def client(peer: GuardedPeer, store: MemoryTokenStore, person: Person) -> Callab
         return HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=how, retries=retries), principal=principal)
 
     return make
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Hosts that only this test knows, and their addresses."""
+    known: dict[str, str] = {}
+    ask = socket.getaddrinfo
+
+    def answer(host: Any, *args: Any, **kwargs: Any) -> Any:
+        return ask(known.get(host, host), *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    return known

@@ -19,6 +19,7 @@ from fastapi_server.mcp import (
     MCPConnectionError,
     MemoryTokenStore,
     OAuth,
+    complete_authorization,
 )
 from fastapi_server.mcp.auth.authenticator import Outgoing
 from fastapi_server.mcp.auth.oauth import OAuthAuthenticator
@@ -27,7 +28,7 @@ from fastapi_server.mcp.testing.authorization_server import (
     GuardedPeer,
     authorization_server,
 )
-from tests.test_auth.conftest import Person
+from tests.test_auth.conftest import Person, visit
 
 Make = Callable[..., HTTPMCPClient]
 
@@ -587,6 +588,40 @@ async def test_a_server_cannot_have_us_call_other_machines(
     one = client()
     assert not await one.connect()
     assert "must not lead us" in str(one.last_error)
+    await one.disconnect()
+
+
+async def test_an_authorization_server_without_tls_where_the_configuration_names_it(
+    client: Make, issuer: AuthorizationServer, person: Person, names: dict[str, str]
+) -> None:
+    """As in docker compose: `http://auth:8080`, on another host."""
+    names["auth.test"] = "127.0.0.1"
+    issuer.url = issuer.url.replace("127.0.0.1", "auth.test")
+    one = client()
+    assert not await one.connect()
+    assert f"auth.insecure_origins does not name {issuer.url}" in str(one.last_error)
+    await one.disconnect()
+    assert not person.opened
+
+    async with client(insecure_origins=[issuer.url]) as one:
+        await one.list_tools()
+        issuer.revoke_all()
+        await one.list_tools()
+    assert person.opened[0].startswith(f"{issuer.url}/authorize?")
+    assert issuer.grants() == ["authorization_code", "refresh_token"]
+
+
+async def test_a_sign_in_without_tls_is_completed_elsewhere(
+    client: Make, issuer: AuthorizationServer, store: MemoryTokenStore, names: dict[str, str]
+) -> None:
+    names["auth.test"] = "127.0.0.1"
+    issuer.url = issuer.url.replace("127.0.0.1", "auth.test")
+    one = client(auth=OAuth(store=store, insecure_origins=[issuer.url], issuer=issuer.url))
+    with pytest.raises(AuthorizationRequired) as required:
+        await one.list_tools()
+    back = await visit(required.value.url)
+    await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    await one.list_tools()
     await one.disconnect()
 
 

@@ -99,9 +99,9 @@ def fixed_client_of(config: OAuthSettings) -> OAuthClientInformationFull | None:
 
 
 def configured_urls(config: OAuthSettings) -> list[str]:
-    """The servers that the configuration names itself: they may be reached without TLS."""
+    """On the origins that the configuration names itself: they may be reached wherever they are."""
     idp = config.idp_token_endpoint if isinstance(config, EnterpriseManaged) else None
-    return [url for url in (config.issuer, idp) if url is not None]
+    return [*config.insecure_origins, *(url for url in (config.issuer, idp) if url is not None)]
 
 
 def _method_of(config: OAuthSettings) -> Method:

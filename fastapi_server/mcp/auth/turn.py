@@ -243,6 +243,7 @@ class Turn:
             issuer=config.issuer,
             scopes=None if config.scopes is None else " ".join(config.scopes),
             challenged=" ".join(challenge.scopes) or None,
+            configured=configured_urls(config),
         )
 
 
