@@ -1,5 +1,6 @@
 """OAuth for one client: the token at hand for each request, and one sign-in or refresh for all who need a new one."""
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,9 +10,9 @@ from typing import Literal
 from yarl import URL
 
 from fastapi_server.mcp.auth.account import Account, Tokens
-from fastapi_server.mcp.auth.authenticator import Authenticator, Outgoing, Refusal, SingleFlight
+from fastapi_server.mcp.auth.authenticator import NONCE_TRIED, Authenticator, Outgoing, Refusal, SingleFlight
 from fastapi_server.mcp.auth.challenge import Challenge, read_challenge
-from fastapi_server.mcp.auth.dpop import ProofKey
+from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey, nonce_in, wait_before_nonce
 from fastapi_server.mcp.auth.grants import tokens_for
 from fastapi_server.mcp.auth.turn import PAUSE_SECONDS, Means, Turn
 from fastapi_server.mcp.auth_config import OAuth, OAuthSettings
@@ -97,16 +98,31 @@ class OAuthAuthenticator(Authenticator):
         bound = "DPoP" in refusal.sent
         challenge = read_challenge(refusal.headers, bound=bound)
         if bound and challenge.error == _NONCE_WANTED and challenge.nonce is not None:
-            return self._credentials(refusal.outgoing, challenge.nonce)
+            return await self._with_nonce(refusal, challenge.nonce)
         used = _token_in(refusal.sent)
         if not self._has_another(used):
             if self._can_help(refusal, challenge):
                 if refusal.status == 403 and self._flight.task is None:
-                    refusal.tried.add(_MORE_SCOPE)
+                    refusal.tried[_MORE_SCOPE] += 1
                 await self._flight.join(lambda: _in_one_word(self._sign_in(refusal, challenge, used)))
             else:
                 await _in_one_word(self._look())
         return await self.headers(refusal.outgoing) if self._has_another(used) else None
+
+    async def _with_nonce(self, refusal: Refusal, given: str) -> Mapping[str, str] | None:
+        """A proof with the nonce that was given, which may be good once; or after a wait, the last given to anybody.
+
+        `None` where the server names the nonce that it was sent, or wants too many.
+        """
+        refusal.tried[NONCE_TRIED] += 1
+        tried, sent = refusal.tried[NONCE_TRIED], nonce_in(refusal.sent["DPoP"])
+        if tried > MOST_NONCES or given == sent:
+            return None
+        wait = wait_before_nonce(tried)
+        if wait:
+            await asyncio.sleep(wait)
+            given = self._means.nonces.get(str(URL(refusal.outgoing.url).origin()), given)
+        return self._credentials(refusal.outgoing, given)
 
     def _has_another(self, used: str) -> bool:
         return self._tokens is not None and self._tokens.access_token != used

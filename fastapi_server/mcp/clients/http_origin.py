@@ -10,7 +10,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from fastapi_server.mcp.auth.authenticator import Authenticator, Outgoing, Refusal
+from fastapi_server.mcp.auth.authenticator import NONCE_TRIED, Authenticator, Outgoing, Refusal
 from fastapi_server.mcp.auth_config import is_headers
 from fastapi_server.mcp.clients.redaction import redacted
 from fastapi_server.mcp.config import HeaderProvider, HTTPConfig, SSEConfig
@@ -31,7 +31,7 @@ _SAME_METHOD = frozenset({307, 308})
 _MAX_REDIRECTS = 5
 _REFUSED = frozenset({401, 403})
 _MOST_REFUSALS = 4
-"""Of one request: a nonce for the proof, a refresh, a sign-in, more scope."""
+"""Of one request, beside those for a nonce: a refresh, a sign-in, more scope, and one to spare."""
 _BODY_SHOWN = 500
 _BODY_READ = 64 * 1024
 _PROVIDED_KEPT = 64
@@ -96,7 +96,7 @@ class HTTPOrigin:
             AuthenticationError: The server refused, and signing in, where `auth` is configured, did not help.
         """
         redirects = refusals = 0
-        tried: set[str] = set()
+        tried = collections.Counter[str]()
         better: Mapping[str, str] | None = None
         while True:
             outgoing = Outgoing(method, str(url), headers, body)
@@ -111,7 +111,7 @@ class HTTPOrigin:
                 redirects += 1
             elif response.status in _REFUSED and self._authenticator is not None:
                 refusals += 1
-                if refusals > _MOST_REFUSALS:
+                if refusals - tried[NONCE_TRIED] > _MOST_REFUSALS:
                     async with response:
                         raise await self.refusal(response)
                 better = await self._after_refusal(self._authenticator, outgoing, credentials, response, tried)
@@ -143,7 +143,7 @@ class HTTPOrigin:
         outgoing: Outgoing,
         credentials: Mapping[str, str],
         response: aiohttp.ClientResponse,
-        tried: set[str],
+        tried: collections.Counter[str],
     ) -> Mapping[str, str]:
         """The credentials for another try. The refusal is read and put away first: signing in may take a person.
 

@@ -73,6 +73,7 @@ class AuthorizationServer:
         fail: Answer the next token requests with these, `(status, body)`.
         fail_headers: With these, too.
         nonce: Token requests must carry it in their proof.
+        nonce_lasts: After so many of them, there is another `nonce`.
         checks_clients: Token requests of clients that have not registered are refused.
         registration_changes: Laid over what the next clients are told of their registration.
         metadata_changes: Laid over the metadata; `None` removes a member.
@@ -90,6 +91,7 @@ class AuthorizationServer:
     refreshes: bool = True
     dpop: bool = False
     nonce: str | None = None
+    nonce_lasts: int | None = None
     path: str = "/.well-known/oauth-authorization-server"
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     fail: list[tuple[int, dict[str, str]]] = field(default_factory=list[tuple[int, dict[str, str]]])
@@ -183,8 +185,10 @@ class AuthorizationServer:
             return web.json_response({"error": "invalid_client"}, status=401)
         bound = ""
         if self.dpop:
-            proof = proof_in(request)
-            if self.nonce is not None and proof.get("nonce") != self.nonce:
+            proof, expected = proof_in(request), self.nonce
+            if self.nonce_lasts is not None and len(self.forms) % self.nonce_lasts == 0:
+                self.nonce = secrets.token_hex(8)
+            if self.nonce is not None and proof.get("nonce") != expected:
                 headers = {"DPoP-Nonce": self.nonce}
                 return web.json_response({"error": "use_dpop_nonce"}, status=400, headers=headers)
             bound = proof["jkt"]
@@ -248,6 +252,7 @@ class GuardedPeer(HTTPPeer):
         issuers: The authorization servers; the first one is advertised.
         needs: Scopes, by JSON-RPC method; 403 names them.
         nonce: Proofs must carry it.
+        nonce_lasts: After so many requests, there is another `nonce`.
         single_use_nonces: Proofs must carry one of these, which is then used up; refusals give new ones.
         challenges_before: Lines of `WWW-Authenticate` that stand before the one that matters.
         refused: Answers with status 401 or 403 so far.
@@ -258,6 +263,7 @@ class GuardedPeer(HTTPPeer):
     issuers: list[AuthorizationServer] = field(default_factory=list[AuthorizationServer])
     needs: dict[str, str] = field(default_factory=dict[str, str])
     nonce: str | None = None
+    nonce_lasts: int | None = None
     single_use_nonces: set[str] | None = None
     challenges_before: list[str] = field(default_factory=list[str])
     challenge_scope: str | None = None
@@ -301,7 +307,10 @@ class GuardedPeer(HTTPPeer):
             assert proof["jkt"] == known["jkt"]
             assert proof["jti"] not in {before["jti"] for before in self.proofs}
             self.proofs.append(proof)
-            if self.nonce is not None and proof.get("nonce") != self.nonce:
+            expected = self.nonce
+            if self.nonce_lasts is not None and len(self.proofs) % self.nonce_lasts == 0:
+                self.nonce = secrets.token_hex(8)
+            if self.nonce is not None and proof.get("nonce") != expected:
                 return _refuse(401, 'DPoP error="use_dpop_nonce"', {"DPoP-Nonce": self.nonce})
             if self.single_use_nonces is not None and proof.get("nonce") not in self.single_use_nonces:
                 self.single_use_nonces.add(nonce := secrets.token_hex(8))
