@@ -287,6 +287,32 @@ async def test_a_client_works_again_after_an_outage(client: Make, peer: GuardedP
         await one.call_tool("echo", {})
 
 
+async def test_a_server_that_refuses_fresh_tokens_opens_ever_fewer_pages(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, person: Person
+) -> None:
+    async with client() as one:
+        outage, now = Outage(peer), 0.0
+        outage.begin()
+        opened = len(person.opened)
+        for pages, pause in enumerate((30, 60, 120, 240, 480, 960, 1920, 3600, 3600), start=1):
+            for later in (0.0, pause - 1.0):
+                pass_time(one, now + later)
+                with pytest.raises(AuthenticationError, match=r"401.*refuses even tokens that were just issued"):
+                    await one.call_tool("echo", {})
+                assert len(person.opened) == opened + pages
+            now += pause + 1
+        pass_time(one, now - 1800)
+        with pytest.raises(AuthenticationError, match=r"signing in is tried again in 1[78][0-9]{2} s"):
+            await one.call_tool("echo", {})
+
+        outage.end()
+        pass_time(one, now)
+        await one.call_tool("echo", {})
+        outage.begin()
+        with pytest.raises(AuthenticationError, match=r"again in (29|30) s"):  # it begins anew
+            await one.call_tool("echo", {})
+
+
 async def test_after_a_while_signing_in_is_tried_again(
     client: Make, issuer: AuthorizationServer, peer: GuardedPeer
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi_server.mcp.auth_config import AuthCallable, BearerAuth, is_headers, revealed
 from fastapi_server.mcp.errors import ConfigError, Delivery, MCPClientError, MCPConnectionError
 
+CHECK_CREDENTIALS = "check the credentials configured for this server"
 NONCE_TRIED = "nonce"
 """In `Refusal.tried`: how often another nonce was. Whoever tries nonces bounds that, not who sends the request."""
 _SECRETS_KEPT = 64
@@ -82,6 +83,10 @@ class Authenticator(ABC):
         """
         again = await self.headers(refusal.outgoing)
         return again if refusal.status == 401 and dict(again) != dict(refusal.sent) else None
+
+    def advice(self, status: int) -> str:
+        """What to do about a refusal that has come to the caller; 401 or 403."""
+        return CHECK_CREDENTIALS
 
     async def settled(self) -> bool:
         """Wait until nobody is signing in. Whether somebody was."""

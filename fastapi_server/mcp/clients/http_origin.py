@@ -10,7 +10,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from fastapi_server.mcp.auth.authenticator import NONCE_TRIED, Authenticator, Outgoing, Refusal
+from fastapi_server.mcp.auth.authenticator import CHECK_CREDENTIALS, NONCE_TRIED, Authenticator, Outgoing, Refusal
 from fastapi_server.mcp.auth_config import is_headers
 from fastapi_server.mcp.clients.redaction import redacted
 from fastapi_server.mcp.config import HeaderProvider, HTTPConfig, SSEConfig
@@ -250,9 +250,8 @@ class HTTPOrigin:
         wait = retry_after(response.headers)
         match status:
             case 401 | 403:
-                return AuthenticationError(
-                    f"{message} (check the credentials configured for this server)", status=status, body=body
-                )
+                advice = CHECK_CREDENTIALS if self._authenticator is None else self._authenticator.advice(status)
+                return AuthenticationError(f"{message} ({advice})", status=status, body=body)
             case 429:
                 return RateLimitError(message, body=body, retry_after=wait)
             case _:
