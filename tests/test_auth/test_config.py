@@ -179,6 +179,9 @@ def test_keys_differ_wherever_anything_does() -> None:
         store_key("tokens", server=server, principal="None"),
         store_key("tokens", server=server, principal="a", issuer="b"),
         store_key("tokens", server=server, principal="ab"),
+        store_key("tokens", server=server, holder=["ann"]),
+        store_key("tokens", server=server, holder=["ann", None]),
+        store_key("tokens", server=server, holder=[None, "ann"]),
     }
-    assert len(keys) == 8
+    assert len(keys) == 11
     assert all(key.replace("-", "").isalnum() for key in keys)

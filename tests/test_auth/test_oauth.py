@@ -462,7 +462,7 @@ async def test_tokens_serve_only_whom_they_were_given_to(
         OAuth("admin", interaction=person, store=store),
         OAuth(interaction=person, store=store),
     ]
-    for auth in ways:
+    for auth in ways * 2:  # each keeps its own
         async with client(auth=auth) as one:
             await one.list_tools()
     assert len(set(peer.tokens) - {""}) == len(ways) == len(issuer.forms)
@@ -480,9 +480,10 @@ async def test_tokens_of_another_issuer_than_the_one_configured_are_not_used(
     await one.disconnect()
     assert set(peer.tokens) == {""}
 
-    async with client(issuer=issuer.url) as another:
-        await another.list_tools()
-    assert issuer.grants() == ["authorization_code"]
+    for _ in range(2):
+        async with client() as first, client(issuer=issuer.url) as another:
+            await asyncio.gather(first.list_tools(), another.list_tools())
+    assert issuer.grants() == ["authorization_code"] * 2
 
 
 @pytest.mark.parametrize("with_refresh_token", [True, False])

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 from fastapi_server.mcp.auth.account import Account, default_store
 from fastapi_server.mcp.auth.authenticator import Authenticator, BearerAuthenticator, CallableAuthenticator
+from fastapi_server.mcp.auth.holders import holder_of
 from fastapi_server.mcp.auth.stores import TokenStore
 from fastapi_server.mcp.auth_config import (
     AsyncAuthFlow,
@@ -70,5 +71,5 @@ def _oauth(config: HTTPConfig | SSEConfig, settings: OAuthSettings, principal: s
         )
     from fastapi_server.mcp.auth.oauth import OAuthAuthenticator  # noqa: PLC0415 - brings the SDK, which is slow
 
-    account = Account(settings.store or default_store(), config.endpoint, principal)
+    account = Account(settings.store or default_store(), config.endpoint, principal, holder_of(settings))
     return OAuthAuthenticator(settings, account, config.ca_file)

@@ -13,7 +13,7 @@ from fastapi_server.mcp.auth.account import Account, Tokens
 from fastapi_server.mcp.auth.authenticator import NONCE_TRIED, Authenticator, Outgoing, Refusal, SingleFlight
 from fastapi_server.mcp.auth.challenge import Challenge, read_challenge
 from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey, nonce_in, wait_before_nonce
-from fastapi_server.mcp.auth.grants import tokens_for
+from fastapi_server.mcp.auth.holders import tokens_for
 from fastapi_server.mcp.auth.turn import PAUSE_SECONDS, Means, Turn
 from fastapi_server.mcp.auth_config import OAuth, OAuthSettings
 from fastapi_server.mcp.errors import (

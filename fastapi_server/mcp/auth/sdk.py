@@ -170,7 +170,7 @@ class Provider(OAuthClientProvider):
             raise AuthenticationError("signing in failed: the authorization server's answer is malformed")
         return True
 
-    def tokens(self, now: float, exchange: Exchange, holder: list[str | None]) -> Tokens | None:
+    def tokens(self, now: float, exchange: Exchange, identity: str | None = None) -> Tokens | None:
         """The tokens that the flow has now, as they are kept.
 
         Raises:
@@ -190,7 +190,7 @@ class Provider(OAuthClientProvider):
             expires_at=None if held.expires_in is None else now + held.expires_in,
             lifetime=held.expires_in,
             proof_key=None if key is None else key.pem,
-            holder=holder,
+            identity=identity,
         )
 
     @property

@@ -21,10 +21,9 @@ from fastapi_server.mcp.auth.grants import (
     configured_urls,
     fixed_client_of,
     grant_of,
-    holder_of,
     metadata_of,
-    tokens_for,
 )
+from fastapi_server.mcp.auth.holders import identity_of, tokens_for
 from fastapi_server.mcp.auth.locks import to_the_end
 from fastapi_server.mcp.auth.sdk import Provider, in_our_words
 from fastapi_server.mcp.auth_config import OAuth, OAuthSettings
@@ -152,7 +151,7 @@ class Turn:
         return refreshed
 
     def _tokens_of(self, provider: Provider, exchange: Exchange) -> Tokens | None:
-        return provider.tokens(self._means.clock(), exchange, holder_of(self._means.config, self._means.own))
+        return provider.tokens(self._means.clock(), exchange, identity_of(self._means.config, self._means.own))
 
     def _forget_refresh_token(self, tokens: Tokens, exchange: Exchange) -> None:
         """The access token may work yet."""

@@ -7,8 +7,9 @@ from typing import Any
 
 from fastapi_server.mcp import ConfigError, HTTPConfig, OAuth, ServerConfig, SSEConfig, TokenStore
 from fastapi_server.mcp.auth.account import Account, Kept
+from fastapi_server.mcp.auth.holders import holder_of
 from fastapi_server.mcp.auth.loopback import LoopbackRedirect
-from fastapi_server.mcp.auth_config import OAuthCommon
+from fastapi_server.mcp.auth_config import OAuthSettings
 from fastapi_server.mcp.cli import render
 from fastapi_server.mcp.cli.run import Status, client_of
 from fastapi_server.mcp.cli.target import Options, only
@@ -53,8 +54,8 @@ async def show_login(server: str, options: Options, desk: Callable[..., Loopback
 async def show_logout(server: str, options: Options) -> int:
     """Delete all that the store holds of a server: tokens, registration, and a sign-in that waits."""
     config = only(server, options)
-    _auth, store = _signed_in_with(config)
-    account = Account(store, config.config.endpoint, None)
+    auth, store = _signed_in_with(config)
+    account = _account_of(config, auth, store)
     async with account.lock():
         was = (await account.load()).tokens is not None
         await account.forget()
@@ -66,7 +67,11 @@ async def show_logout(server: str, options: Options) -> int:
     return Status.OK
 
 
-def _signed_in_with(server: ServerConfig) -> tuple[OAuthCommon, TokenStore]:
+def _account_of(server: ServerConfig, auth: OAuthSettings, store: TokenStore) -> Account:
+    return Account(store, server.config.endpoint, None, holder_of(auth))
+
+
+def _signed_in_with(server: ServerConfig) -> tuple[OAuthSettings, TokenStore]:
     auth = oauth_of(server)
     if auth is None:
         if not isinstance(server.config, (HTTPConfig, SSEConfig)):
@@ -79,7 +84,7 @@ def _signed_in_with(server: ServerConfig) -> tuple[OAuthCommon, TokenStore]:
 
 
 async def _sign_in(
-    server: ServerConfig, auth: OAuthCommon, store: TokenStore, seconds: float, desk: Callable[..., LoopbackRedirect]
+    server: ServerConfig, auth: OAuthSettings, store: TokenStore, seconds: float, desk: Callable[..., LoopbackRedirect]
 ) -> Granted | None:
     """Connect, with the browser where that is asked for; the tokens are in the store afterwards."""
     if isinstance(auth, OAuth):
@@ -88,7 +93,7 @@ async def _sign_in(
             await client_of(_patient(with_auth(server, at_a_desk), seconds)).initialize()
     else:
         await client_of(with_auth(server, auth)).initialize()
-    return _granted(await Account(store, server.config.endpoint, None).load(), store)
+    return _granted(await _account_of(server, auth, store).load(), store)
 
 
 def _patient(server: ServerConfig, seconds: float) -> ServerConfig:
