@@ -12,6 +12,7 @@ from yarl import URL
 from fastapi_server.mcp.auth.account import Account, Tokens
 from fastapi_server.mcp.auth.authenticator import NONCE_TRIED, Authenticator, Outgoing, Refusal, SingleFlight
 from fastapi_server.mcp.auth.challenge import Challenge, read_challenge
+from fastapi_server.mcp.auth.discovery import names_authorization_server
 from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey, nonce_in, wait_before_nonce
 from fastapi_server.mcp.auth.holders import tokens_for
 from fastapi_server.mcp.auth.turn import PAUSE_SECONDS, Means, Turn
@@ -131,6 +132,21 @@ class OAuthAuthenticator(Authenticator):
             await asyncio.sleep(wait)
             given = self._means.nonces.get(str(URL(refusal.outgoing.url).origin()), given)
         return self._credentials(refusal.outgoing, given)
+
+    async def sign_in(self) -> bool:
+        """Get a token though the server has refused nothing. Whether there is one now.
+
+        There is none where the server names no authorization server (RFC 9728).
+        """
+        await _in_one_word(self._look())
+        if self._tokens is None and await self._takes_tokens():
+            refusal = Refusal(Outgoing("GET", self._account.server), {}, 401, {})
+            await self._flight.join(lambda: _in_one_word(self._sign_in(refusal, Challenge(), "")))
+        return self._tokens is not None
+
+    async def _takes_tokens(self) -> bool:
+        async with self._means.channel() as channel:
+            return await names_authorization_server(self._account.server, channel)
 
     def _has_another(self, used: str) -> bool:
         return self._tokens is not None and self._tokens.access_token != used

@@ -58,6 +58,10 @@ class Means:
     nonces: dict[str, str] = field(default_factory=dict[str, str])
     own: str = field(default_factory=lambda: secrets.token_hex(16))
 
+    def channel(self) -> Backchannel:
+        """To the servers that are led to while signing in."""
+        return Backchannel(self.account.server, self.ca_file, configured_urls(self.config))
+
 
 class Turn:
     """An `async with` in which the store's lock is held: nobody else gets tokens for the account, in any process.
@@ -136,7 +140,7 @@ class Turn:
         if tokens is None or tokens.refresh_token is None:
             return False
         self._check_busy()
-        async with self._channel() as channel:
+        async with self._means.channel() as channel:
             exchange = self._exchange(channel)
             provider = self._provider(exchange, Challenge())
             provider.context.protocol_version = _version(outgoing)
@@ -168,7 +172,7 @@ class Turn:
             MCPClientError: It failed.
         """
         self._check_busy()
-        async with self._channel() as channel:
+        async with self._means.channel() as channel:
             exchange = self._exchange(channel)
             try:
                 await self._sign_in(exchange, refusal, challenge)
@@ -216,9 +220,6 @@ class Turn:
                 retry_after=wait,
                 delivery=Delivery.NOT_SENT,
             )
-
-    def _channel(self) -> Backchannel:
-        return Backchannel(self._means.account.server, self._means.ca_file, configured_urls(self._means.config))
 
     def _exchange(self, channel: Backchannel) -> Exchange:
         if self._means.config.dpop and self._proof_key is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi_server.mcp import ConfigError, HTTPConfig, OAuth, ServerConfig, SSEConfig, TokenStore
 from fastapi_server.mcp.auth.account import Account, Kept
+from fastapi_server.mcp.auth.choose import oauth_authenticator
 from fastapi_server.mcp.auth.holders import holder_of
 from fastapi_server.mcp.auth.loopback import LoopbackRedirect
 from fastapi_server.mcp.auth_config import OAuthSettings
@@ -45,7 +46,7 @@ async def show_login(server: str, options: Options, desk: Callable[..., Loopback
     if options.as_json:
         render.say_json({"name": config.name, "granted": None if granted is None else vars(granted)})
     elif granted is None:
-        render.say(f"{config.name} asks for no sign-in")
+        render.say(f"{config.name} asks for no sign-in, and names no authorization server (RFC 9728)")
     else:
         render.say("\n".join(_told(config.name, granted)))
     return Status.OK
@@ -86,14 +87,25 @@ def _signed_in_with(server: ServerConfig) -> tuple[OAuthSettings, TokenStore]:
 async def _sign_in(
     server: ServerConfig, auth: OAuthSettings, store: TokenStore, seconds: float, desk: Callable[..., LoopbackRedirect]
 ) -> Granted | None:
-    """Connect, with the browser where that is asked for; the tokens are in the store afterwards."""
-    if isinstance(auth, OAuth):
-        async with desk(redirect_uri=auth.redirect_uri, timeout=seconds) as handler:
-            at_a_desk = replace(auth, interaction=handler, redirect_uri=handler.redirect_uri)
-            await client_of(_patient(with_auth(server, at_a_desk), seconds)).initialize()
-    else:
-        await client_of(with_auth(server, auth)).initialize()
-    return _granted(await _account_of(server, auth, store).load(), store)
+    """Get tokens into the store, with the browser where that is asked for."""
+    if not isinstance(auth, OAuth):
+        return await _connect(server, auth, store)
+    async with desk(redirect_uri=auth.redirect_uri, timeout=seconds) as handler:
+        at_a_desk = replace(auth, interaction=handler, redirect_uri=handler.redirect_uri)
+        return await _connect(_patient(server, seconds), at_a_desk, store)
+
+
+async def _connect(server: ServerConfig, auth: OAuthSettings, store: TokenStore) -> Granted | None:
+    """Connect, which signs in; and where everybody may connect, sign in where the server's metadata says."""
+    await client_of(with_auth(server, auth)).initialize()
+    account = _account_of(server, auth, store)
+    if (await account.load()).tokens is None:
+        authenticator = oauth_authenticator(server.config, auth, None)
+        try:
+            await authenticator.sign_in()
+        finally:
+            await authenticator.close()
+    return _granted(await account.load(), store)
 
 
 def _patient(server: ServerConfig, seconds: float) -> ServerConfig:

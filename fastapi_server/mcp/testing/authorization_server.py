@@ -251,6 +251,7 @@ class GuardedPeer(HTTPPeer):
     Attributes:
         issuers: The authorization servers; the first one is advertised.
         needs: Scopes, by JSON-RPC method; 403 names them.
+        for_all: JSON-RPC methods that need no token.
         nonce: Proofs must carry it.
         nonce_lasts: After so many requests, there is another `nonce`.
         single_use_nonces: Proofs must carry one of these, which is then used up; refusals give new ones.
@@ -262,6 +263,7 @@ class GuardedPeer(HTTPPeer):
 
     issuers: list[AuthorizationServer] = field(default_factory=list[AuthorizationServer])
     needs: dict[str, str] = field(default_factory=dict[str, str])
+    for_all: set[str] = field(default_factory=set[str])
     nonce: str | None = None
     nonce_lasts: int | None = None
     single_use_nonces: set[str] | None = None
@@ -297,7 +299,11 @@ class GuardedPeer(HTTPPeer):
     async def _refusal(self, http: web.Request) -> web.Response | None:
         scheme, _, token = http.headers.get("Authorization", "").partition(" ")
         self.tokens.append(token)
+        data = await http.read()
+        method = json.loads(data).get("method", "") if data else ""
         known = self.issuers[0].granted.get(token)
+        if known is None and method in self.for_all:
+            return None
         if known is None:
             scope = f', scope="{self.challenge_scope}"' if self.challenge_scope else ""
             return _refuse(401, f'Bearer resource_metadata="{self._metadata}"{scope}')
@@ -317,8 +323,6 @@ class GuardedPeer(HTTPPeer):
                 return _refuse(401, 'DPoP error="use_dpop_nonce"', {"DPoP-Nonce": nonce})
             if self.single_use_nonces is not None:
                 self.single_use_nonces.remove(proof["nonce"])
-        data = await http.read()
-        method = json.loads(data).get("method", "") if data else ""
         needed = self.needs.get(method, "")
         if not set(needed.split()) <= set(known["scope"].split()):
             return _refuse(403, f'Bearer error="insufficient_scope", scope="{needed}"')
