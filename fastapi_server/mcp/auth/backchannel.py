@@ -78,20 +78,22 @@ class Backchannel:
             async with self._session.request(
                 method, target, headers=headers, data=body, allow_redirects=False
             ) as response:
-                content = await _start_of(response)
-                kept = CIMultiDict(response.headers)
+                return Reply(response.status, _as_decoded(response.headers), await _start_of(response))
         except OutOfReachError as error:
-            raise _out_of_reach(where, special_refusal(error.special)) from None
+            failure = _out_of_reach(where, special_refusal(error.special))
         except _TooLarge:
-            raise AuthenticationError(f"the answer of {where} is larger than {_MOST_BYTES:,} bytes") from None
+            failure = AuthenticationError(f"the answer of {where} is larger than {_MOST_BYTES:,} bytes")
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            raise MCPConnectionError(
-                f"the authorization server cannot be reached: {where}: {type(error).__name__}",
-                delivery=Delivery.NOT_SENT,
-            ) from None
-        for name in _DECODED:
-            kept.popall(name, None)
-        return Reply(response.status, kept, content)
+            reason = f"the authorization server cannot be reached: {where}: {type(error).__name__}"
+            failure = MCPConnectionError(reason, delivery=Delivery.NOT_SENT)
+        raise failure  # here: as its context, what was caught may hold the request, and the credentials with it
+
+
+def _as_decoded(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    kept = CIMultiDict(headers)
+    for name in _DECODED:
+        kept.popall(name, None)
+    return kept
 
 
 def _out_of_reach(where: str, reason: str) -> AuthenticationError:

@@ -13,6 +13,7 @@ from fastapi_server.mcp.auth.backchannel import Backchannel, Reply
 from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey, wait_before_nonce
 from fastapi_server.mcp.errors import AuthenticationError, Delivery, HTTPStatusError, MCPConnectionError
 from fastapi_server.mcp.retry_after import retry_after
+from fastapi_server.mcp.userinfo import without_userinfo
 
 _FORM = "application/x-www-form-urlencoded"
 _BY_THE_CLIENT = frozenset({"host", "content-length"})
@@ -131,7 +132,7 @@ class Exchange:
         words = ": ".join(str(said[name]) for name in ("error", "error_description") if isinstance(said.get(name), str))
         for secret in sorted(self._secrets, key=len, reverse=True):
             words = words.replace(secret, "***")
-        reason = f": {words[:_SHOWN]}" if words else ""
+        reason = f": {without_userinfo(words)[:_SHOWN]}" if words else ""
         return AuthenticationError(
             f"the authorization server {what} (HTTP {reply.status}){reason}", status=reply.status
         )

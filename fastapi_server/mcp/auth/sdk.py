@@ -20,9 +20,10 @@ from yarl import URL
 
 from fastapi_server.mcp.auth.account import Kept, Tokens
 from fastapi_server.mcp.auth.exchange import Exchange
-from fastapi_server.mcp.auth.quiet import quiet
+from fastapi_server.mcp.auth.quiet import alone, quiet
 from fastapi_server.mcp.auth.reach import Reach, shown
 from fastapi_server.mcp.errors import AuthenticationError
+from fastapi_server.mcp.userinfo import without_userinfo
 
 GrantRequest: TypeAlias = "Callable[[Provider], Awaitable[httpx2.Request]]"
 """Makes the token request once discovery and registration are over."""
@@ -37,11 +38,17 @@ def in_our_words() -> Generator[None]:
     Raises:
         AuthenticationError: It failed. Only the SDK's plain errors are quoted: the others may quote tokens and codes.
     """
+    with alone(), _translated(), quiet():
+        yield
+
+
+@contextmanager
+def _translated() -> Generator[None]:
     try:
-        with quiet():
-            yield
+        yield
     except OAuthFlowError as error:
-        reason = str(error) if type(error) is OAuthFlowError else "the authorization server's answer is malformed"
+        plain = type(error) is OAuthFlowError
+        reason = without_userinfo(str(error)) if plain else "the authorization server's answer is malformed"
         raise AuthenticationError(f"signing in failed: {reason}") from None
     except ValidationError:
         raise AuthenticationError("signing in failed: the authorization server's answer is malformed") from None
@@ -206,7 +213,7 @@ class Provider(OAuthClientProvider):
             if issuers_match(server, self._issuer):
                 return server
         raise AuthenticationError(
-            f"the server sends us to the authorization server {advertised[0]}, but the credentials are for "
+            f"the server sends us to the authorization server {shown(URL(advertised[0]))}, but the credentials are for "
             f"{self._issuer} (config: auth.issuer)"
         )
 

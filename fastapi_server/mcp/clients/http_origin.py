@@ -125,14 +125,15 @@ class HTTPOrigin:
                 outgoing.method, url, data=outgoing.body, headers=headers, allow_redirects=False
             )
         except (aiohttp.ClientError, OSError) as error:
-            raise self.failure(error) from None  # it may hold the request, and the credentials with it
+            failure = self.failure(error)
         except ValueError as error:
-            raise MCPConnectionError(
-                f"cannot send the request: {self.redacted(str(error))}", delivery=Delivery.NOT_SENT
-            ) from None
-        if self._authenticator is not None:
-            self._authenticator.answered(outgoing, credentials, response.status, response.headers)
-        return response
+            reason = self.redacted(str(error))
+            failure = MCPConnectionError(f"cannot send the request: {reason}", delivery=Delivery.NOT_SENT)
+        else:
+            if self._authenticator is not None:
+                self._authenticator.answered(outgoing, credentials, response.status, response.headers)
+            return response
+        raise failure  # here: as its context, what was caught may hold the request, and the credentials with it
 
     async def _credentials(self, outgoing: Outgoing) -> Mapping[str, str]:
         return {} if self._authenticator is None else await self._authenticator.headers(outgoing)
@@ -214,8 +215,10 @@ class HTTPOrigin:
                     return chunk
                 body += chunk
         except (aiohttp.ClientError, OSError) as error:
-            raise self.failure(error) from None  # it may hold the request, and the credentials with it
-        return body
+            failure = self.failure(error)
+        else:
+            return body
+        raise failure
 
     def failure(self, error: Exception) -> MCPConnectionError:
         """What a failure of the HTTP library means to a caller."""
