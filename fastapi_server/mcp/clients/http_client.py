@@ -163,9 +163,12 @@ class StreamableHTTPChannel(Channel):
                         await self._read_to_end(response)
                         return reply
         except (aiohttp.ClientError, OSError) as error:
-            if not parser.last_event_id or request.era.name is not EraName.HANDSHAKE:
-                raise self._origin.failure(error) from None
-        return None
+            broken = self._origin.failure(error)
+        else:
+            return None
+        if parser.last_event_id and request.era.name is EraName.HANDSHAKE:
+            return None
+        raise broken
 
     def _decoded(self, data: bytes | bytearray, request_id: int | None = None) -> list[Message]:
         self.metrics.bytes_received += len(data)
