@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 from yarl import URL
 
-MOST_NONCES = 12
+MOST_NONCES = 20
 """For one request: how often a server may want another nonce than the one that it was sent (RFC 9449, 8 and 9)."""
-_FIRST_WAIT, _LONGEST_WAIT = 0.01, 1.0
+_FIRST_WAIT, _LONGEST_WAIT = 0.01, 2.0
 _ALGORITHM = "ES256"
 
 
