@@ -11,6 +11,12 @@ from pathlib import Path
 import pytest
 
 from fastapi_server.mcp import MCPClientFactory
+from fastapi_server.mcp.testing.authorization_server import (
+    AuthorizationServer,
+    GuardedPeer,
+    authorization_server,
+    guarded_peer,
+)
 
 _SETTLE_SECONDS = 5.0
 _PROC = Path("/proc/self")
@@ -94,3 +100,17 @@ def stateless_server() -> Iterator[str]:
 def stdio_server() -> dict[str, object]:
     """Configuration of an official SDK server over stdio."""
     return {"command": sys.executable, "args": ["-m", "fastapi_server.mcp.demo.servers", "stdio"]}
+
+
+@pytest.fixture
+async def issuer(nothing_left: None) -> AsyncIterator[AuthorizationServer]:
+    """An authorization server."""
+    async with authorization_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def peer(issuer: AuthorizationServer) -> AsyncIterator[GuardedPeer]:
+    """An MCP server that takes the tokens of `issuer`."""
+    async with guarded_peer(issuer) as server:
+        yield server

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Coroutine, Generator
 from pathlib import Path
@@ -30,10 +31,12 @@ REQUESTS_TO_FIRST_RESULT = {"stdio": 2, "sse": 4, "json": 2, "events": 2}
 CONNECTIONS_TO_FIRST_RESULT = {"stdio": 1, "sse": 2, "json": 1, "events": 1}
 BYTES_SENT_FOR_A_CALL = {"stdio": 300, "sse": 295, "json": 600, "events": 600}
 TASKS_FOR_A_CALL = {"stdio": 0, "sse": 1, "json": 1, "events": 1}
+THREADS_FOR_A_CONNECTION = 0
 SYSTEM_CALLS_FOR_A_CALL = {"stdio": 14, "sse": 18, "json": 17, "events": 17}  # nine or more of them getpid, by asyncio
 WRITES_FOR_A_CALL = 1
 OBJECTS_LEFT_BY_A_CALL = 0
 GARBAGE_OF_A_CALL = 0
+COLLECTIONS_FOR_A_THOUSAND_TOOLS = 5  # of which two are for the list, where there would be twenty
 COPIES_OF_A_LARGE_BODY = {"stdio": 3.6, "sse": 3.6, "json": 3.6, "events": 3.6}
 
 ROOT = Path(__file__).parents[1]
@@ -121,6 +124,13 @@ async def test_tasks_created(transport: str, session: Ours) -> None:
     assert created <= TASKS_FOR_A_CALL[transport] * CALLS
 
 
+async def test_threads_of_a_connection(server: Server, session: Ours) -> None:
+    before = threading.active_count()
+    async with opened(server) as another:
+        await another.echo("hello")
+        assert threading.active_count() - before <= THREADS_FOR_A_CONNECTION
+
+
 def _traced(server: Server, log: Path) -> collections.Counter[str]:
     """System calls of the first thread, by name."""
     program = [sys.executable, "-c", _PROGRAM, server.transport, server.url, *server.command]
@@ -151,6 +161,25 @@ async def test_objects_left(session: Ours) -> None:
         gc.enable()
     assert left // CALLS <= OBJECTS_LEFT_BY_A_CALL, left
     assert garbage // CALLS <= GARBAGE_OF_A_CALL, garbage
+
+
+async def test_collections_while_a_long_list_comes(transport: str, tmp_path: Path) -> None:
+    collections = 0
+
+    def count(phase: str, _info: dict[str, int]) -> None:
+        nonlocal collections
+        collections += phase == "start"
+
+    with serving(transport, tmp_path / "counters", tools=1_000) as server:
+        async with opened(server) as session:
+            await session.tools()
+            gc.collect()
+            gc.callbacks.append(count)
+            try:
+                await session.tools()
+            finally:
+                gc.callbacks.remove(count)
+    assert collections <= COLLECTIONS_FOR_A_THOUSAND_TOOLS
 
 
 async def test_copies_of_a_large_body(transport: str, session: Ours) -> None:

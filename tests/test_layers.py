@@ -12,7 +12,7 @@ PACKAGE = "fastapi_server.mcp"
 LAYERS: list[set[str]] = [
     {"errors"},
     {"protocol"},
-    {"auth_config", "detection", "metrics", "resilience", "retry_after", "tls", "types"},
+    {"auth_config", "detection", "metrics", "resilience", "retry_after", "tls", "types", "userinfo"},
     {"config"},
     {"auth"},
     {"clients"},

@@ -4,7 +4,7 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,12 @@ from fastapi_server.mcp import (
     ConfigError,
     ConnectTimeoutError,
     FileTokenStore,
+    HTTPConfig,
+    HTTPMCPClient,
     KeyringTokenStore,
     MCPClientFactory,
     MemoryTokenStore,
+    OAuth,
 )
 from fastapi_server.mcp.auth.loopback import LoopbackRedirect
 from fastapi_server.mcp.cli import login, overview, token_store
@@ -27,8 +30,6 @@ from fastapi_server.mcp.testing.authorization_server import (
     PLANTED,
     AuthorizationServer,
     GuardedPeer,
-    authorization_server,
-    guarded_peer,
 )
 
 Capture = pytest.CaptureFixture[str]
@@ -56,18 +57,6 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MCP_TOKEN_STORE", raising=False)
     monkeypatch.delenv("MCP_TOKEN_KEY", raising=False)
     return tmp_path / "state" / "mcp-client-factory" / "tokens"
-
-
-@pytest.fixture
-async def issuer(nothing_left: None) -> AsyncIterator[AuthorizationServer]:
-    async with authorization_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def peer(issuer: AuthorizationServer) -> AsyncIterator[GuardedPeer]:
-    async with guarded_peer(issuer) as server:
-        yield server
 
 
 @pytest.fixture
@@ -171,6 +160,51 @@ async def test_the_person_says_no(options: Options, issuer: AuthorizationServer)
     issuer.callback_changes = {"code": None, "error": "access_denied"}
     with pytest.raises(AuthenticationError, match="access was denied in the browser"):
         await signed_in(options)
+
+
+CONNECTING = {"server/discover", "tools/list"}
+
+
+async def test_a_server_that_lets_everybody_connect_is_signed_in_to_where_its_metadata_says(
+    options: Options, issuer: AuthorizationServer, peer: GuardedPeer, state: Path, capsys: Capture
+) -> None:
+    peer.for_all = CONNECTING
+    assert await signed_in(options) == 0
+    assert capsys.readouterr().out.startswith("signed in to guarded\n")
+    assert await signed_in(options, empty_desk) == 0
+
+    auth = OAuth(redirect_uri="http://127.0.0.1/callback", store=FileTokenStore(state))
+    async with HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth)) as client:
+        await client.call_tool("echo", {})
+    assert issuer.grants() == ["authorization_code"]
+    assert not peer.refused
+
+
+async def test_a_server_that_names_nobody_to_sign_in_with_is_said_to_name_nobody(
+    options: Options, issuer: AuthorizationServer, peer: GuardedPeer, capsys: Capture
+) -> None:
+    peer.for_all, peer.has_metadata = CONNECTING, False
+    assert await signed_in(options) == 0
+    assert capsys.readouterr().out == "guarded asks for no sign-in, and names no authorization server (RFC 9728)\n"
+    assert not issuer.registrations
+
+
+async def test_a_server_whose_metadata_is_none(
+    options: Options, issuer: AuthorizationServer, peer: GuardedPeer, capsys: Capture
+) -> None:
+    peer.for_all, peer.realm = CONNECTING, {"authorization_servers": "a web page"}
+    assert await signed_in(options) == 0
+    assert "names no authorization server" in capsys.readouterr().out
+
+
+async def test_a_program_signs_in_where_the_metadata_says_too(
+    issuer: AuthorizationServer, peer: GuardedPeer, tmp_path: Path, capsys: Capture
+) -> None:
+    peer.for_all = CONNECTING
+    auth = {"type": "client_credentials", "client_id": "nightly", "client_secret": "s3cret-of-ours"}
+    assert await signed_in(options_for(peer, tmp_path, auth=auth)) == 0
+    assert "signed in to guarded" in capsys.readouterr().out
+    assert issuer.grants() == ["client_credentials"]
 
 
 async def test_a_server_without_a_way_to_sign_in(options: Options) -> None:

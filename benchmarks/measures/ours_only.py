@@ -1,33 +1,73 @@
 """What only this library has: the price of what it does around a call, and its pool."""
 
-import contextlib
 import itertools
 import statistics
-from collections.abc import AsyncGenerator
+import time
+from typing import Protocol
 
 from benchmarks.contenders.ours import client_of, text_of
 from benchmarks.measures.bench import Bench, Operation, expect, measured
 from benchmarks.sample import Sample, spending
 from fastapi_server.mcp import ClientPool, Hooks, MCPClient, ServerConfig, make_client
+from fastapi_server.mcp.resilience import RetryPolicy
 
-_BLOCKS = 24
-_LEAST_CALLS = 50
+_PAIRS = 200
+_LEAST_CALLS = 10
 
 
 async def overhead(bench: Bench, *, of: str) -> Sample:
-    """Per cent that a small call costs more with something than without, in turns."""
-    async with _without(bench, of) as plain, _with(bench, of) as full:
-        per_second = (await measured(bench, plain)).per_second or 0
-        calls = max(_LEAST_CALLS, int(per_second * bench.seconds / _BLOCKS))
-        costs: tuple[list[float], list[float]] = ([], [])
-        for _ in range(_BLOCKS):
-            for operation, spent_on in zip((plain, full), costs, strict=True):
-                with spending() as spent:
-                    for _ in range(calls):
-                        await operation()
-                spent_on.append(spent.cpu)
-    without, having = map(statistics.median, costs)
-    return Sample((having / without - 1) * 100, counts={"µs without": without / calls * 1e6})
+    """Per cent that a small call costs more with something than without: the median of many short pairs of turns.
+
+    A machine that is busy for a while is so for both of a pair, each of which is the first in every other pair. Both
+    are of one client: another one's server may be on another core, and its calls twice as dear for that alone.
+    """
+    everything = of == "everything"
+    async with _pool(bench, Hooks(on_request=_ignore, on_response=_ignore, on_error=_ignore)) as pool:
+        client = pool.client("stub")
+        parts = _parts(client)
+        kept = parts if everything else {name: part for name, part in parts.items() if name == of}
+        for name, part in parts.items():
+            part(on=name in kept)
+        plain = _calls(client)
+        full = _leased_calls(pool) if everything or of == "lease" else plain
+        calls = max(_LEAST_CALLS, int((await measured(bench, full)).per_second or 0) // _PAIRS)
+
+        async def cost(*, on: bool) -> float:
+            for part in kept.values():
+                part(on=on)
+            began = time.process_time()
+            for _ in range(calls):
+                await (full if on else plain)()
+            return time.process_time() - began
+
+        pairs: list[tuple[float, float]] = []
+        for number in range(_PAIRS):
+            first = await cost(on=number % 2 == 1)
+            second = await cost(on=number % 2 == 0)
+            pairs.append((second, first) if number % 2 == 1 else (first, second))
+    without = statistics.median(plain for plain, _ in pairs)
+    more = statistics.median(full / plain - 1 for plain, full in pairs)
+    return Sample(more * 100, counts={"µs without": without / calls * 1e6})
+
+
+class _Switch(Protocol):
+    def __call__(self, *, on: bool) -> None: ...
+
+
+def _parts(client: MCPClient) -> dict[str, _Switch]:
+    """What can be turned off while a client is open, by name."""
+    hooks, caller, record = vars(client)["_hooks"], vars(client)["_caller"], client.metrics.record
+
+    def watch(*, on: bool) -> None:
+        hooks.watches_calls = on
+
+    def count(*, on: bool) -> None:
+        setattr(client.metrics, "record", record if on else _ignore)  # noqa: B010 - a method is replaced
+
+    def retry(*, on: bool) -> None:
+        vars(caller)["_policy"] = RetryPolicy() if on else RetryPolicy(0)
+
+    return {"hooks": watch, "metrics": count, "retry": retry}
 
 
 def _calls(client: MCPClient) -> Operation:
@@ -43,25 +83,6 @@ def _leased_calls(pool: ClientPool) -> Operation:
             expect(text_of(await client.call_tool("echo", {"text": "hello"})), "hello")
 
     return call
-
-
-@contextlib.asynccontextmanager
-async def _without(bench: Bench, of: str) -> AsyncGenerator[Operation]:
-    async with client_of(bench.server, retries=0 if of in {"retry", "everything"} else None) as client:
-        if of in {"metrics", "everything"}:
-            setattr(client.metrics, "record", _ignore)  # noqa: B010 - a method is replaced
-        yield _calls(client)
-
-
-@contextlib.asynccontextmanager
-async def _with(bench: Bench, of: str) -> AsyncGenerator[Operation]:
-    hooks = Hooks(on_request=_ignore, on_response=_ignore, on_error=_ignore) if of in {"hooks", "everything"} else None
-    if of in {"lease", "everything"}:
-        async with _pool(bench, hooks) as pool:
-            yield _leased_calls(pool)
-    else:
-        async with client_of(bench.server, hooks) as client:
-            yield _calls(client)
 
 
 def _ignore(*_event: object) -> None:

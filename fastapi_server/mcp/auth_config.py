@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeGuard, cast, runtime_checkable
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 from pydantic.dataclasses import dataclass as validated
 
 from fastapi_server.mcp.errors import ConfigError
@@ -135,15 +135,37 @@ class BearerAuth:
 _LOOPBACK = re.compile(r"(.+\.)?localhost|127\.\d+\.\d+\.\d+|::1")
 
 
-def _checked_url(url: str | None) -> str | None:
+def _checked_url(url: str | None, settings: ValidationInfo) -> str | None:
     if url is None:
         return None
+    parts = _parts_of(url)
+    insecure = parts.scheme == "http" and not _LOOPBACK.fullmatch(parts.hostname or "")
+    if insecure and _origin_of(parts) not in settings.data.get("insecure_origins", ()):
+        raise ValueError(
+            "must start with https:// unless it is on this machine: secrets go there "
+            "(its origin may be named in insecure_origins)"
+        )
+    return url
+
+
+def _checked_origins(urls: list[str]) -> list[str]:
+    for url in urls:
+        parts = _parts_of(url)
+        if parts.scheme != "http" or parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError("must be origins without TLS, such as http://auth:8080")
+    return [_origin_of(urlsplit(url)) for url in urls]
+
+
+def _parts_of(url: str) -> SplitResult:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.password:
         raise ValueError("must be a URL that starts with http:// or https:// and names a host, without credentials")
-    if parts.scheme == "http" and not _LOOPBACK.fullmatch(parts.hostname):
-        raise ValueError("must start with https:// unless it is on this machine: secrets go there")
-    return url
+    _ = parts.port  # raises where it is none
+    return parts
+
+
+def _origin_of(parts: SplitResult) -> str:
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(':80')}"
 
 
 @validated(config=_STRICT, frozen=True)
@@ -151,17 +173,20 @@ class OAuthCommon:
     """What every way of getting a token from an authorization server has.
 
     Attributes:
+        insecure_origins: Origins (`http://auth:8080`) that secrets may be sent to without TLS, wherever they are.
         scopes: Ask for these, and for what a challenge adds; left out, what the server advertises.
         issuer: The only authorization server that may be used; left out, the one that the server names.
         dpop: Bind the tokens to a key of this client (RFC 9449).
         store: Keeps the tokens; left out, this process does, until it ends.
     """
 
+    insecure_origins: list[str] = Field(default_factory=list[str], kw_only=True)  # the URLs below look into it
     scopes: list[str] | None = Field(default=None, kw_only=True)
     issuer: str | None = Field(default=None, kw_only=True)
     dpop: bool = Field(default=False, kw_only=True)
     store: Store | None = Field(default=None, kw_only=True, repr=False)
 
+    _origins = field_validator("insecure_origins")(_checked_origins)
     _issuer = field_validator("issuer")(_checked_url)
 
 

@@ -276,10 +276,11 @@ class ClientPool:
     ) -> PoolMember:
         if self._closing is not None:
             raise ClientClosedError("the pool was closed; make another one", delivery=Delivery.NOT_SENT)
-        if name not in self._servers:
+        fingerprint = self._fingerprints.get(name)
+        if fingerprint is None:
             raise ConfigError(f"there is no server {name!r}; known are {', '.join(self._servers) or 'none'}")
-        key = PoolKey(name, self._fingerprints[name], principal, session)
-        member = self._present(key)
+        key = PoolKey(name, fingerprint, principal, session)
+        member = self._members.get(key) or self._present(key)
         if member is None:
             member = self._new_member(key, handlers)
         else:
@@ -351,7 +352,9 @@ class ClientPool:
         self._admission.release(member)
 
     def rested(self, member: PoolMember) -> None:
-        """A member has nothing under way any more."""
+        """A member has nothing under way any more, or only leases, whose end is told, too."""
+        if member.leases:
+            return
         member.rested(self._clock())
         if self._admission.waiting:
             self._admission.assign()

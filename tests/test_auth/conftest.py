@@ -1,6 +1,7 @@
-"""An authorization server, an MCP server that takes its tokens, and a person with a browser."""
+"""A person with a browser, and clients of the server that wants a token."""
 
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -9,12 +10,7 @@ from yarl import URL
 
 from fastapi_server.mcp import AuthorizationResponse, HTTPConfig, HTTPMCPClient, MemoryTokenStore, OAuth
 from fastapi_server.mcp.auth import account
-from fastapi_server.mcp.testing.authorization_server import (
-    AuthorizationServer,
-    GuardedPeer,
-    authorization_server,
-    guarded_peer,
-)
+from fastapi_server.mcp.testing.authorization_server import GuardedPeer
 
 
 class Person:
@@ -42,18 +38,6 @@ async def visit(url: str) -> dict[str, str]:
         return dict(URL(page.headers["Location"]).query)
 
 
-@pytest.fixture
-async def issuer(nothing_left: None) -> AsyncIterator[AuthorizationServer]:
-    async with authorization_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def peer(issuer: AuthorizationServer) -> AsyncIterator[GuardedPeer]:
-    async with guarded_peer(issuer) as server:
-        yield server
-
-
 @pytest.fixture(autouse=True)
 def no_default_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     """A port may be used again, by another server."""
@@ -79,3 +63,16 @@ def client(peer: GuardedPeer, store: MemoryTokenStore, person: Person) -> Callab
         return HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=how, retries=retries), principal=principal)
 
     return make
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Hosts that only this test knows, and their addresses."""
+    known: dict[str, str] = {}
+    ask = socket.getaddrinfo
+
+    def answer(host: Any, *args: Any, **kwargs: Any) -> Any:
+        return ask(known.get(host, host), *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    return known

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import httpx2
 import pytest
 from aiohttp import web
@@ -124,13 +125,15 @@ async def test_a_callable_that_fails(plain: HTTPPeer) -> None:
 # Flows.
 
 
-async def test_a_flow_that_knows_the_password(plain: HTTPPeer) -> None:
-    async with client_of(plain, httpx2.BasicAuth("ann", "of-ann")):
+@pytest.mark.parametrize("library", [httpx, httpx2])
+async def test_a_flow_that_knows_the_password(plain: HTTPPeer, library: Any) -> None:
+    async with client_of(plain, library.BasicAuth("ann", "of-ann")):
         pass
     assert authorizations(plain) == ["Basic YW5uOm9mLWFubg=="]
 
 
-async def test_a_flow_that_needs_the_challenge(plain: HTTPPeer) -> None:
+@pytest.mark.parametrize("library", [httpx, httpx2])
+async def test_a_flow_that_needs_the_challenge(plain: HTTPPeer, library: Any) -> None:
     def digest(*parts: str) -> str:
         return hashlib.md5(":".join(parts).encode()).hexdigest()
 
@@ -146,9 +149,54 @@ async def test_a_flow_that_needs_the_challenge(plain: HTTPPeer) -> None:
         expected = digest(one, "n", value["nc"], value["cnonce"], "auth", two)
         return seen.json({"tools": []}) if value["response"] == expected else web.Response(status=401)
 
-    async with client_of(plain, httpx2.DigestAuth("ann", "of-ann")) as client:
+    async with client_of(plain, library.DigestAuth("ann", "of-ann")) as client:
         await client.list_tools()
         await client.list_tools()
+    assert [bool(given) for given in authorizations(plain)] == [False, False, True, True]
+
+
+class Fetching(httpx.Auth):
+    """Gets a token when it is refused, and reads the answer, as the documentation of httpx shows it."""
+
+    requires_response_body = True
+
+    def __init__(self, issuer: AuthorizationServer) -> None:
+        self._issuer = issuer
+        self._token = "none"
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        refusal = yield request
+        if refusal.status_code == 401:
+            form = {"grant_type": "client_credentials", "scope": "read"}
+            answer = yield httpx.Request("POST", f"{self._issuer.url}/token", data=form)
+            self._token = answer.json()["access_token"]
+            request.headers["Authorization"] = f"Bearer {self._token}"
+            yield request
+
+
+async def test_a_flow_of_httpx_that_fetches_a_token(issuer: AuthorizationServer, peer: GuardedPeer) -> None:
+    async with client_of(peer, Fetching(issuer)) as client:
+        await client.list_tools()
+        issuer.revoke_all()
+        await client.list_tools()
+    assert issuer.grants() == ["client_credentials"] * 2
+    assert peer.refused == [401, 401]
+
+
+class Awaiting(httpx.Auth):
+    """Only the asynchronous generator is its own."""
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        await asyncio.sleep(0)
+        request.headers["Authorization"] = "Bearer waited-for"
+        yield request
+
+
+async def test_a_flow_of_httpx_that_awaits(plain: HTTPPeer) -> None:
+    async with client_of(plain, Awaiting()):
+        pass
+    assert authorizations(plain) == ["Bearer waited-for"]
 
 
 class Signed:

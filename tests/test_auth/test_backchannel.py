@@ -70,3 +70,42 @@ async def test_what_the_configuration_names_may_be_plain(nothing_left: None) -> 
             await channel.send("GET", "http://login.invalid:8080/other", {}, None)
         with pytest.raises(AuthenticationError, match="must not lead us"):
             await channel.send("GET", "http://login.invalid/other", {}, None)
+
+
+@pytest.mark.parametrize("address", ["10.1.2.3", "127.0.0.1", "169.254.169.254", "::1", "fd00::1", "64:ff9b::7f00:1"])
+async def test_a_name_of_a_special_address_is_found_out(
+    nothing_left: None, names: dict[str, str], address: str
+) -> None:
+    names |= {"mcp.test": "8.8.8.8", "login.test": address}
+    async with Backchannel("https://mcp.test/mcp") as channel:
+        with pytest.raises(AuthenticationError, match=r"https://login\.test/token, .*its address is"):
+            await channel.send("GET", "https://login.test/token", {}, None)
+
+
+async def test_a_name_of_a_special_address_is_followed_from_a_server_that_has_one(
+    nothing_left: None, names: dict[str, str]
+) -> None:
+    names |= {"mcp.test": "127.0.0.2", "login.test": "127.0.0.1"}
+    for server in ("https://mcp.test/mcp", "https://127.0.0.3/mcp"):
+        async with Backchannel(server) as channel:
+            with pytest.raises(MCPConnectionError, match="cannot be reached"):
+                await channel.send("GET", "https://login.test:1/token", {}, None)
+
+
+async def test_a_name_of_a_special_address_is_followed_where_it_is_configured(
+    nothing_left: None, names: dict[str, str]
+) -> None:
+    names |= {"mcp.test": "8.8.8.8", "login.test": "127.0.0.1"}
+    async with Backchannel("https://mcp.test/mcp", configured=["https://login.test:1"]) as channel:
+        with pytest.raises(MCPConnectionError, match="cannot be reached"):
+            await channel.send("GET", "https://login.test:1/token", {}, None)
+        with pytest.raises(AuthenticationError, match="its address is loopback"):
+            await channel.send("GET", "https://login.test:2/token", {}, None)
+
+
+async def test_user_information_of_a_url_is_not_shown(nothing_left: None) -> None:
+    async with Backchannel("https://mcp.example.com/mcp") as channel:
+        for url in ("http://ann:planted@10.0.0.1/", "https://ann:planted@127.0.0.1:1/?key=planted"):
+            with pytest.raises(AuthenticationError) as raised:
+                await channel.send("GET", url, {}, None)
+            assert "planted" not in str(raised.value)

@@ -44,6 +44,11 @@ TYPES = "bearer, oauth, client_credentials, workload_identity, enterprise_manage
         ({"type": "oauth", "scope": ["a"]}, "config.auth.scope: there is no such setting"),
         ({"type": "oauth", "scopes": "a b"}, "config.auth.scopes: Input should be a valid list"),
         ({"type": "oauth", "issuer": "login"}, "config.auth.issuer: must be a URL"),
+        ({"type": "oauth", "issuer": "http://auth:8080"}, "config.auth.issuer: must start with https://"),
+        ({"type": "oauth", "insecure_origins": ["https://auth"]}, "config.auth.insecure_origins: must be origins"),
+        ({"type": "oauth", "insecure_origins": ["http://auth/realm"]}, "config.auth.insecure_origins: must be origins"),
+        ({"type": "oauth", "insecure_origins": ["http://auth:99999"]}, "config.auth.insecure_origins: Port out of"),
+        ({"type": "oauth", "insecure_origins": ["auth:8080"]}, "config.auth.insecure_origins: must be a URL"),
         ({"type": "oauth", "client_secret": "s3cret"}, "config.auth: client_secret needs a client_id"),
         ({"type": "oauth", "client_metadata_url": "https://h.example/"}, "config.auth.client_metadata_url: must be"),
         ({"type": "oauth", "store": "file"}, "config.auth.store: Input should be an instance of Store"),
@@ -57,6 +62,19 @@ def test_what_is_wrong_is_named_by_its_path(auth: Any, says: str) -> None:
         parsed(auth)
     assert says in str(raised.value)
     assert "s3cret" not in str(raised.value)
+
+
+def test_exactly_the_origins_that_are_named_need_no_tls() -> None:
+    named = {"insecure_origins": ["http://Auth:8080/", "http://idp:80"], "client_id": "a", "client_secret": "b"}
+    auth = parsed(
+        {"type": "enterprise_managed", "issuer": "http://auth:8080/realm", "idp_token_endpoint": "http://idp/token"}
+        | {"idp_client_id": "c", "id_token": "d", **named}
+    )
+    assert auth.insecure_origins == ["http://auth:8080", "http://idp"]
+    assert parsed({"type": "oauth", "redirect_uri": "http://auth:8080/back", **named}).redirect_uri
+    for other in ("http://auth:8081", "http://auth", "http://auth.example:8080"):
+        with pytest.raises(ConfigError, match=r"config\.auth\.issuer: must start with https"):
+            parsed({"type": "oauth", "issuer": other, **named})
 
 
 def test_there_is_one_way_to_sign_in() -> None:
@@ -161,6 +179,9 @@ def test_keys_differ_wherever_anything_does() -> None:
         store_key("tokens", server=server, principal="None"),
         store_key("tokens", server=server, principal="a", issuer="b"),
         store_key("tokens", server=server, principal="ab"),
+        store_key("tokens", server=server, holder=["ann"]),
+        store_key("tokens", server=server, holder=["ann", None]),
+        store_key("tokens", server=server, holder=[None, "ann"]),
     }
-    assert len(keys) == 8
+    assert len(keys) == 11
     assert all(key.replace("-", "").isalnum() for key in keys)

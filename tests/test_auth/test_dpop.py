@@ -1,14 +1,17 @@
 """Tokens bound to a key (RFC 9449); the servers check every proof."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jwt
 import pytest
+from aiohttp import web
 
-from fastapi_server.mcp import AuthenticationError, HTTPMCPClient
-from fastapi_server.mcp.auth.dpop import ProofKey
+from fastapi_server.mcp import AuthenticationError, ClientCredentials, HTTPMCPClient, MemoryTokenStore
+from fastapi_server.mcp.auth import dpop
+from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey
 from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer, thumbprint
+from fastapi_server.mcp.testing.http_peer import Seen
 from tests.test_auth.conftest import Person
 
 Make = Callable[..., HTTPMCPClient]
@@ -58,6 +61,53 @@ async def test_fifty_calls_at_once_with_nonces_that_are_good_once(
     async with client(dpop=True) as one:
         peer.single_use_nonces = set()
         await asyncio.gather(*(one.call_tool("echo", {"n": n}) for n in range(50)))
+
+
+async def test_twenty_callers_with_nonces_that_change_all_the_time(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    issuer.dpop = True
+    async with client(dpop=True) as one:
+        peer.nonce, peer.nonce_lasts = "first", 3
+        for _ in range(3):
+            await asyncio.gather(*(one.call_tool("echo", {"n": n}) for n in range(20)))
+    assert issuer.grants() == ["authorization_code"]
+
+
+async def test_ten_sign_ins_with_nonces_that_change_all_the_time(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, store: MemoryTokenStore
+) -> None:
+    issuer.dpop, issuer.nonce, issuer.nonce_lasts = True, "first", 3
+    auth = ClientCredentials("nightly", client_secret="s3cret-of-ours", dpop=True, store=store)
+    clients = [client(auth=auth, principal=str(number)) for number in range(10)]
+    await asyncio.gather(*(one.list_tools() for one in clients))
+    for one in clients:
+        await one.disconnect()
+    assert len(issuer.granted) == 10
+
+
+@pytest.mark.parametrize(("nonces", "requests"), [(["same"] * 9, 2), (map(str, range(100)), 1 + MOST_NONCES)])
+async def test_a_server_that_is_content_with_no_nonce(
+    client: Make,
+    issuer: AuthorizationServer,
+    peer: GuardedPeer,
+    monkeypatch: pytest.MonkeyPatch,
+    nonces: Iterable[str],
+    requests: int,
+) -> None:
+    monkeypatch.setattr(dpop, "_LONGEST_WAIT", 0.0)
+    issuer.dpop, given = True, iter(nonces)
+
+    @peer.on("tools/call")
+    async def _(seen: Seen) -> web.StreamResponse:
+        headers = {"WWW-Authenticate": 'DPoP error="use_dpop_nonce"', "DPoP-Nonce": next(given)}
+        return web.Response(status=401, headers=headers)
+
+    async with client(dpop=True) as one:
+        with pytest.raises(AuthenticationError):
+            await one.call_tool("echo", {})
+    assert peer.methods().count("tools/call") == requests
+    assert issuer.grants() == ["authorization_code"]
 
 
 async def test_the_key_outlives_the_process_with_the_token(

@@ -19,6 +19,7 @@ from fastapi_server.mcp import (
     MCPConnectionError,
     MemoryTokenStore,
     OAuth,
+    complete_authorization,
 )
 from fastapi_server.mcp.auth.authenticator import Outgoing
 from fastapi_server.mcp.auth.oauth import OAuthAuthenticator
@@ -27,7 +28,7 @@ from fastapi_server.mcp.testing.authorization_server import (
     GuardedPeer,
     authorization_server,
 )
-from tests.test_auth.conftest import Person
+from tests.test_auth.conftest import Person, visit
 
 Make = Callable[..., HTTPMCPClient]
 
@@ -286,6 +287,32 @@ async def test_a_client_works_again_after_an_outage(client: Make, peer: GuardedP
         await one.call_tool("echo", {})
 
 
+async def test_a_server_that_refuses_fresh_tokens_opens_ever_fewer_pages(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, person: Person
+) -> None:
+    async with client() as one:
+        outage, now = Outage(peer), 0.0
+        outage.begin()
+        opened = len(person.opened)
+        for pages, pause in enumerate((30, 60, 120, 240, 480, 960, 1920, 3600, 3600), start=1):
+            for later in (0.0, pause - 1.0):
+                pass_time(one, now + later)
+                with pytest.raises(AuthenticationError, match=r"401.*refuses even tokens that were just issued"):
+                    await one.call_tool("echo", {})
+                assert len(person.opened) == opened + pages
+            now += pause + 1
+        pass_time(one, now - 1800)
+        with pytest.raises(AuthenticationError, match=r"signing in is tried again in 1[78][0-9]{2} s"):
+            await one.call_tool("echo", {})
+
+        outage.end()
+        pass_time(one, now)
+        await one.call_tool("echo", {})
+        outage.begin()
+        with pytest.raises(AuthenticationError, match=r"again in (29|30) s"):  # it begins anew
+            await one.call_tool("echo", {})
+
+
 async def test_after_a_while_signing_in_is_tried_again(
     client: Make, issuer: AuthorizationServer, peer: GuardedPeer
 ) -> None:
@@ -435,7 +462,7 @@ async def test_tokens_serve_only_whom_they_were_given_to(
         OAuth("admin", interaction=person, store=store),
         OAuth(interaction=person, store=store),
     ]
-    for auth in ways:
+    for auth in ways * 2:  # each keeps its own
         async with client(auth=auth) as one:
             await one.list_tools()
     assert len(set(peer.tokens) - {""}) == len(ways) == len(issuer.forms)
@@ -453,9 +480,10 @@ async def test_tokens_of_another_issuer_than_the_one_configured_are_not_used(
     await one.disconnect()
     assert set(peer.tokens) == {""}
 
-    async with client(issuer=issuer.url) as another:
-        await another.list_tools()
-    assert issuer.grants() == ["authorization_code"]
+    for _ in range(2):
+        async with client() as first, client(issuer=issuer.url) as another:
+            await asyncio.gather(first.list_tools(), another.list_tools())
+    assert issuer.grants() == ["authorization_code"] * 2
 
 
 @pytest.mark.parametrize("with_refresh_token", [True, False])
@@ -587,6 +615,40 @@ async def test_a_server_cannot_have_us_call_other_machines(
     one = client()
     assert not await one.connect()
     assert "must not lead us" in str(one.last_error)
+    await one.disconnect()
+
+
+async def test_an_authorization_server_without_tls_where_the_configuration_names_it(
+    client: Make, issuer: AuthorizationServer, person: Person, names: dict[str, str]
+) -> None:
+    """As in docker compose: `http://auth:8080`, on another host."""
+    names["auth.test"] = "127.0.0.1"
+    issuer.url = issuer.url.replace("127.0.0.1", "auth.test")
+    one = client()
+    assert not await one.connect()
+    assert f"auth.insecure_origins does not name {issuer.url}" in str(one.last_error)
+    await one.disconnect()
+    assert not person.opened
+
+    async with client(insecure_origins=[issuer.url]) as one:
+        await one.list_tools()
+        issuer.revoke_all()
+        await one.list_tools()
+    assert person.opened[0].startswith(f"{issuer.url}/authorize?")
+    assert issuer.grants() == ["authorization_code", "refresh_token"]
+
+
+async def test_a_sign_in_without_tls_is_completed_elsewhere(
+    client: Make, issuer: AuthorizationServer, store: MemoryTokenStore, names: dict[str, str]
+) -> None:
+    names["auth.test"] = "127.0.0.1"
+    issuer.url = issuer.url.replace("127.0.0.1", "auth.test")
+    one = client(auth=OAuth(store=store, insecure_origins=[issuer.url], issuer=issuer.url))
+    with pytest.raises(AuthorizationRequired) as required:
+        await one.list_tools()
+    back = await visit(required.value.url)
+    await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    await one.list_tools()
     await one.disconnect()
 
 

@@ -4,9 +4,11 @@ import asyncio
 import logging
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
@@ -28,7 +30,7 @@ from fastapi_server.mcp import (
     complete_authorization,
 )
 from fastapi_server.mcp.testing.authorization_server import PLANTED, AuthorizationServer, GuardedPeer
-from fastapi_server.mcp.testing.http_peer import Seen
+from fastapi_server.mcp.testing.http_peer import Seen, http_peer
 from tests.test_auth.conftest import Person, visit
 
 
@@ -55,20 +57,26 @@ def log() -> Iterator[Seeing]:
     root.setLevel(before)
 
 
-def causes_of(error: BaseException) -> Iterator[BaseException]:
-    while error.__cause__ is not None:
-        error = error.__cause__
-        yield error
+def behind(error: BaseException | None) -> Iterator[BaseException]:
+    """All that can be reached from an error: causes, and contexts that a traceback does not show."""
+    for one in (error.__cause__, error.__context__) if error is not None else ():
+        if one is not None:
+            yield one
+            yield from behind(one)
 
 
 def everything_about(client: HTTPMCPClient, errors: list[MCPClientError]) -> str:
     parts = [repr(client), repr(client.config), str(client.metrics.to_dict()), repr(client.identity)]
     for error in [*errors, client.last_error]:
         if error is not None:
-            kept = {name: value for name, value in vars(error).items() if name not in {"url", "state"}}
-            parts += [str(error), repr(error), repr(kept), "".join(traceback.format_exception(error))]
-            parts += [repr(cause) + repr(vars(cause)) for cause in causes_of(error)]
+            parts += [shown(one) for one in (error, *behind(error))]
+            parts.append("".join(traceback.format_exception(error)))
     return "\n".join(parts)
+
+
+def shown(error: BaseException) -> str:
+    kept = {name: value for name, value in vars(error).items() if name not in {"url", "state"}}
+    return f"{error} {error!r} {kept!r}"
 
 
 async def use(client: HTTPMCPClient, issuer: AuthorizationServer, peer: GuardedPeer) -> str:
@@ -155,26 +163,111 @@ async def test_no_secret_of_a_sign_in_that_waits_is_seen_anywhere(
         assert raised.value.state not in text.replace(raised.value.url, "")
 
 
-@pytest.mark.parametrize("auth", [None, BearerAuth(f"{PLANTED}-bearer")])
-async def test_no_credential_is_seen_where_the_server_answers_nonsense(
-    auth: BearerAuth | None, log: Seeing, nothing_left: None
-) -> None:
-    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+NONSENSE = {
+    "no HTTP": b"HTTP/1.1 200 OK\r\nContent-Type : x\r\nbad header\x00\r\n\r\n",
+    "half a body": JSON + b"Content-Length: 1000\r\n\r\n{",
+    "no gzip": JSON + b"Content-Encoding: gzip\r\nContent-Length: 8\r\n\r\nno gzip!",
+    "half a stream": STREAM + b"Transfer-Encoding: chunked\r\n\r\n5\r\nid: 1",
+    "nothing": b"",
+}
+
+
+@asynccontextmanager
+async def nonsense(answer: bytes) -> AsyncGenerator[str]:
+    """Gives the URL of something that answers each request with the same bytes, and hangs up."""
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type : x\r\nbad header\x00\r\n\r\n")
+        writer.write(answer)
         await writer.drain()
         writer.close()
 
-    async with await asyncio.start_server(nonsense, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp?key={PLANTED}-query"
+    async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE)
+@pytest.mark.parametrize("auth", [None, BearerAuth(f"{PLANTED}-bearer")])
+async def test_no_credential_is_seen_where_the_server_answers_nonsense(
+    auth: BearerAuth | None, answer: bytes, log: Seeing, nothing_left: None
+) -> None:
+    async with nonsense(answer) as where:
+        url = f"{where}/mcp?key={PLANTED}-query"
         key = None if auth else f"{PLANTED}-key"
         client = HTTPMCPClient("nonsense", HTTPConfig(url, auth=auth, api_key=key, retries=0))
-        with pytest.raises(MCPConnectionError, match="broke") as raised:
+        with pytest.raises(MCPConnectionError, match=r"broke|cannot be read") as raised:
             await client.list_tools()
         seen = everything_about(client, [raised.value])
         await client.disconnect()
     for text in [seen, *log.text]:
         assert not planted(text)
+    assert not any(isinstance(one, aiohttp.ClientError) for one in behind(raised.value))
+
+
+@pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE)
+async def test_no_credential_is_seen_where_the_authorization_server_answers_nonsense(
+    answer: bytes, issuer: AuthorizationServer, peer: GuardedPeer, log: Seeing, store: MemoryTokenStore
+) -> None:
+    async with nonsense(answer) as where:
+        issuer.metadata_changes = {"token_endpoint": f"{where.replace('//', '//ann:' + PLANTED + '@')}/token"}
+        auth = ClientCredentials("ours", client_secret=f"{PLANTED}-2", store=store)
+        client = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth, retries=0))
+        with pytest.raises(MCPClientError) as raised:
+            await client.list_tools()
+        seen = everything_about(client, [raised.value])
+        await client.disconnect()
+    for text in [seen, *log.text]:
+        assert not planted(text)
+    assert not any(isinstance(one, aiohttp.ClientError) for one in behind(raised.value))
+
+
+@pytest.mark.parametrize("changes", [{"issuer": f"https://ann:{PLANTED}@elsewhere.example"}])
+async def test_no_password_in_a_url_of_the_authorization_server_is_seen(
+    changes: dict[str, str], issuer: AuthorizationServer, peer: GuardedPeer, store: MemoryTokenStore
+) -> None:
+    issuer.metadata_changes = changes
+    client = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=OAuth(store=store), retries=0))
+    with pytest.raises(MCPClientError, match=r"elsewhere\.example") as raised:
+        await client.list_tools()
+    assert not planted(everything_about(client, [raised.value]))
+    await client.disconnect()
+
+
+@pytest.mark.parametrize(
+    "realm",
+    [
+        {"authorization_servers": [f"http://ann:{PLANTED}@elsewhere.example/realm?key={PLANTED}"]},
+        {"authorization_servers": [f"https://ann:{PLANTED}@10.1.2.3"]},
+        {"resource": f"https://ann:{PLANTED}@elsewhere.example/mcp"},
+    ],
+)
+@pytest.mark.parametrize("fixed", [None, "https://login.example.com"])
+async def test_no_password_in_a_url_of_the_server_is_seen(
+    realm: dict[str, Any], fixed: str | None, peer: GuardedPeer, store: MemoryTokenStore
+) -> None:
+    peer.realm = realm
+    auth = OAuth(store=store, issuer=fixed)
+    client = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth, retries=0))
+    with pytest.raises(MCPClientError, match=r"elsewhere\.example|10\.1\.2\.3") as raised:
+        await client.list_tools()
+    assert not planted(everything_about(client, [raised.value]))
+    await client.disconnect()
+
+
+@pytest.mark.parametrize("location", ["https://ann:{}@elsewhere.example/mcp", "http://ann:{}@[no-host"])
+async def test_no_password_in_a_redirect_is_seen(location: str, nothing_left: None) -> None:
+    async with http_peer(stateless=True) as peer:
+
+        @peer.on("tools/list")
+        async def _(seen: Seen) -> web.StreamResponse:
+            return web.Response(status=307, headers={"Location": location.format(PLANTED)})
+
+        async with HTTPMCPClient("moved", HTTPConfig(f"{peer.url}/mcp")) as client:
+            with pytest.raises(MCPClientError, match="redirects to") as raised:
+                await client.list_tools()
+            assert not planted(everything_about(client, [raised.value]))
 
 
 class Kept:

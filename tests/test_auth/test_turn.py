@@ -4,7 +4,6 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
@@ -12,56 +11,17 @@ from fastapi_server.mcp import (
     AuthorizationRequired,
     AuthorizationResponse,
     ClientCredentials,
-    EnterpriseManaged,
     HTTPMCPClient,
     MCPClientError,
     MemoryTokenStore,
     OAuth,
-    Secret,
-    WorkloadIdentity,
 )
 from fastapi_server.mcp.auth.account import Account
-from fastapi_server.mcp.auth.grants import holder_of
+from fastapi_server.mcp.auth.holders import holder_of
 from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer
 from tests.test_auth.conftest import Person
 
 Make = Callable[..., HTTPMCPClient]
-
-
-async def _somebody(_audience: str) -> str:
-    return "jwt"
-
-
-def _enterprise(id_token: Any, idp: str = "https://idp.example/token") -> EnterpriseManaged:
-    return EnterpriseManaged(
-        "app", client_secret="s3cret", idp_client_id="app", idp_token_endpoint=idp, id_token=id_token
-    )
-
-
-def test_no_two_identities_are_one_holder() -> None:
-    holders = [
-        holder_of(config, own)
-        for config, own in [
-            (_enterprise("id-token-of-ann"), "a"),
-            (_enterprise("id-token-of-bob"), "a"),
-            (_enterprise("id-token-of-ann", "https://other.example/token"), "a"),
-            (_enterprise(Secret(env="ANN")), "a"),
-            (_enterprise(Secret(env="BOB")), "a"),
-            (_enterprise(_somebody), "a"),
-            (_enterprise(_somebody), "b"),  # the same function may speak for somebody else there
-            (WorkloadIdentity("jwt-of-one"), "a"),
-            (WorkloadIdentity("jwt-of-two"), "a"),
-            (ClientCredentials("app", client_secret="s"), "a"),
-            (ClientCredentials("app", client_secret="s", scopes=["read"]), "a"),
-            (ClientCredentials("app", client_secret="s", scopes=["admin"]), "a"),
-            (OAuth("app"), "a"),
-        ]
-    ]
-    assert len({str(holder) for holder in holders}) == len(holders)
-    assert "id-token-of-ann" not in str(holders)
-    assert holder_of(ClientCredentials("app", client_secret="s", scopes=["a", "b"]), "a") == holder_of(
-        ClientCredentials("app", client_secret="s", scopes=["b", "a"]), "b"
-    )
 
 
 async def test_more_scope_is_asked_for_again_until_somebody_has_granted_it(
@@ -140,7 +100,7 @@ async def test_what_others_got_while_a_person_thought_is_kept_where_the_person_f
         issuer.revoke_all()
         async with client(auth=OAuth(store=store)) as other:
             await other.list_tools()
-        account = Account(store, f"{peer.url}/mcp", None)
+        account = Account(store, f"{peer.url}/mcp", None, holder_of(OAuth(store=store)))
         refreshed = (await account.load()).tokens
         issuer.fail = [(400, {"error": "invalid_grant"})]
         person.go.set()

@@ -104,6 +104,78 @@ async def test_exits_between_calls() -> None:
         assert client.metrics.reconnects == 1
 
 
+MORTAL = """
+import json, os, pathlib, signal, sys
+mark, era, fatal = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+known = {
+    "stateless": {"server/discover": {"supportedVersions": ["2026-07-28"], "capabilities": {}}},
+    "handshake": {"initialize": {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {}}},
+}
+answers = {**known[era], "tools/call": {"content": []}}
+for line in sys.stdin:
+    message = json.loads(line)
+    method = message["method"]
+    if method == fatal and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "id" in message:
+        error = {"code": -32601, "message": "no such method"}
+        outcome = {"result": answers[method]} if method in answers else {"error": error}
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], **outcome}), flush=True)
+"""
+
+
+@posix
+@pytest.mark.parametrize(
+    ("era", "fatal"),
+    [("stateless", "server/discover"), ("handshake", "server/discover"), ("handshake", "initialize")],
+)
+async def test_killed_in_its_first_handshake(era: str, fatal: str, tmp_path: Path) -> None:
+    mark = tmp_path / "it died"
+    config = StdioConfig(sys.executable, ["-S", "-c", MORTAL, str(mark), era, fatal])
+    client = StdioMCPClient("mortal", config)
+    try:
+        assert await client.call_tool("anything")
+        assert mark.exists()
+        assert client.server_info is not None
+        assert client.server_info.era == era
+    finally:
+        await client.disconnect()
+
+
+HEEDLESS = "import os, signal, time; time.sleep(0.5); os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@posix
+async def test_dies_before_it_has_read_everything() -> None:
+    config = StdioConfig(sys.executable, ["-S", "-c", HEEDLESS], handshake=False, retries=0)
+    client = StdioMCPClient("heedless", config)
+    await client.connect()
+    calls = [client.request("say", {"text": "x" * 300_000}) for _ in range(3)]
+    failures = await asyncio.gather(*calls, return_exceptions=True)
+    assert [getattr(failure, "delivery", failure) for failure in failures] == [
+        Delivery.UNKNOWN,  # a part of it is in the pipe
+        Delivery.NOT_SENT,
+        Delivery.NOT_SENT,
+    ]
+    await client.disconnect()
+
+
+@posix
+async def test_a_call_given_up_before_it_left_is_never_sent() -> None:
+    client = peer()
+    await client.connect()
+    os.kill(pid_of(client), signal.SIGSTOP)
+    calls = [client.call_tool("echo", {"text": "x" * 300_000}, timeout=0.2) for _ in range(2)]
+    first, second = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(first, CallTimeoutError)
+    assert isinstance(second, CallTimeoutError)
+    assert (first.delivery, second.delivery) == (Delivery.UNKNOWN, Delivery.NOT_SENT)
+    os.kill(pid_of(client), signal.SIGCONT)
+    assert text_of(await client.call_tool("echo", {"n": 1}))
+    await client.disconnect()
+
+
 async def test_fifty_callers_share_one_new_process() -> None:
     async with peer() as client:
         await client.call_tool("answer_and_exit")

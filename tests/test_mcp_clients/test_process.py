@@ -72,7 +72,7 @@ read line
     stdin = transport.get_pipe_transport(0)
     assert stdin is not None
     stdin.close()
-    await ProcessGroup(transport, exited).end(0.2)
+    await ProcessGroup(transport.get_pid(), exited, transport.terminate).end(0.2)
     transport.close()
     pid = int(child.read_text())
     async with asyncio.timeout(5):

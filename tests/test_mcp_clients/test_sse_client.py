@@ -150,7 +150,7 @@ async def test_what_the_server_says_unasked_reaches_the_handlers(peer: SSEPeer) 
 
 @pytest.mark.parametrize(
     ("endpoint", "expected"),
-    [("http://elsewhere.invalid/messages", "another origin"), ("http://[", "no URL")],
+    [("http://ann:planted@elsewhere.invalid/messages", "another origin"), ("http://ann:planted@[", "no URL")],
 )
 async def test_the_endpoint_must_be_a_url_on_the_origin(peer: SSEPeer, endpoint: str, expected: str) -> None:
     peer.endpoint = endpoint
@@ -158,6 +158,7 @@ async def test_the_endpoint_must_be_a_url_on_the_origin(peer: SSEPeer, endpoint:
     assert await client.connect(retry_count=1) is False
     assert isinstance(client.last_error, HandshakeError)
     assert expected in str(client.last_error)
+    assert "planted" not in str(client.last_error)
 
 
 async def test_an_endpoint_that_never_comes_ends_with_the_timeout(peer: SSEPeer) -> None:

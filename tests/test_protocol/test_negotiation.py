@@ -107,6 +107,16 @@ RULES = {
     "discover: HTTP refusal": Row(probed, 1, HTTP_REFUSAL, opened),
     "discover: silent": Row(probed, 1, SILENT, opened),
     "discover: died": Row(probed, 1, DIED, Initialize(OLD, reopen=True)),
+    "discover: died, and initialize is an error": Row(
+        Initialize(OLD, reopen=True), 1, error(METHOD_NOT_FOUND), Discover(NEW)
+    ),
+    "discover: died, and initialize is refused": Row(Initialize(OLD, reopen=True), 1, HTTP_REFUSAL, Discover(NEW)),
+    "discover: died twice, and initialize is an error": Row(
+        Initialize(OLD, reopen=True),
+        2,
+        error(METHOD_NOT_FOUND, text="no such method"),
+        refusal("rejected initialize: no such method (code -32601)"),
+    ),
     # The handshake.
     "initialize: the revision offered": Row(opened, 1, result(OLD), Agreed(OLD)),
     "initialize: an older revision": Row(opened, 1, result("2024-11-05"), Agreed("2024-11-05")),

@@ -1,12 +1,12 @@
-"""What a token store holds for one server and one principal."""
+"""What a token store holds for one server, one principal and one holder."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
-from fastapi_server.mcp.auth.keys import store_key
+from fastapi_server.mcp.auth.keys import Kind, store_key
 from fastapi_server.mcp.auth.stores import MemoryTokenStore, TokenStore
 
 _EARLY_SECONDS = 30.0
@@ -30,7 +30,7 @@ class Tokens:
         expires_at: Seconds since the epoch; `None` where the server does not say.
         lifetime: Seconds that it lasts from the day it was given.
         proof_key: PEM of the key that a DPoP token is bound to.
-        holder: To whom it was given: the type of the configuration, and the `client_id` there.
+        identity: Whom the assertion was about that it was given for, where the account's holder does not say that.
     """
 
     access_token: str = field(repr=False)
@@ -40,7 +40,7 @@ class Tokens:
     expires_at: float | None = None
     lifetime: float | None = None
     proof_key: str | None = field(default=None, repr=False)
-    holder: list[str | None] | None = None
+    identity: str | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls, document: dict[str, Any] | None) -> Self | None:
@@ -90,23 +90,30 @@ _ABOUT_ISSUER = ("issuer", "auth_server_url", "metadata", "resource_metadata", "
 
 
 class Account:
-    """One server and one principal in a token store.
+    """One server, one principal and one holder in a token store.
 
     Args:
         store: Where it is kept.
         server: URL of the MCP server.
         principal: On whose behalf.
+        holder: Which of the clients and accounts that are configured for them.
         clock: Seconds since the epoch.
     """
 
     def __init__(
-        self, store: TokenStore, server: str, principal: str | None, clock: Callable[[], float] = time.time
+        self,
+        store: TokenStore,
+        server: str,
+        principal: str | None,
+        holder: Sequence[str | None],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
         self.server = server
         self.principal = principal
+        self.holder = holder
         self.clock = clock
-        self._about = store_key("issuer", server=server, principal=principal)
+        self._about = store_key("issuer", server=server, principal=principal, holder=holder)
 
     def lock(self) -> AbstractAsyncContextManager[None]:
         """Held while tokens are fetched: nobody else fetches them meanwhile, in any process."""
@@ -120,31 +127,28 @@ class Account:
         """What there is."""
         about = await self.store.get(self._about) or {}
         kept = Kept(**{name: about.get(name) for name in _ABOUT_ISSUER})
-        kept.tokens = Tokens.read(await self.store.get(self._tokens(kept.issuer)))
-        kept.client = await self.store.get(self._client(kept.issuer))
+        kept.tokens = Tokens.read(await self.store.get(self._key("tokens", kept.issuer)))
+        kept.client = await self.store.get(self._key("client", kept.issuer))
         return kept
 
     async def save(self, kept: Kept) -> None:
         """Keep all of it; what belonged to another issuer goes."""
         before = await self.store.get(self._about)
         if before is not None and before.get("issuer") != kept.issuer:
-            await self.store.set(self._tokens(before.get("issuer")), None)
-        await self.store.set(self._client(kept.issuer), kept.client)
-        await self.store.set(self._tokens(kept.issuer), None if kept.tokens is None else asdict(kept.tokens))
+            await self.store.set(self._key("tokens", before.get("issuer")), None)
+        await self.store.set(self._key("client", kept.issuer), kept.client)
+        await self.store.set(self._key("tokens", kept.issuer), None if kept.tokens is None else asdict(kept.tokens))
         await self.store.set(self._about, {name: getattr(kept, name) for name in _ABOUT_ISSUER})
 
     async def forget(self) -> None:
         """Delete all of it."""
         about = await self.store.get(self._about) or {}
         issuer, pending = about.get("issuer"), about.get("pending")
-        keys = [self._tokens(issuer), self._client(issuer), self._about]
+        keys = [self._key("tokens", issuer), self._key("client", issuer), self._about]
         if pending is not None:
             keys.append(store_key("pending", server=pending["state"]))
         for key in keys:
             await self.store.set(key, None)
 
-    def _tokens(self, issuer: str | None) -> str:
-        return store_key("tokens", server=self.server, principal=self.principal, issuer=issuer)
-
-    def _client(self, issuer: str | None) -> str:
-        return store_key("client", server=self.server, principal=self.principal, issuer=issuer)
+    def _key(self, kind: Kind, issuer: str | None) -> str:
+        return store_key(kind, server=self.server, principal=self.principal, holder=self.holder, issuer=issuer)

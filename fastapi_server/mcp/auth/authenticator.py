@@ -3,7 +3,7 @@
 import asyncio
 import copy
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +12,9 @@ from typing import Any
 from fastapi_server.mcp.auth_config import AuthCallable, BearerAuth, is_headers, revealed
 from fastapi_server.mcp.errors import ConfigError, Delivery, MCPClientError, MCPConnectionError
 
+CHECK_CREDENTIALS = "check the credentials configured for this server"
+NONCE_TRIED = "nonce"
+"""In `Refusal.tried`: how often another nonce was. Whoever tries nonces bounds that, not who sends the request."""
 _SECRETS_KEPT = 64
 _VITAL_SECONDS = 30.0
 
@@ -43,7 +46,8 @@ class Refusal:
         status: Of the answer.
         headers: Of the answer; names in any case.
         body: The start of it.
-        tried: What has been tried for the request, this and earlier refusals of it together; whoever tries, adds to it.
+        tried: How often what has been tried for the request, after this and earlier refusals of it; whoever tries,
+            counts.
     """
 
     outgoing: Outgoing
@@ -51,7 +55,7 @@ class Refusal:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(default=b"", repr=False)
-    tried: set[str] = field(default_factory=set[str])
+    tried: Counter[str] = field(default_factory=Counter[str])
 
 
 class Authenticator(ABC):
@@ -79,6 +83,10 @@ class Authenticator(ABC):
         """
         again = await self.headers(refusal.outgoing)
         return again if refusal.status == 401 and dict(again) != dict(refusal.sent) else None
+
+    def advice(self, status: int) -> str:
+        """What to do about a refusal that has come to the caller; 401 or 403."""
+        return CHECK_CREDENTIALS
 
     async def settled(self) -> bool:
         """Wait until nobody is signing in. Whether somebody was."""

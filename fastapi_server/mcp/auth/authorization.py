@@ -14,7 +14,7 @@ from fastapi_server.mcp.auth.account import Account, Kept, Tokens, default_store
 from fastapi_server.mcp.auth.backchannel import Backchannel
 from fastapi_server.mcp.auth.dpop import ProofKey
 from fastapi_server.mcp.auth.exchange import CLIENT_UNKNOWN, Exchange
-from fastapi_server.mcp.auth.grants import configured_urls, holder_of, metadata_of
+from fastapi_server.mcp.auth.grants import configured_urls, metadata_of
 from fastapi_server.mcp.auth.keys import store_key
 from fastapi_server.mcp.auth.locks import to_the_end
 from fastapi_server.mcp.auth.sdk import Provider, in_our_words
@@ -124,7 +124,7 @@ async def _begin(
         "proof_key": None if proof_key is None else proof_key.pem,
         "ca_file": None if ca_file is None else str(ca_file),
         "configured": configured_urls(config),
-        "holder": holder_of(config, ""),
+        "holder": account.holder,
         "created_at": now,
         "expires_at": now + PENDING_SECONDS,
     }
@@ -150,7 +150,7 @@ async def complete(state: str, code: str, iss: str | None, store: TokenStore | N
         raise AuthenticationError("there is no sign-in with this state: it was completed, or never begun here")
     if pending["principal"] != principal:
         raise AuthenticationError("this sign-in was begun for another principal")
-    account = Account(store, pending["server"], principal)
+    account = Account(store, pending["server"], principal, pending["holder"])
     if account.clock() >= pending["expires_at"]:
         raise AuthenticationError("this sign-in is more than ten minutes old; begin another one")
     await to_the_end(_finish(pending, code, iss, account))
@@ -211,7 +211,7 @@ async def _exchange(pending: dict[str, Any], kept: Kept, code: str, iss: str | N
                     await _forget_client(account, pending)
                 raise
             await provider.take_token_response(answer)
-    return provider.tokens(account.clock(), exchange, pending["holder"])
+    return provider.tokens(account.clock(), exchange)
 
 
 async def _no_grant(provider: Provider) -> httpx2.Request:

@@ -10,7 +10,8 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from fastapi_server.mcp.auth.reach import Reach
+from fastapi_server.mcp.auth.reach import Reach, shown, special_refusal
+from fastapi_server.mcp.auth.resolver import OutOfReachError, ReachResolver
 from fastapi_server.mcp.errors import AuthenticationError, Delivery, MCPConnectionError
 from fastapi_server.mcp.tls import context_for
 
@@ -47,8 +48,9 @@ class Backchannel:
         self._ca_file = ca_file
 
     async def __aenter__(self) -> Self:
+        self._resolver = ReachResolver(self._reach)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context_for(self._ca_file)),
+            connector=aiohttp.TCPConnector(ssl=context_for(self._ca_file), resolver=self._resolver),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=_SECONDS),
         )
@@ -58,6 +60,7 @@ class Backchannel:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._session.close()
+        await self._resolver.close()
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
         """Send a request and read all of the response.
@@ -67,27 +70,34 @@ class Backchannel:
             MCPConnectionError: There is no connection, or it broke.
         """
         target = URL(url, encoded=True)
-        where = f"{target.scheme}://{target.raw_authority}{target.raw_path}"
-        if not self._reach.allows_request(target):
-            raise AuthenticationError(
-                f"signing in leads to {where}, where this server must not lead us: it is not https, or not public"
-            )
+        where = shown(target)
+        refusal = self._reach.refusal_of(target)
+        if refusal is not None:
+            raise _out_of_reach(where, refusal)
         try:
             async with self._session.request(
                 method, target, headers=headers, data=body, allow_redirects=False
             ) as response:
-                content = await _start_of(response)
-                kept = CIMultiDict(response.headers)
+                return Reply(response.status, _as_decoded(response.headers), await _start_of(response))
+        except OutOfReachError as error:
+            failure = _out_of_reach(where, special_refusal(error.special))
         except _TooLarge:
-            raise AuthenticationError(f"the answer of {where} is larger than {_MOST_BYTES:,} bytes") from None
+            failure = AuthenticationError(f"the answer of {where} is larger than {_MOST_BYTES:,} bytes")
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            raise MCPConnectionError(
-                f"the authorization server cannot be reached: {where}: {type(error).__name__}",
-                delivery=Delivery.NOT_SENT,
-            ) from None
-        for name in _DECODED:
-            kept.popall(name, None)
-        return Reply(response.status, kept, content)
+            reason = f"the authorization server cannot be reached: {where}: {type(error).__name__}"
+            failure = MCPConnectionError(reason, delivery=Delivery.NOT_SENT)
+        raise failure  # here: as its context, what was caught may hold the request, and the credentials with it
+
+
+def _as_decoded(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    kept = CIMultiDict(headers)
+    for name in _DECODED:
+        kept.popall(name, None)
+    return kept
+
+
+def _out_of_reach(where: str, reason: str) -> AuthenticationError:
+    return AuthenticationError(f"signing in leads to {where}, where this server must not lead us: {reason}")
 
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:

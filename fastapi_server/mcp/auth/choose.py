@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from fastapi_server.mcp.auth.account import Account, default_store
 from fastapi_server.mcp.auth.authenticator import Authenticator, BearerAuthenticator, CallableAuthenticator
+from fastapi_server.mcp.auth.holders import holder_of
 from fastapi_server.mcp.auth.stores import TokenStore
 from fastapi_server.mcp.auth_config import (
     AsyncAuthFlow,
@@ -19,6 +21,9 @@ from fastapi_server.mcp.auth_config import (
 )
 from fastapi_server.mcp.config import HTTPConfig, ServerConfig, SSEConfig
 from fastapi_server.mcp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fastapi_server.mcp.auth.oauth import OAuthAuthenticator
 
 OAUTH_SETTINGS = (OAuth, ClientCredentials, WorkloadIdentity, EnterpriseManaged)
 
@@ -52,7 +57,7 @@ def authenticator_for(config: HTTPConfig | SSEConfig, principal: str | None) -> 
         case BearerAuth():
             return BearerAuthenticator(config.auth)
         case OAuth() | ClientCredentials() | WorkloadIdentity() | EnterpriseManaged():
-            return _oauth(config, config.auth, principal)
+            return oauth_authenticator(config, config.auth, principal)
         case AsyncAuthFlow() | SyncAuthFlow():
             from fastapi_server.mcp.auth.flow import FlowAuthenticator  # noqa: PLC0415 - brings aiohttp, which is slow
 
@@ -61,7 +66,14 @@ def authenticator_for(config: HTTPConfig | SSEConfig, principal: str | None) -> 
             return CallableAuthenticator(source)
 
 
-def _oauth(config: HTTPConfig | SSEConfig, settings: OAuthSettings, principal: str | None) -> Authenticator:
+def oauth_authenticator(
+    config: HTTPConfig | SSEConfig, settings: OAuthSettings, principal: str | None
+) -> "OAuthAuthenticator":
+    """The authenticator that gets tokens.
+
+    Raises:
+        ConfigError: The extra `oauth` is not installed.
+    """
     missing = [name for name in ("mcp", "httpx2", "jwt", "cryptography") if find_spec(name) is None]
     if missing:
         raise ConfigError(
@@ -70,5 +82,5 @@ def _oauth(config: HTTPConfig | SSEConfig, settings: OAuthSettings, principal: s
         )
     from fastapi_server.mcp.auth.oauth import OAuthAuthenticator  # noqa: PLC0415 - brings the SDK, which is slow
 
-    account = Account(settings.store or default_store(), config.endpoint, principal)
+    account = Account(settings.store or default_store(), config.endpoint, principal, holder_of(settings))
     return OAuthAuthenticator(settings, account, config.ca_file)

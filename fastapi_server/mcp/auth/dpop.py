@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import random
 import time
 import uuid
 from typing import Any
@@ -13,6 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 from yarl import URL
 
+MOST_NONCES = 20
+"""For one request: how often a server may want another nonce than the one that it was sent (RFC 9449, 8 and 9)."""
+_FIRST_WAIT, _LONGEST_WAIT = 0.01, 2.0
 _ALGORITHM = "ES256"
 
 
@@ -68,6 +72,23 @@ class ProofKey:
         if token is not None:
             claims["ath"] = _digest(token)
         return jwt.encode(claims, self._key, algorithm=_ALGORITHM, headers={"typ": "dpop+jwt", "jwk": self._jwk})
+
+
+def wait_before_nonce(tried: int) -> float:
+    """Seconds to wait before a request is sent with the next nonce.
+
+    Every other one is sent at once, since it is as new as can be. Where that is too old on arrival, since many send at
+    once, the many keep out of one another's way.
+
+    Args:
+        tried: How many nonces have been tried for the request, the next one included.
+    """
+    return 0.0 if tried % 2 else random.uniform(0, min(_FIRST_WAIT * 2**tried, _LONGEST_WAIT))  # noqa: S311
+
+
+def nonce_in(proof: str | None) -> str | None:
+    """The nonce that a proof was made with."""
+    return None if proof is None else jwt.decode(proof, options={"verify_signature": False}).get("nonce")
 
 
 def _digest(text: str) -> str:

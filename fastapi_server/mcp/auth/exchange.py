@@ -1,5 +1,6 @@
 """One conversation with an authorization server: the requests that the SDK's flow wants sent, over our own HTTP."""
 
+import asyncio
 import json
 from collections.abc import Callable, MutableMapping
 from typing import Any, cast
@@ -9,9 +10,10 @@ import httpx2
 from yarl import URL
 
 from fastapi_server.mcp.auth.backchannel import Backchannel, Reply
-from fastapi_server.mcp.auth.dpop import ProofKey
+from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey, wait_before_nonce
 from fastapi_server.mcp.errors import AuthenticationError, Delivery, HTTPStatusError, MCPConnectionError
 from fastapi_server.mcp.retry_after import retry_after
+from fastapi_server.mcp.userinfo import without_userinfo
 
 _FORM = "application/x-www-form-urlencoded"
 _BY_THE_CLIENT = frozenset({"host", "content-length"})
@@ -86,20 +88,30 @@ class Exchange:
         return httpx2.Response(reply.status, headers=list(reply.headers.items()), content=body, request=request)
 
     async def _reply(self, request: httpx2.Request, *, is_token: bool) -> Reply:
-        reply = await self._send_once(request, with_proof=is_token)
-        if is_token and self.proof_key is not None and _error(reply) == "use_dpop_nonce":
-            reply = await self._send_once(request, with_proof=True, nonce=reply.headers.get("DPoP-Nonce"))
+        if not is_token:
+            return await self._send_once(request)
+        nonce = self._nonces.get(_origin_of(request))
+        reply = await self._send_once(request, self._proof(request, nonce))
+        for tried in range(1, MOST_NONCES + 1):
+            wanted = reply.headers.get("DPoP-Nonce") if _error(reply) == "use_dpop_nonce" else None
+            if wanted is None or wanted == nonce:
+                break
+            nonce = wanted
+            await asyncio.sleep(wait_before_nonce(tried))
+            reply = await self._send_once(request, self._proof(request, nonce))
         return reply
 
-    async def _send_once(self, request: httpx2.Request, *, with_proof: bool, nonce: str | None = None) -> Reply:
-        url = str(request.url)
-        origin = str(URL(url).origin())
+    def _proof(self, request: httpx2.Request, nonce: str | None) -> str | None:
+        key = self.proof_key
+        return None if key is None else key.proof(request.method, str(request.url), nonce=nonce)
+
+    async def _send_once(self, request: httpx2.Request, proof: str | None = None) -> Reply:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _BY_THE_CLIENT}
-        if with_proof and self.proof_key is not None:
-            headers["DPoP"] = self.proof_key.proof(request.method, url, nonce=nonce or self._nonces.get(origin))
-        reply = await self._channel.send(request.method, url, headers, request.content or None)
+        if proof is not None:
+            headers["DPoP"] = proof
+        reply = await self._channel.send(request.method, str(request.url), headers, request.content or None)
         if "DPoP-Nonce" in reply.headers:
-            self._nonces[origin] = reply.headers["DPoP-Nonce"]
+            self._nonces[_origin_of(request)] = reply.headers["DPoP-Nonce"]
         return reply
 
     def _judge(self, reply: Reply, *, refresh: bool) -> None:
@@ -120,7 +132,7 @@ class Exchange:
         words = ": ".join(str(said[name]) for name in ("error", "error_description") if isinstance(said.get(name), str))
         for secret in sorted(self._secrets, key=len, reverse=True):
             words = words.replace(secret, "***")
-        reason = f": {words[:_SHOWN]}" if words else ""
+        reason = f": {without_userinfo(words)[:_SHOWN]}" if words else ""
         return AuthenticationError(
             f"the authorization server {what} (HTTP {reply.status}){reason}", status=reply.status
         )
@@ -141,6 +153,10 @@ class Exchange:
         elif "token_endpoint" in answer and "issuer" in answer:
             answer = {"authorization_endpoint": answer["token_endpoint"], **answer}
         return json.dumps(answer).encode()
+
+
+def _origin_of(request: httpx2.Request) -> str:
+    return str(URL(str(request.url)).origin())
 
 
 def _form_of(request: httpx2.Request) -> dict[str, Any] | None:

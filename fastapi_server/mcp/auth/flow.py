@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi_server.mcp.auth.authenticator import Authenticator, Outgoing, Refusal
 from fastapi_server.mcp.auth.backchannel import Backchannel
-from fastapi_server.mcp.auth.quiet import quiet
+from fastapi_server.mcp.auth.quiet import alone, quiet
 from fastapi_server.mcp.auth_config import AsyncAuthFlow, AuthFlow
 from fastapi_server.mcp.errors import AuthenticationError, ConfigError, MCPClientError
 
@@ -40,11 +40,13 @@ class FlowAuthenticator(Authenticator):
 
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
         """What the flow adds before the request is sent."""
-        return await self._run(outgoing, None) or {}
+        with alone():
+            return await self._run(outgoing, None) or {}
 
     async def refused(self, refusal: Refusal) -> Mapping[str, str] | None:
         """What it adds after the refusal; `None` where it gives up."""
-        return await self._run(refusal.outgoing, refusal)
+        with alone():
+            return await self._run(refusal.outgoing, refusal)
 
     async def _run(self, outgoing: Outgoing, refusal: Refusal | None) -> Mapping[str, str] | None:
         request = self._library.Request(

@@ -1,6 +1,5 @@
 """How a program gets its token request, once the SDK has discovered the authorization server: no person is asked."""
 
-import hashlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -8,12 +7,10 @@ from typing import TypeAlias
 
 import httpx2
 import jwt
-from mcp.client.auth.utils import issuers_match
 from mcp.shared.auth import JWT_BEARER_GRANT_TYPE, OAuthClientInformationFull, OAuthClientMetadata
 from mcp.shared.auth import TokenEndpointAuthMethod as Method
 from pydantic import AnyUrl
 
-from fastapi_server.mcp.auth.account import Kept, Tokens
 from fastapi_server.mcp.auth.sdk import GrantRequest, Provider
 from fastapi_server.mcp.auth_config import (
     AssertionSource,
@@ -47,45 +44,6 @@ def metadata_of(config: OAuthSettings) -> OAuthClientMetadata:
     return OAuthClientMetadata(redirect_uris=None, grant_types=[grant])
 
 
-def holder_of(config: OAuthSettings, own: str) -> list[str | None]:
-    """To whom tokens are given, and for what: only a configuration that says the same of itself may use them.
-
-    Args:
-        config: How to sign in.
-        own: Of one client: what a callable of the host's gives an identity for is known to nobody else.
-    """
-    scopes = None if config.scopes is None else " ".join(sorted(config.scopes))
-    holder = [config.type, config.client_id, scopes]
-    match config:
-        case WorkloadIdentity():
-            return [*holder, _origin_of(config.assertion, own)]
-        case EnterpriseManaged():
-            return [*holder, config.idp_token_endpoint, config.idp_client_id, _origin_of(config.id_token, own)]
-        case _:
-            return holder
-
-
-def _origin_of(source: object, own: str) -> str:
-    """Where an identity comes from, told apart from every other place, and showing nothing of it."""
-    match source:
-        case Secret(value=str(value)):
-            return hashlib.sha256(value.encode()).hexdigest()
-        case Secret():
-            return repr(source)
-        case _:
-            return own
-
-
-def tokens_for(config: OAuthSettings, kept: Kept, own: str) -> Tokens | None:
-    """Those kept, unless they are another's, another issuer's, or not bound to a key where they have to be."""
-    tokens = kept.tokens
-    if tokens is None or tokens.holder != holder_of(config, own):
-        return None
-    if config.issuer is not None and not issuers_match(kept.issuer or "", config.issuer):
-        return None
-    return None if config.dpop and tokens.proof_key is None else tokens
-
-
 def fixed_client_of(config: OAuthSettings) -> OAuthClientInformationFull | None:
     """The client registered beforehand; `None` where the client is to introduce itself."""
     if isinstance(config, OAuth) and config.client_id is None:
@@ -99,9 +57,9 @@ def fixed_client_of(config: OAuthSettings) -> OAuthClientInformationFull | None:
 
 
 def configured_urls(config: OAuthSettings) -> list[str]:
-    """The servers that the configuration names itself: they may be reached without TLS."""
+    """On the origins that the configuration names itself: they may be reached wherever they are."""
     idp = config.idp_token_endpoint if isinstance(config, EnterpriseManaged) else None
-    return [url for url in (config.issuer, idp) if url is not None]
+    return [*config.insecure_origins, *(url for url in (config.issuer, idp) if url is not None)]
 
 
 def _method_of(config: OAuthSettings) -> Method:

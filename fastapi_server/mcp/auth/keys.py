@@ -2,23 +2,32 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["tokens", "client", "issuer", "pending"]
 
 
-def store_key(kind: Kind, *, server: str, principal: str | None = None, issuer: str | None = None) -> str:
-    """The key for what belongs to a server, a principal and an issuer: different for any two that differ.
+def store_key(
+    kind: Kind,
+    *,
+    server: str,
+    principal: str | None = None,
+    holder: Sequence[str | None] = (),
+    issuer: str | None = None,
+) -> str:
+    """The key for what belongs to a server, a principal, a holder and an issuer: different for any two that differ.
 
     Args:
         kind: `tokens`; `client`, a registration; `issuer`, what was discovered; or `pending`, a sign-in that a person
             has to finish, whose `server` is its `state`.
         server: URL of the MCP server.
         principal: On whose behalf; `None` for nobody in particular.
+        holder: What tells one registered client or account from another.
         issuer: Of the authorization server.
 
     Returns:
         Letters, digits and `-` only, so that it can be the name of a file; nothing secret shows.
     """
-    parts = json.dumps([server, principal, issuer])
+    parts = json.dumps([server, principal, holder, issuer])
     return f"{kind}-{hashlib.sha256(parts.encode()).hexdigest()}"

@@ -1,28 +1,37 @@
 """OAuth for one client: the token at hand for each request, and one sign-in or refresh for all who need a new one."""
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from yarl import URL
 
 from fastapi_server.mcp.auth.account import Account, Tokens
-from fastapi_server.mcp.auth.authenticator import Authenticator, Outgoing, Refusal, SingleFlight
+from fastapi_server.mcp.auth.authenticator import NONCE_TRIED, Authenticator, Outgoing, Refusal, SingleFlight
 from fastapi_server.mcp.auth.challenge import Challenge, read_challenge
-from fastapi_server.mcp.auth.dpop import ProofKey
-from fastapi_server.mcp.auth.grants import tokens_for
+from fastapi_server.mcp.auth.discovery import names_authorization_server
+from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey, nonce_in, wait_before_nonce
+from fastapi_server.mcp.auth.holders import tokens_for
 from fastapi_server.mcp.auth.turn import PAUSE_SECONDS, Means, Turn
 from fastapi_server.mcp.auth_config import OAuth, OAuthSettings
-from fastapi_server.mcp.errors import AuthorizationRequired, Delivery, MCPClientError, MCPConnectionError
+from fastapi_server.mcp.errors import (
+    AuthorizationRequired,
+    Delivery,
+    MCPClientError,
+    MCPConnectionError,
+)
+
+Way: TypeAlias = Literal["refresh", "sign-in"]
 
 _NONCE_WANTED = "use_dpop_nonce"
 _MORE_SCOPE = "insufficient_scope"
 _MOST_STEP_UPS, _STEP_UP_SECONDS = 5, 600.0
 """How often more scope is asked for, and in which time."""
-_GIVEN_UP_SECONDS = 30.0
-"""For how long no more is tried where neither a refresh nor a sign-in has led to a token that the server takes."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 3600.0
+"""Seconds without a sign-in after one has led to no token that the server takes; doubled each time."""
 
 
 class OAuthAuthenticator(Authenticator):
@@ -54,8 +63,8 @@ class OAuthAuthenticator(Authenticator):
         self._proof_key: ProofKey | None = None
         self._asked: set[str] = set()
         self._step_ups: deque[float] = deque()
-        self._tried: set[Literal["refresh", "sign-in"]] = set()  # since the server has taken a token
-        self._tried_at = 0.0
+        self._tried: dict[Way, float] = {}  # since the server has taken a token: when each may be tried again
+        self._fruitless = 0  # sign-ins since then
         self._refresh_after = 0.0
 
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
@@ -91,22 +100,53 @@ class OAuthAuthenticator(Authenticator):
             self._means.nonces[str(URL(outgoing.url).origin())] = headers["DPoP-Nonce"]
         if status != 401 and self._tokens is not None and _token_in(sent) == self._tokens.access_token:
             self._tried.clear()
+            self._fruitless = 0
 
     async def refused(self, refusal: Refusal) -> Mapping[str, str] | None:
         """The credentials to try next: with a nonce, with somebody else's new token, or after signing in."""
         bound = "DPoP" in refusal.sent
         challenge = read_challenge(refusal.headers, bound=bound)
         if bound and challenge.error == _NONCE_WANTED and challenge.nonce is not None:
-            return self._credentials(refusal.outgoing, challenge.nonce)
+            return await self._with_nonce(refusal, challenge.nonce)
         used = _token_in(refusal.sent)
         if not self._has_another(used):
             if self._can_help(refusal, challenge):
                 if refusal.status == 403 and self._flight.task is None:
-                    refusal.tried.add(_MORE_SCOPE)
+                    refusal.tried[_MORE_SCOPE] += 1
                 await self._flight.join(lambda: _in_one_word(self._sign_in(refusal, challenge, used)))
             else:
                 await _in_one_word(self._look())
         return await self.headers(refusal.outgoing) if self._has_another(used) else None
+
+    async def _with_nonce(self, refusal: Refusal, given: str) -> Mapping[str, str] | None:
+        """A proof with the nonce that was given, which may be good once; or after a wait, the last given to anybody.
+
+        `None` where the server names the nonce that it was sent, or wants too many.
+        """
+        refusal.tried[NONCE_TRIED] += 1
+        tried, sent = refusal.tried[NONCE_TRIED], nonce_in(refusal.sent["DPoP"])
+        if tried > MOST_NONCES or given == sent:
+            return None
+        wait = wait_before_nonce(tried)
+        if wait:
+            await asyncio.sleep(wait)
+            given = self._means.nonces.get(str(URL(refusal.outgoing.url).origin()), given)
+        return self._credentials(refusal.outgoing, given)
+
+    async def sign_in(self) -> bool:
+        """Get a token though the server has refused nothing. Whether there is one now.
+
+        There is none where the server names no authorization server (RFC 9728).
+        """
+        await _in_one_word(self._look())
+        if self._tokens is None and await self._takes_tokens():
+            refusal = Refusal(Outgoing("GET", self._account.server), {}, 401, {})
+            await self._flight.join(lambda: _in_one_word(self._sign_in(refusal, Challenge(), "")))
+        return self._tokens is not None
+
+    async def _takes_tokens(self) -> bool:
+        async with self._means.channel() as channel:
+            return await names_authorization_server(self._account.server, channel)
 
     def _has_another(self, used: str) -> bool:
         return self._tokens is not None and self._tokens.access_token != used
@@ -133,10 +173,18 @@ class OAuthAuthenticator(Authenticator):
 
     def _given_up(self) -> bool:
         """Whether the server takes no token, whatever is tried; after a while it may be asked again."""
-        if self._clock() >= self._tried_at + _GIVEN_UP_SECONDS:
-            self._tried.clear()
         renewable = self._tokens is not None and self._tokens.refresh_token is not None
-        return "sign-in" in self._tried and ("refresh" in self._tried or not renewable)
+        return self._was_tried("sign-in") and (self._was_tried("refresh") or not renewable)
+
+    def _was_tried(self, way: Way) -> bool:
+        return self._clock() < self._tried.get(way, 0.0)
+
+    def advice(self, status: int) -> str:
+        """That signing in does not help, and when it is tried again."""
+        if status != 401 or not self._given_up():
+            return super().advice(status)
+        seconds = self._tried["sign-in"] - self._clock()
+        return f"it refuses even tokens that were just issued for it; signing in is tried again in {seconds:.0f} s"
 
     async def settled(self) -> bool:
         """Wait until nobody is signing in. Whether somebody was."""
@@ -170,10 +218,10 @@ class OAuthAuthenticator(Authenticator):
         if refusal.status == 403:
             await self._stepped_up(turn, refusal, challenge)
             return
-        if "refresh" not in self._tried and await self._refreshed(turn, refusal.outgoing):
+        if not self._was_tried("refresh") and await self._refreshed(turn, refusal.outgoing):
             return
         self._asked.clear()
-        if "sign-in" not in self._tried:
+        if not self._was_tried("sign-in"):
             await turn.sign_in(refusal, challenge)
             self._has_tried("sign-in")
 
@@ -198,9 +246,10 @@ class OAuthAuthenticator(Authenticator):
             self._has_tried("refresh")
         return refreshed
 
-    def _has_tried(self, way: Literal["refresh", "sign-in"]) -> None:
-        self._tried.add(way)
-        self._tried_at = self._clock()
+    def _has_tried(self, way: Way) -> None:
+        self._fruitless += way == "sign-in"
+        pause = min(_FIRST_PAUSE * 2 ** max(self._fruitless - 1, 0), _LONGEST_PAUSE)
+        self._tried[way] = self._clock() + pause
 
     def _turn(self, *, desk: bool = False) -> Turn:
         return Turn(self._means, self._proof_key, desk=desk)

@@ -1,9 +1,11 @@
-"""The official SDK's OAuth loggers, silent while it works for us: they show URLs with codes and bodies with tokens."""
+"""The official SDK, silent while it works for us: its logs and errors show URLs with codes and bodies with tokens."""
 
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+
+from fastapi_server.mcp.errors import MCPClientError
 
 _at_work: ContextVar[bool] = ContextVar("_at_work", default=False)
 
@@ -15,6 +17,17 @@ class _Quiet(logging.Filter):
 
 for _name in ("mcp.client.auth.oauth2", "mcp.client.auth.utils"):
     logging.getLogger(_name).addFilter(_Quiet())
+
+
+@contextmanager
+def alone() -> Generator[None]:
+    """Around what raises our errors in place of others: those others go, where a traceback would not show them."""
+    try:
+        yield
+    except MCPClientError as error:
+        if error.__suppress_context__:
+            error.__context__ = None
+        raise
 
 
 @contextmanager

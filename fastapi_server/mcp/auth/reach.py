@@ -7,33 +7,58 @@ from typing import Literal, TypeAlias
 
 from yarl import URL
 
-Special: TypeAlias = Literal["loopback", "link-local", "private"]
+Special: TypeAlias = Literal["loopback", "link-local", "private", "multicast"]
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052, 2.1
+_LOCAL = (ipaddress.IPv6Network("64:ff9b:1::/48"), ipaddress.IPv6Network("fec0::/10"))  # RFC 8215; RFC 3879
+"""Not public either, which not every Python knows."""
 
 
 def special_of(host: str) -> Special | None:
     """What a host is that cannot be reached from everywhere; `None` for public addresses and for all other names."""
-    if host == "localhost" or host.endswith(".localhost"):
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
         return "loopback"
-    address = _address(host)
+    address = _address(name)
     if address is None:
         return None
+    carried = _carried_by(address)
+    return (None if carried is None else _kind_of(carried)) or _kind_of(address)
+
+
+def _address(name: str) -> Address | None:
+    """Of a literal address; the old ways to write IPv4 (`127.1`, `0x7f000001`) are such, too."""
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(name))
+        except (OSError, ValueError):
+            return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _carried_by(address: Address) -> ipaddress.IPv4Address | None:
+    """Where a tunnel or a translator takes what is sent to an IPv6 address: 6to4, Teredo, NAT64, RFC 4291 2.5.5.1."""
+    if isinstance(address, ipaddress.IPv4Address) or address.is_loopback or address.is_unspecified:
+        return None
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address.teredo is not None:
+        return address.teredo[1]
+    last = ipaddress.IPv4Address(address.packed[12:])
+    return last if address in _NAT64 or not any(address.packed[:12]) else None
+
+
+def _kind_of(address: Address) -> Special | None:
     if address.is_loopback or address.is_unspecified:
         return "loopback"
     if address.is_link_local:
         return "link-local"
-    return None if address.is_global else "private"
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Of a literal address; the old ways to write IPv4 (`127.1`, `0x7f000001`) are such, too."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        try:
-            return ipaddress.IPv4Address(socket.inet_aton(host))
-        except (OSError, ValueError):
-            return None
-    return getattr(address, "ipv4_mapped", None) or address
+    if address.is_multicast:
+        return "multicast"
+    return "private" if not address.is_global or any(address in network for network in _LOCAL) else None
 
 
 class Reach:
@@ -41,24 +66,42 @@ class Reach:
 
     Args:
         server: URL of the MCP server.
-        configured: URLs of which the whole origin is allowed, as that of the server is.
+        configured: URLs of which the whole origin is allowed, as that of the server is; a person may be sent there,
+            too, and without TLS.
     """
 
     def __init__(self, server: str, configured: Iterable[str] = ()) -> None:
-        self._server = special_of(URL(server).host or "")
-        self._origins = {URL(url).origin() for url in (server, *configured)}
+        self.server = URL(server)
+        self._special = special_of(self.server.host or "")
+        self._configured = {URL(url).origin() for url in configured}
 
-    def allows_request(self, url: URL) -> bool:
-        """Whether a request may go there: over https; without, to this machine and to the origins that are named."""
-        if url.scheme not in {"http", "https"} or not url.host:
-            return False
-        return url.origin() in self._origins or self.allows_page(url)
+    def refusal_of(self, url: URL) -> str | None:
+        """Why no request may go there; `None` where it may: over https, to this machine, and to what is named."""
+        if url.scheme in {"http", "https"} and url.host and url.origin() == self.server.origin():
+            return None
+        return self.page_refusal_of(url)
 
-    def allows_page(self, url: URL) -> bool:
-        """Whether a person may be sent there: over https; without, to this machine."""
+    def page_refusal_of(self, url: URL) -> str | None:
+        """Why no person may be sent there; `None` where they may: over https, to this machine, and where configured."""
         if url.scheme not in {"http", "https"} or not url.host:
-            return False
+            return "it is no URL of a web server"
+        if url.origin() in self._configured:
+            return None
         special = special_of(url.host)
         if url.scheme == "http" and special != "loopback":
-            return False
-        return special is None or special == self._server or url.origin() in self._origins
+            return f"it is not https (config: auth.insecure_origins does not name {url.origin()})"
+        return None if special in {None, self._special} else special_refusal(special)
+
+    def names(self, host: str, port: int) -> bool:
+        """Whether the configuration names what listens there."""
+        return any((origin.host, origin.port) == (host, port) for origin in (self.server, *self._configured))
+
+
+def special_refusal(special: Special | None) -> str:
+    """Why a special address is not followed."""
+    return f"its address is {special}, and the server's is not (config: auth.issuer does not name it)"
+
+
+def shown(url: URL) -> str:
+    """A URL for an error: user information, query and fragment may hold secrets."""
+    return str(url.with_user(None).with_query(None).with_fragment(None)) if url.host else url.scheme + ":…"

@@ -1,6 +1,6 @@
 """The official SDK's OAuth flow, made to serve us: what it knows is given to it, what it finds out is taken from it."""
 
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
@@ -20,9 +20,10 @@ from yarl import URL
 
 from fastapi_server.mcp.auth.account import Kept, Tokens
 from fastapi_server.mcp.auth.exchange import Exchange
-from fastapi_server.mcp.auth.quiet import quiet
-from fastapi_server.mcp.auth.reach import Reach
+from fastapi_server.mcp.auth.quiet import alone, quiet
+from fastapi_server.mcp.auth.reach import Reach, shown
 from fastapi_server.mcp.errors import AuthenticationError
+from fastapi_server.mcp.userinfo import without_userinfo
 
 GrantRequest: TypeAlias = "Callable[[Provider], Awaitable[httpx2.Request]]"
 """Makes the token request once discovery and registration are over."""
@@ -37,11 +38,17 @@ def in_our_words() -> Generator[None]:
     Raises:
         AuthenticationError: It failed. Only the SDK's plain errors are quoted: the others may quote tokens and codes.
     """
+    with alone(), _translated(), quiet():
+        yield
+
+
+@contextmanager
+def _translated() -> Generator[None]:
     try:
-        with quiet():
-            yield
+        yield
     except OAuthFlowError as error:
-        reason = str(error) if type(error) is OAuthFlowError else "the authorization server's answer is malformed"
+        plain = type(error) is OAuthFlowError
+        reason = without_userinfo(str(error)) if plain else "the authorization server's answer is malformed"
         raise AuthenticationError(f"signing in failed: {reason}") from None
     except ValidationError:
         raise AuthenticationError("signing in failed: the authorization server's answer is malformed") from None
@@ -73,6 +80,7 @@ class Provider(OAuthClientProvider):
         issuer: The only authorization server to use.
         scopes: The ones configured, separated by spaces.
         challenged: Those that the refusal asked for, likewise.
+        configured: URLs on further origins that may be followed.
 
     Attributes:
         authorized: It has come to the token request.
@@ -89,6 +97,7 @@ class Provider(OAuthClientProvider):
         issuer: str | None = None,
         scopes: str | None = None,
         challenged: str | None = None,
+        configured: Iterable[str] = (),
     ) -> None:
         resource = urlunsplit(urlsplit(server)._replace(query=""))  # RFC 8707, 2; and a query may hold a key
         super().__init__(resource, client_metadata, _NoStorage(), client_metadata_url=client_metadata_url)
@@ -97,6 +106,7 @@ class Provider(OAuthClientProvider):
         self._issuer = issuer
         self._scopes = scopes
         self._challenged = challenged
+        self._reach = Reach(server, configured)
         self._granted: str | None = None
         self.authorized = False
 
@@ -167,7 +177,7 @@ class Provider(OAuthClientProvider):
             raise AuthenticationError("signing in failed: the authorization server's answer is malformed")
         return True
 
-    def tokens(self, now: float, exchange: Exchange, holder: list[str | None]) -> Tokens | None:
+    def tokens(self, now: float, exchange: Exchange, identity: str | None = None) -> Tokens | None:
         """The tokens that the flow has now, as they are kept.
 
         Raises:
@@ -187,7 +197,7 @@ class Provider(OAuthClientProvider):
             expires_at=None if held.expires_in is None else now + held.expires_in,
             lifetime=held.expires_in,
             proof_key=None if key is None else key.pem,
-            holder=holder,
+            identity=identity,
         )
 
     @property
@@ -203,7 +213,7 @@ class Provider(OAuthClientProvider):
             if issuers_match(server, self._issuer):
                 return server
         raise AuthenticationError(
-            f"the server sends us to the authorization server {advertised[0]}, but the credentials are for "
+            f"the server sends us to the authorization server {shown(URL(advertised[0]))}, but the credentials are for "
             f"{self._issuer} (config: auth.issuer)"
         )
 
@@ -232,8 +242,10 @@ class Provider(OAuthClientProvider):
         if metadata is not None and "S256" not in (metadata.code_challenge_methods_supported or ()):
             raise AuthenticationError("the authorization server does not say that it has PKCE with S256")
         endpoint = str(metadata.authorization_endpoint) if metadata else urljoin(self._server_base, "/authorize")
-        if not Reach(context.server_url, () if self._issuer is None else [self._issuer]).allows_page(URL(endpoint)):
-            raise AuthenticationError("the server names an authorization page that is not https, or not public")
+        refusal = self._reach.page_refusal_of(URL(endpoint))
+        if refusal is not None:
+            where = shown(URL(endpoint))
+            raise AuthenticationError(f"the authorization page is at {where}, where no person is sent: {refusal}")
         parameters = {
             "response_type": "code",
             "client_id": client.client_id,

@@ -21,10 +21,9 @@ from fastapi_server.mcp.auth.grants import (
     configured_urls,
     fixed_client_of,
     grant_of,
-    holder_of,
     metadata_of,
-    tokens_for,
 )
+from fastapi_server.mcp.auth.holders import identity_of, tokens_for
 from fastapi_server.mcp.auth.locks import to_the_end
 from fastapi_server.mcp.auth.sdk import Provider, in_our_words
 from fastapi_server.mcp.auth_config import OAuth, OAuthSettings
@@ -58,6 +57,10 @@ class Means:
     vital: Callable[[], AbstractContextManager[None]]
     nonces: dict[str, str] = field(default_factory=dict[str, str])
     own: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    def channel(self) -> Backchannel:
+        """To the servers that are led to while signing in."""
+        return Backchannel(self.account.server, self.ca_file, configured_urls(self.config))
 
 
 class Turn:
@@ -137,7 +140,7 @@ class Turn:
         if tokens is None or tokens.refresh_token is None:
             return False
         self._check_busy()
-        async with self._channel() as channel:
+        async with self._means.channel() as channel:
             exchange = self._exchange(channel)
             provider = self._provider(exchange, Challenge())
             provider.context.protocol_version = _version(outgoing)
@@ -152,7 +155,7 @@ class Turn:
         return refreshed
 
     def _tokens_of(self, provider: Provider, exchange: Exchange) -> Tokens | None:
-        return provider.tokens(self._means.clock(), exchange, holder_of(self._means.config, self._means.own))
+        return provider.tokens(self._means.clock(), exchange, identity_of(self._means.config, self._means.own))
 
     def _forget_refresh_token(self, tokens: Tokens, exchange: Exchange) -> None:
         """The access token may work yet."""
@@ -169,7 +172,7 @@ class Turn:
             MCPClientError: It failed.
         """
         self._check_busy()
-        async with self._channel() as channel:
+        async with self._means.channel() as channel:
             exchange = self._exchange(channel)
             try:
                 await self._sign_in(exchange, refusal, challenge)
@@ -218,9 +221,6 @@ class Turn:
                 delivery=Delivery.NOT_SENT,
             )
 
-    def _channel(self) -> Backchannel:
-        return Backchannel(self._means.account.server, self._means.ca_file, configured_urls(self._means.config))
-
     def _exchange(self, channel: Backchannel) -> Exchange:
         if self._means.config.dpop and self._proof_key is None:
             self._proof_key = ProofKey(self.tokens.proof_key if self.tokens else None)
@@ -243,6 +243,7 @@ class Turn:
             issuer=config.issuer,
             scopes=None if config.scopes is None else " ".join(config.scopes),
             challenged=" ".join(challenge.scopes) or None,
+            configured=configured_urls(config),
         )
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 from fastapi_server.mcp import ConfigError, HTTPConfig, OAuth, ServerConfig, SSEConfig, TokenStore
 from fastapi_server.mcp.auth.account import Account, Kept
+from fastapi_server.mcp.auth.choose import oauth_authenticator
+from fastapi_server.mcp.auth.holders import holder_of
 from fastapi_server.mcp.auth.loopback import LoopbackRedirect
-from fastapi_server.mcp.auth_config import OAuthCommon
+from fastapi_server.mcp.auth_config import OAuthSettings
 from fastapi_server.mcp.cli import render
 from fastapi_server.mcp.cli.run import Status, client_of
 from fastapi_server.mcp.cli.target import Options, only
@@ -44,7 +46,7 @@ async def show_login(server: str, options: Options, desk: Callable[..., Loopback
     if options.as_json:
         render.say_json({"name": config.name, "granted": None if granted is None else vars(granted)})
     elif granted is None:
-        render.say(f"{config.name} asks for no sign-in")
+        render.say(f"{config.name} asks for no sign-in, and names no authorization server (RFC 9728)")
     else:
         render.say("\n".join(_told(config.name, granted)))
     return Status.OK
@@ -53,8 +55,8 @@ async def show_login(server: str, options: Options, desk: Callable[..., Loopback
 async def show_logout(server: str, options: Options) -> int:
     """Delete all that the store holds of a server: tokens, registration, and a sign-in that waits."""
     config = only(server, options)
-    _auth, store = _signed_in_with(config)
-    account = Account(store, config.config.endpoint, None)
+    auth, store = _signed_in_with(config)
+    account = _account_of(config, auth, store)
     async with account.lock():
         was = (await account.load()).tokens is not None
         await account.forget()
@@ -66,7 +68,11 @@ async def show_logout(server: str, options: Options) -> int:
     return Status.OK
 
 
-def _signed_in_with(server: ServerConfig) -> tuple[OAuthCommon, TokenStore]:
+def _account_of(server: ServerConfig, auth: OAuthSettings, store: TokenStore) -> Account:
+    return Account(store, server.config.endpoint, None, holder_of(auth))
+
+
+def _signed_in_with(server: ServerConfig) -> tuple[OAuthSettings, TokenStore]:
     auth = oauth_of(server)
     if auth is None:
         if not isinstance(server.config, (HTTPConfig, SSEConfig)):
@@ -79,16 +85,27 @@ def _signed_in_with(server: ServerConfig) -> tuple[OAuthCommon, TokenStore]:
 
 
 async def _sign_in(
-    server: ServerConfig, auth: OAuthCommon, store: TokenStore, seconds: float, desk: Callable[..., LoopbackRedirect]
+    server: ServerConfig, auth: OAuthSettings, store: TokenStore, seconds: float, desk: Callable[..., LoopbackRedirect]
 ) -> Granted | None:
-    """Connect, with the browser where that is asked for; the tokens are in the store afterwards."""
-    if isinstance(auth, OAuth):
-        async with desk(redirect_uri=auth.redirect_uri, timeout=seconds) as handler:
-            at_a_desk = replace(auth, interaction=handler, redirect_uri=handler.redirect_uri)
-            await client_of(_patient(with_auth(server, at_a_desk), seconds)).initialize()
-    else:
-        await client_of(with_auth(server, auth)).initialize()
-    return _granted(await Account(store, server.config.endpoint, None).load(), store)
+    """Get tokens into the store, with the browser where that is asked for."""
+    if not isinstance(auth, OAuth):
+        return await _connect(server, auth, store)
+    async with desk(redirect_uri=auth.redirect_uri, timeout=seconds) as handler:
+        at_a_desk = replace(auth, interaction=handler, redirect_uri=handler.redirect_uri)
+        return await _connect(_patient(server, seconds), at_a_desk, store)
+
+
+async def _connect(server: ServerConfig, auth: OAuthSettings, store: TokenStore) -> Granted | None:
+    """Connect, which signs in; and where everybody may connect, sign in where the server's metadata says."""
+    await client_of(with_auth(server, auth)).initialize()
+    account = _account_of(server, auth, store)
+    if (await account.load()).tokens is None:
+        authenticator = oauth_authenticator(server.config, auth, None)
+        try:
+            await authenticator.sign_in()
+        finally:
+            await authenticator.close()
+    return _granted(await account.load(), store)
 
 
 def _patient(server: ServerConfig, seconds: float) -> ServerConfig:

@@ -4,8 +4,9 @@ import os
 from dataclasses import replace
 
 from fastapi_server.mcp import FileTokenStore, HTTPConfig, KeyringTokenStore, ServerConfig, SSEConfig, TokenStore
+from fastapi_server.mcp.auth.choose import OAUTH_SETTINGS
 from fastapi_server.mcp.auth.places import state_folder
-from fastapi_server.mcp.auth_config import OAuthCommon
+from fastapi_server.mcp.auth_config import OAuthSettings
 
 STORE_VARIABLE = "MCP_TOKEN_STORE"
 KEYRING = "keyring"
@@ -34,14 +35,14 @@ def place_of(store: TokenStore) -> str:
             return repr(store)
 
 
-def oauth_of(server: ServerConfig) -> OAuthCommon | None:
+def oauth_of(server: ServerConfig) -> OAuthSettings | None:
     """How a server is signed in to, where an authorization server gives the tokens."""
     config = server.config
     auth = config.auth if isinstance(config, (HTTPConfig, SSEConfig)) else None
-    return auth if isinstance(auth, OAuthCommon) else None
+    return auth if isinstance(auth, OAUTH_SETTINGS) else None
 
 
-def with_auth(server: ServerConfig, auth: OAuthCommon) -> ServerConfig:
+def with_auth(server: ServerConfig, auth: OAuthSettings) -> ServerConfig:
     """The same server, signed in to in another way."""
     return replace(server, config=replace(server.config, auth=auth))
 

@@ -226,6 +226,10 @@ class CorrelatingChannel(Channel):
     def _ready(self) -> Awaitable[None] | None:
         """What to wait for until the peer takes data; `None` where it does. Nothing has left before that."""
 
+    def _withdraw(self, data: bytes) -> bool:
+        """Take back what was handed to `_send`. Whether none of it had left."""
+        return False
+
     async def exchange(self, request: Request) -> Message:
         request.sent = False
         data = request.encode()
@@ -243,8 +247,11 @@ class CorrelatingChannel(Channel):
                 await sending
             return await reply
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError):
+            request.sent = not self._withdraw(data)
+            if isinstance(error, asyncio.CancelledError) and request.sent:
                 self._tell_cancelled(request)
+            if isinstance(error, MCPClientError) and not request.sent:
+                error.delivery = Delivery.NOT_SENT
             if reply.done() and not reply.cancelled():
                 reply.exception()  # seen: the call may have failed on its way out instead
             raise

@@ -154,8 +154,8 @@ class StreamableHTTPChannel(Channel):
     ) -> Message | None:
         """Follow an event stream up to the reply; `None` where the stream ends or breaks without it."""
         try:
-            while chunk := await response.content.readany():
-                for event in parser.feed(chunk):
+            while not response.content.at_eof():
+                for event in parser.feed(await response.content.readany()):  # held by no name while it is decoded
                     if event.event != "message" or not event.data:
                         continue
                     reply = self._take(self._decoded(event.data, request.id), request)
@@ -163,9 +163,12 @@ class StreamableHTTPChannel(Channel):
                         await self._read_to_end(response)
                         return reply
         except (aiohttp.ClientError, OSError) as error:
-            if not parser.last_event_id or request.era.name is not EraName.HANDSHAKE:
-                raise self._origin.failure(error) from None
-        return None
+            broken = self._origin.failure(error)
+        else:
+            return None
+        if parser.last_event_id and request.era.name is EraName.HANDSHAKE:
+            return None
+        raise broken
 
     def _decoded(self, data: bytes | bytearray, request_id: int | None = None) -> list[Message]:
         self.metrics.bytes_received += len(data)

@@ -10,7 +10,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from fastapi_server.mcp.auth.authenticator import Authenticator, Outgoing, Refusal
+from fastapi_server.mcp.auth.authenticator import CHECK_CREDENTIALS, NONCE_TRIED, Authenticator, Outgoing, Refusal
 from fastapi_server.mcp.auth_config import is_headers
 from fastapi_server.mcp.clients.redaction import redacted
 from fastapi_server.mcp.config import HeaderProvider, HTTPConfig, SSEConfig
@@ -31,7 +31,7 @@ _SAME_METHOD = frozenset({307, 308})
 _MAX_REDIRECTS = 5
 _REFUSED = frozenset({401, 403})
 _MOST_REFUSALS = 4
-"""Of one request: a nonce for the proof, a refresh, a sign-in, more scope."""
+"""Of one request, beside those for a nonce: a refresh, a sign-in, more scope, and one to spare."""
 _BODY_SHOWN = 500
 _BODY_READ = 64 * 1024
 _PROVIDED_KEPT = 64
@@ -99,7 +99,7 @@ class HTTPOrigin:
             AuthenticationError: The server refused, and signing in, where `auth` is configured, did not help.
         """
         redirects = refusals = 0
-        tried: set[str] = set()
+        tried = collections.Counter[str]()
         better: Mapping[str, str] | None = None
         while True:
             outgoing = Outgoing(method, str(url), headers, body)
@@ -114,7 +114,7 @@ class HTTPOrigin:
                 redirects += 1
             elif response.status in _REFUSED and self._authenticator is not None:
                 refusals += 1
-                if refusals > _MOST_REFUSALS:
+                if refusals - tried[NONCE_TRIED] > _MOST_REFUSALS:
                     async with response:
                         raise await self.refusal(response)
                 better = await self._after_refusal(self._authenticator, outgoing, credentials, response, tried)
@@ -128,14 +128,15 @@ class HTTPOrigin:
                 outgoing.method, url, data=outgoing.body, headers=headers, allow_redirects=False
             )
         except (aiohttp.ClientError, OSError) as error:
-            raise self.failure(error) from None  # it may hold the request, and the credentials with it
+            failure = self.failure(error)
         except ValueError as error:
-            raise MCPConnectionError(
-                f"cannot send the request: {self.redacted(str(error))}", delivery=Delivery.NOT_SENT
-            ) from None
-        if self._authenticator is not None:
-            self._authenticator.answered(outgoing, credentials, response.status, response.headers)
-        return response
+            reason = self.redacted(str(error))
+            failure = MCPConnectionError(f"cannot send the request: {reason}", delivery=Delivery.NOT_SENT)
+        else:
+            if self._authenticator is not None:
+                self._authenticator.answered(outgoing, credentials, response.status, response.headers)
+            return response
+        raise failure  # here: as its context, what was caught may hold the request, and the credentials with it
 
     async def _credentials(self, outgoing: Outgoing) -> Mapping[str, str]:
         return {} if self._authenticator is None else await self._authenticator.headers(outgoing)
@@ -146,7 +147,7 @@ class HTTPOrigin:
         outgoing: Outgoing,
         credentials: Mapping[str, str],
         response: aiohttp.ClientResponse,
-        tried: set[str],
+        tried: collections.Counter[str],
     ) -> Mapping[str, str]:
         """The credentials for another try. The refusal is read and put away first: signing in may take a person.
 
@@ -217,8 +218,10 @@ class HTTPOrigin:
                     return chunk
                 body += chunk
         except (aiohttp.ClientError, OSError) as error:
-            raise self.failure(error) from None  # it may hold the request, and the credentials with it
-        return body
+            failure = self.failure(error)
+        else:
+            return body
+        raise failure
 
     def failure(self, error: Exception) -> MCPConnectionError:
         """What a failure of the HTTP library means to a caller."""
@@ -253,9 +256,8 @@ class HTTPOrigin:
         wait = retry_after(response.headers)
         match status:
             case 401 | 403:
-                return AuthenticationError(
-                    f"{message} (check the credentials configured for this server)", status=status, body=body
-                )
+                advice = CHECK_CREDENTIALS if self._authenticator is None else self._authenticator.advice(status)
+                return AuthenticationError(f"{message} ({advice})", status=status, body=body)
             case 429:
                 return RateLimitError(message, body=body, retry_after=wait)
             case _:

@@ -1,18 +1,17 @@
-"""Reading a process's output where the event loop can watch descriptors: into one buffer that is used again."""
+"""Pipes to and from a process, where the event loop can watch descriptors. POSIX only."""
 
 import asyncio
 import contextlib
+import io
 import os
 import sys
 import threading
-from collections.abc import Callable
-
-WATCHABLE = sys.platform != "win32"
-"""Whether the event loops of this platform can watch a pipe."""
+from collections.abc import Awaitable, Callable
 
 _READ_BYTES = 64 * 1024
 _PIPE_BYTES = 256 * 1024
 """A user has 64 MiB for all pipes together, on Linux: enough for 256 servers, where 64 KiB is what a pipe has."""
+_BATCH_BYTES = 256 * 1024
 
 
 class _Buffer(threading.local):
@@ -26,43 +25,33 @@ _BUFFER = _Buffer()
 
 
 class PipeReader:
-    """The reading end of a pipe whose writing end goes to a process. asyncio's own allocates 256 KiB for each read.
+    """Reads into one buffer that is used again. asyncio's own allocates 256 KiB for each read.
 
     Args:
+        pipe: Unbuffered; closed with this.
         received: Given what was read.
         ended: Called once, when nobody has the writing end open any more.
-
-    Attributes:
-        writing_end: To hand to the process, and to close then; `close` does it, too.
     """
 
-    def __init__(self, received: Callable[[bytes], None], ended: Callable[[], None]) -> None:
+    def __init__(self, pipe: io.FileIO, received: Callable[[bytes], None], ended: Callable[[], None]) -> None:
+        self._pipe = pipe
         self._received = received
         self._ended = ended
         self._loop = asyncio.get_running_loop()
-        self._reading_end, self.writing_end = os.pipe()
-        os.set_blocking(self._reading_end, False)
-        _enlarge(self._reading_end)
-        self._loop.add_reader(self._reading_end, self._read)
-
-    def close_writing_end(self) -> None:
-        """Only the process shall have it: otherwise nobody would hear that it ended."""
-        if self.writing_end >= 0:
-            os.close(self.writing_end)
-            self.writing_end = -1
+        os.set_blocking(pipe.fileno(), False)
+        self._loop.add_reader(pipe.fileno(), self._read)
 
     def close(self) -> None:
-        """Stop reading. Safe twice."""
-        self.close_writing_end()
-        if self._reading_end >= 0:
-            self._loop.remove_reader(self._reading_end)
-            os.close(self._reading_end)
-            self._reading_end = -1
+        """Stop reading. Safe twice, and when the event loop is gone."""
+        if not self._pipe.closed:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._pipe.fileno())
+            self._pipe.close()
 
     def _read(self) -> None:
         view = _BUFFER.view
         try:
-            count = os.readv(self._reading_end, (view,))
+            count = os.readv(self._pipe.fileno(), (view,))
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -74,7 +63,121 @@ class PipeReader:
             self._ended()
 
 
-def _enlarge(pipe: int) -> None:
+class PipeWriter:
+    """Writes messages, a line each: at once where the pipe has room, and in order as it gets room.
+
+    Args:
+        pipe: Unbuffered; closed with this.
+        broken: Called once, when nobody has the reading end open any more.
+    """
+
+    def __init__(self, pipe: io.FileIO, broken: Callable[[], None]) -> None:
+        self._pipe = pipe
+        self._broken = broken
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[int, bytes] = {}
+        self._begun: memoryview | None = None
+        self._room: asyncio.Future[None] | None = None
+        os.set_blocking(pipe.fileno(), False)
+        self._loop.add_reader(pipe.fileno(), self._break)  # there is nothing to read but that the other end is closed
+
+    @property
+    def closed(self) -> bool:
+        """It takes nothing any more."""
+        return self._pipe.closed
+
+    def ready(self) -> Awaitable[None] | None:
+        """What to wait for while the pipe is full."""
+        return None if self._room is None else self._until_room()
+
+    async def _until_room(self) -> None:
+        while self._room is not None:
+            await asyncio.shield(self._room)
+
+    def send(self, message: bytes, *, soon: bool) -> None:
+        """Write a message, which is an object of its own; with `soon` in one go with what others say meanwhile."""
+        first = not self._waiting
+        self._waiting[id(message)] = message
+        if first and self._room is None:
+            if soon:
+                self._loop.call_soon(self._flush)
+            else:
+                self._flush()
+
+    def withdraw(self, message: bytes) -> bool:
+        """Take a message back. Whether none of it was written."""
+        return self._waiting.pop(id(message), None) is not None
+
+    def close(self) -> None:
+        """Write what there is room for, and close. Safe twice, and when the event loop is gone."""
+        if self._pipe.closed:
+            return
+        if not self._loop.is_closed():
+            self._flush()
+        self._let_go()
+
+    def _flush(self) -> None:
+        while not self._pipe.closed and (self._begun or self._waiting):
+            batch = [] if self._begun else self._batch()
+            data = self._begun or memoryview(b"\n".join((*batch, b"")))
+            try:
+                count = os.write(self._pipe.fileno(), data)
+            except (BlockingIOError, InterruptedError):
+                count = 0
+            except OSError:
+                self._break()
+                return
+            self._advance(batch, data, count)
+            if count < len(data):
+                self._wait_for_room()
+                return
+        self._has_room()
+
+    def _batch(self) -> list[bytes]:
+        """As many messages as are worth a copy."""
+        batch: list[bytes] = []
+        size = 0
+        for message in self._waiting.values():
+            batch.append(message)
+            size += len(message)
+            if size >= _BATCH_BYTES:
+                break
+        return batch
+
+    def _advance(self, batch: list[bytes], data: memoryview, count: int) -> None:
+        """So many bytes are written: what has begun can be withdrawn no more, and its rest comes first."""
+        end = 0 if batch else len(data)
+        for message in batch:
+            if end >= count:
+                break
+            del self._waiting[id(message)]
+            end += len(message) + 1
+        self._begun = data[count:end] if count < end else None
+
+    def _wait_for_room(self) -> None:
+        if self._room is None:
+            self._room = self._loop.create_future()
+            self._loop.add_writer(self._pipe.fileno(), self._flush)
+
+    def _has_room(self) -> None:
+        if self._room is not None:
+            if not self._pipe.closed:
+                self._loop.remove_writer(self._pipe.fileno())
+            self._room.set_result(None)
+            self._room = None
+
+    def _break(self) -> None:
+        self._let_go()
+        self._broken()
+
+    def _let_go(self) -> None:
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._pipe.fileno())
+            self._has_room()
+        self._pipe.close()
+
+
+def enlarge(pipe: io.FileIO) -> None:
     """Room for a large message: fewer turns between the two processes. Without it all works, if more slowly."""
     if sys.platform == "linux":
         import fcntl  # noqa: PLC0415 - there is none on Windows

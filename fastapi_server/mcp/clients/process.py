@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +70,17 @@ class ProcessGroup:
     """A process and everything it has started, as far as the platform lets us name that.
 
     POSIX: the process group that it leads. Windows: the process alone.
+
+    Args:
+        pid: Of the process.
+        exited: It has.
+        terminate: Ends the process alone.
     """
 
-    def __init__(self, transport: asyncio.SubprocessTransport, exited: Flag) -> None:
-        self._transport = transport
+    def __init__(self, pid: int, exited: Flag, terminate: Callable[[], None]) -> None:
+        self._pid = pid
         self._exited = exited
-        self._pid = transport.get_pid()
+        self._terminate = terminate
 
     async def end(self, step_seconds: float) -> None:
         """Wait for a polite exit, then SIGTERM, then SIGKILL, each step at most `step_seconds`; then its children."""
@@ -102,7 +107,7 @@ class ProcessGroup:
         """Send to the whole group; `None` only asks. False where nobody is left."""
         if sys.platform == "win32":
             if number is not None and not self._exited.is_set():
-                self._transport.terminate()
+                self._terminate()
             return not self._exited.is_set()
         try:
             os.killpg(self._pid, number or 0)

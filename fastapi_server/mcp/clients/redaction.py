@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from fastapi_server.mcp.config import CommonConfig, ServerConfig, StdioConfig
 from fastapi_server.mcp.protocol.jsonrpc import as_object
+from fastapi_server.mcp.userinfo import USERINFO, without_userinfo
 
 _HIDDEN = "***"
 _SHORTEST = 6
@@ -22,15 +23,17 @@ _ASSIGNED = re.compile(
     rf"""(?:{_SECRET_NAME.pattern})[\w.-]*["']?\s*[=:]\s*["']?(?:(?:Bearer|Basic|Token)\s+)?(?P<value>[^\s"'&;,]+)""",
     re.IGNORECASE,
 )
-_USERINFO = re.compile(r"://(?P<whole>(?P<user>[^\s/?#@:]*)(?::(?P<password>[^\s/?#]*))?)@")
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """`text` with `***` for each secret, bare of its scheme (`Bearer`) and percent-decoded, too; not the very short."""
+    """`text` with `***` for each secret, bare of its scheme (`Bearer`) and percent-decoded, too; not the very short.
+
+    The URLs in it lose user and password, whosever they are.
+    """
     forms = {form for secret in secrets for form in _forms(secret) if len(form) >= _SHORTEST}
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, "***")
-    return text
+    return without_userinfo(text)
 
 
 def redacted_settings(config: ServerConfig) -> dict[str, Any]:
@@ -90,7 +93,7 @@ def _of_arguments(args: Sequence[str]) -> Iterator[str]:
 
 def _inside(text: str) -> Iterator[str]:
     """`S` of `postgres://user:S@host`, `https://S@host`, `?token=S`, `password=S`, `{"Authorization": "Bearer S"}`."""
-    for url in _USERINFO.finditer(text):
+    for url in USERINFO.finditer(text):
         yield url["whole"]
         yield url["user"] if url["password"] is None else url["password"]
     for assigned in _ASSIGNED.finditer(text):

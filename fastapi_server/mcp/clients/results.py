@@ -1,12 +1,22 @@
 """From the plain values of a result to the model that the caller gets, validated once."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from mcp_types import AudioContent, CallToolResult, EmbeddedResource, ImageContent, ResourceLink, TextContent
+from mcp_types import (
+    AudioContent,
+    CallToolResult,
+    EmbeddedResource,
+    ImageContent,
+    PaginatedResult,
+    ResourceLink,
+    TextContent,
+)
 from pydantic import BaseModel, Field, ValidationError
 
 from fastapi_server.mcp.errors import InvalidResultError
+from fastapi_server.mcp.protocol.bulk import uncollected
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -40,8 +50,10 @@ def read(model: type[ModelT], method: str, value: Any) -> ModelT:
         else:
             object.__setattr__(result, "__class__", CallToolResult)
             return result
+    many = issubclass(model, PaginatedResult)
     try:
-        return model.model_validate(value, by_alias=True, by_name=False)
+        with uncollected() if many else contextlib.nullcontext():
+            return model.model_validate(value, by_alias=True, by_name=False)
     except ValidationError as error:
         problems = error.errors(include_input=False, include_url=False)
         shown = "; ".join(map(_problem, problems[:_PROBLEMS_SHOWN]))

@@ -66,8 +66,8 @@ class SSEChannel(CorrelatingChannel):
 
     async def _take_events(self, response: aiohttp.ClientResponse) -> None:
         parser = EventParser(self._limit)
-        while chunk := await response.content.readany():
-            for event in parser.feed(chunk):
+        while not response.content.at_eof():
+            for event in parser.feed(await response.content.readany()):  # held by no name while it is decoded
                 self._event(event)
 
     def _event(self, event: Event) -> None:
@@ -83,8 +83,9 @@ class SSEChannel(CorrelatingChannel):
         try:
             url = self._origin.url.join(URL(location))
             origin = url.origin()
-        except ValueError as error:
-            raise ProtocolError(f"the server named an endpoint that is no URL: {location!r}") from error
+        except ValueError:
+            named = self.redacted(f"{location!r:.200}")
+            raise ProtocolError(f"the server named an endpoint that is no URL: {named}") from None
         if origin != self._origin.url.origin():
             raise ProtocolError(f"the server named an endpoint on another origin, {origin}; it is not used")
         self._post_url.set_result(url)

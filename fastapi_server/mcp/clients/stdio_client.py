@@ -4,22 +4,16 @@ import asyncio
 import contextlib
 import logging
 import signal
-import subprocess
+import sys
 from collections.abc import Awaitable, Set
-from typing import IO, cast
+from typing import IO
 
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.channel import CorrelatingChannel
 from fastapi_server.mcp.clients.flag import Flag
-from fastapi_server.mcp.clients.pipe import WATCHABLE, PipeReader
-from fastapi_server.mcp.clients.process import (
-    GROUP_OPTIONS,
-    ProcessGroup,
-    command_line,
-    kill_group,
-    process_environment,
-)
+from fastapi_server.mcp.clients.process import ProcessGroup, command_line, process_environment
 from fastapi_server.mcp.clients.redaction import process_secrets, redacted
+from fastapi_server.mcp.clients.server_process import Command, Part, ServerProcess
 from fastapi_server.mcp.config import StdioConfig
 from fastapi_server.mcp.errors import (
     CommandNotFoundError,
@@ -31,6 +25,11 @@ from fastapi_server.mcp.errors import (
 )
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol.framing import LineFramer
+
+if sys.platform == "win32":
+    from fastapi_server.mcp.clients.asyncio_process import AsyncioProcess as RunningProcess
+else:
+    from fastapi_server.mcp.clients.posix_process import PosixProcess as RunningProcess
 
 _STDERR_KEPT = 16 * 1024
 _STDERR_SHOWN = 2_000
@@ -82,8 +81,8 @@ class StderrTail:
             self._file.close()
 
 
-class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
-    """One process, from start to reaped. asyncio feeds its output straight in: there is no reader task and no queue."""
+class StdioChannel(CorrelatingChannel):
+    """One process, from start to reaped. Its output is fed straight in: there is no reader task and no queue."""
 
     transport = "stdio"
 
@@ -100,47 +99,30 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
         self._output_ended = Flag()
         self._errors_ended = Flag()
         self._over = Flag()
-        self._pipes_closed = Flag()
-        self._writable: asyncio.Future[None] | None = None
-        self._unsent: list[bytes] = []
-        self._reader: PipeReader | None = None
-        self._process: asyncio.SubprocessTransport | None = None
-        self._stdin: asyncio.WriteTransport | None = None
+        self._process: ServerProcess | None = None
 
     @property
     def pid(self) -> int | None:
         """Of the process, while there is one."""
-        return self._process.get_pid() if self._process else None
+        return self._process.pid if self._process else None
 
     async def _open(self) -> None:
-        loop, output = asyncio.get_running_loop(), subprocess.PIPE
-        if WATCHABLE:
-            self._reader = PipeReader(self._output_received, self._output_over)
-            output = self._reader.writing_end
         try:
-            command = command_line(self._config, self._env)
-            self._process, _ = await loop.subprocess_exec(
-                lambda: self, *command, stdout=output, env=self._env, cwd=self._config.cwd, **GROUP_OPTIONS
-            )
+            command = Command(command_line(self._config, self._env), self._env, self._config.cwd)
+            self._process = await RunningProcess.start(command, self)
         except CommandNotFoundError:
             raise
         except (OSError, ValueError) as error:
             raise MCPConnectionError(
                 f"cannot start {self._config.command}: {error}", delivery=Delivery.NOT_SENT
             ) from error
-        if self._reader is not None:
-            self._reader.close_writing_end()
-        self._stdin = cast("asyncio.WriteTransport", self._process.get_pipe_transport(0))
 
-    # What asyncio tells us of the process.
+    # What becomes of the process.
 
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        if fd == 2:
-            self.stderr.feed(data)
-        else:
-            self._output_received(data)
+    def errors_received(self, data: bytes) -> None:
+        self.stderr.feed(data)
 
-    def _output_received(self, data: bytes) -> None:
+    def output_received(self, data: bytes) -> None:
         if self._lost is not None:
             return  # drained, so that a server that is flushing can get to its exit
         try:
@@ -151,36 +133,18 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
         for line in lines:
             self._receive(line)
 
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        match fd:
-            case 1:
-                self._output_over()
-            case 2:
+    def ended(self, part: Part) -> None:
+        match part:
+            case Part.ERRORS:
                 self._errors_ended.set()
-            case _:
-                self._end()
-
-    def _output_over(self) -> None:
-        self._output_ended.set()
+                return  # a server may do without
+            case Part.OUTPUT:
+                self._output_ended.set()
+            case Part.PROCESS:
+                self._exited.set()
+            case Part.INPUT:
+                pass
         self._end()
-
-    def process_exited(self) -> None:
-        self._exited.set()
-        self._end()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._pipes_closed.set()
-
-    def pause_writing(self) -> None:
-        self._writable = asyncio.get_running_loop().create_future()
-
-    def resume_writing(self) -> None:
-        self._resume()
-
-    def _resume(self) -> None:
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
-        self._writable = None
 
     def _end(self) -> None:
         if self._lost is None and not self._ending:
@@ -197,7 +161,7 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
         self._lose(self._end_error())
 
     def _end_error(self) -> ProcessExitedError:
-        code = self._process.get_returncode() if self._process else None
+        code = self._process.returncode if self._process else None
         if code is None:
             what = "the process closed its standard input or output, but lives on"
         elif code < 0:
@@ -211,33 +175,20 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
     # The channel.
 
     def _ready(self) -> Awaitable[None] | None:
-        return None if self._writable is None else self._until_writable()
-
-    async def _until_writable(self) -> None:
-        while self._writable is not None:
-            await asyncio.shield(self._writable)
+        return None if self._process is None else self._process.ready()
 
     def _send(self, data: bytes) -> Awaitable[None] | None:
         """Written at once; what many calls say at the same time, in one go when all have said it."""
         self._raise_if_lost()
-        if self._stdin is None or self._stdin.is_closing():
+        if self._process is None or self._process.deaf:
             self._end()
             return self._until_over()
         self.metrics.bytes_sent += len(data)
-        if self._unsent:
-            self._unsent.append(data)
-        elif len(self._table) > 1:
-            self._unsent.append(data)
-            asyncio.get_running_loop().call_soon(self._flush)
-        else:
-            self._stdin.write(data + b"\n")
+        self._process.send(data, soon=len(self._table) > 1)
         return None
 
-    def _flush(self) -> None:
-        unsent, self._unsent = self._unsent, []
-        if self._stdin is not None:
-            unsent.append(b"")
-            self._stdin.write(b"\n".join(unsent))
+    def _withdraw(self, data: bytes) -> bool:
+        return self._process is not None and self._process.withdraw(data)
 
     async def _until_over(self) -> None:
         await self._over.wait()
@@ -246,34 +197,23 @@ class StdioChannel(CorrelatingChannel, asyncio.SubprocessProtocol):
     def _lose(self, error: MCPClientError, *, notify: bool = True) -> None:
         super()._lose(error, notify=notify)
         self._over.set()
-        self._resume()
 
     def redacted(self, text: str) -> str:
         return redacted(text, self._secrets)
 
     def abandon(self) -> None:
         process, self._process = self._process, None
-        if process is not None and process.get_returncode() is None:
-            kill_group(process.get_pid())
-        for pipe in (process.get_pipe_transport(fd) if process is not None else None for fd in (0, 2)):
-            if pipe is not None:
-                pipe.get_extra_info("pipe").close()
-        if self._reader is not None:
-            self._reader.close()
+        if process is not None:
+            process.abandon()
         self.stderr.close()
 
     async def _shut(self) -> None:
-        if self._process is not None:
-            if self._stdin is not None:
-                self._stdin.close()
+        process = self._process
+        if process is not None:
+            process.close_input()
             step = self._config.shutdown_timeout / 1000
-            await ProcessGroup(self._process, self._exited).end(step)
-            self._process.close()
-            with contextlib.suppress(TimeoutError):  # a process that not even SIGKILL ends keeps its pipes
-                async with asyncio.timeout(step):
-                    await self._pipes_closed.wait()
-        if self._reader is not None:
-            self._reader.close()
+            await ProcessGroup(process.pid, self._exited, process.terminate).end(step)
+            await process.close(step)
         self.stderr.close()
 
 

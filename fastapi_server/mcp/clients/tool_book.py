@@ -9,7 +9,7 @@ import msgspec
 from mcp_types import CallToolResult, Tool
 
 from fastapi_server.mcp.errors import ProtocolError, StructuredOutputError
-from fastapi_server.mcp.protocol.headers import ParamHeaders, mirror_arguments, param_headers
+from fastapi_server.mcp.protocol.headers import ParamHeaders, may_have_headers, mirror_arguments, param_headers
 
 logger = logging.getLogger("fastapi_server.mcp")
 
@@ -45,9 +45,10 @@ class ToolBook:
                 (2026-07-28, Streamable HTTP, "Schema Extension").
         """
         self._headers = {}
-        usable = [tool for tool in tools if self._mirrors(tool)] if mirrored else tools
-        self._tools = {tool.name: tool for tool in usable}
-        return usable
+        if mirrored and may_have_headers([tool.input_schema for tool in tools]):
+            tools = [tool for tool in tools if self._mirrors(tool)]
+        self._tools = {tool.name: tool for tool in tools}
+        return tools
 
     def _mirrors(self, tool: Tool) -> bool:
         try:

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -28,14 +28,19 @@ def encode_header_value(text: str) -> str:
     return f"=?base64?{base64.b64encode(text.encode('utf-8', 'surrogatepass')).decode('ascii')}?="
 
 
+def may_have_headers(input_schemas: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether any schema may ask for headers. Few do: to look at their whole text is cheaper than to walk through."""
+    return _ANNOTATION.encode() in msgspec.json.encode(input_schemas)
+
+
 def param_headers(input_schema: Mapping[str, Any]) -> ParamHeaders:
     """The `Mcp-Param-*` headers that a tool's input schema asks for.
 
     Raises:
         ProtocolError: An annotation breaks the rules, which makes the whole tool invalid; the message says how.
     """
-    if _ANNOTATION.encode() not in msgspec.json.encode(input_schema):
-        return {}  # as most are: to look at the whole text is cheaper than to walk through it
+    if not may_have_headers([input_schema]):
+        return {}
     headers: ParamHeaders = {}
     seen: set[str] = set()
     allowed = 0

@@ -10,6 +10,7 @@ from msgspec import UNSET, Raw, UnsetType
 from pydantic import BaseModel
 
 from fastapi_server.mcp.errors import Delivery, ProtocolError, RPCError
+from fastapi_server.mcp.protocol.bulk import uncollected
 
 RequestId: TypeAlias = int | str
 
@@ -85,9 +86,18 @@ def as_object(value: Any) -> dict[str, Any]:
 _BOM = b"\xef\xbb\xbf"
 """Some servers write it, though they must not; readers may pass over it (RFC 8259, 8.1)."""
 _DECODER: msgspec.json.Decoder[Message | list[Message]] = msgspec.json.Decoder(Message | list[Message])
+_LARGE = 32 * 1024
+"""Bytes of a message that may hold hundreds of objects."""
 
 
 def _decode(data: bytes | bytearray | memoryview) -> Message | list[Message]:
+    if len(data) < _LARGE:
+        return _decoded(data)
+    with uncollected():
+        return _decoded(data)
+
+
+def _decoded(data: bytes | bytearray | memoryview) -> Message | list[Message]:
     try:
         return _DECODER.decode(data)
     except UnicodeDecodeError:  # in an error's text a replaced letter is better than a call without an answer

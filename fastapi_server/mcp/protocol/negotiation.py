@@ -161,6 +161,9 @@ def _after_initialize(tried: Initialize, answer: Answer, probes: int) -> Step:
             if stateless and probes < 2:
                 return Discover(stateless)
             return Refused(_nothing_in_common(answer))
+        case Answer(Outcome.ERROR | Outcome.REFUSED) if tried.reopen and probes < 2:
+            # It was not the probe that the first channel died of: the server knows nothing but the stateless era.
+            return Discover(STATELESS_VERSIONS[-1])
         case Answer(Outcome.ERROR):
             return Refused(f"the server rejected initialize: {answer.text} (code {answer.code})")
         case _:

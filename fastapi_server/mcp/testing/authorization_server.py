@@ -73,6 +73,7 @@ class AuthorizationServer:
         fail: Answer the next token requests with these, `(status, body)`.
         fail_headers: With these, too.
         nonce: Token requests must carry it in their proof.
+        nonce_lasts: After so many of them, there is another `nonce`.
         checks_clients: Token requests of clients that have not registered are refused.
         registration_changes: Laid over what the next clients are told of their registration.
         metadata_changes: Laid over the metadata; `None` removes a member.
@@ -90,6 +91,7 @@ class AuthorizationServer:
     refreshes: bool = True
     dpop: bool = False
     nonce: str | None = None
+    nonce_lasts: int | None = None
     path: str = "/.well-known/oauth-authorization-server"
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     fail: list[tuple[int, dict[str, str]]] = field(default_factory=list[tuple[int, dict[str, str]]])
@@ -183,8 +185,10 @@ class AuthorizationServer:
             return web.json_response({"error": "invalid_client"}, status=401)
         bound = ""
         if self.dpop:
-            proof = proof_in(request)
-            if self.nonce is not None and proof.get("nonce") != self.nonce:
+            proof, expected = proof_in(request), self.nonce
+            if self.nonce_lasts is not None and len(self.forms) % self.nonce_lasts == 0:
+                self.nonce = secrets.token_hex(8)
+            if self.nonce is not None and proof.get("nonce") != expected:
                 headers = {"DPoP-Nonce": self.nonce}
                 return web.json_response({"error": "use_dpop_nonce"}, status=400, headers=headers)
             bound = proof["jkt"]
@@ -247,7 +251,9 @@ class GuardedPeer(HTTPPeer):
     Attributes:
         issuers: The authorization servers; the first one is advertised.
         needs: Scopes, by JSON-RPC method; 403 names them.
+        for_all: JSON-RPC methods that need no token.
         nonce: Proofs must carry it.
+        nonce_lasts: After so many requests, there is another `nonce`.
         single_use_nonces: Proofs must carry one of these, which is then used up; refusals give new ones.
         challenges_before: Lines of `WWW-Authenticate` that stand before the one that matters.
         refused: Answers with status 401 or 403 so far.
@@ -257,7 +263,9 @@ class GuardedPeer(HTTPPeer):
 
     issuers: list[AuthorizationServer] = field(default_factory=list[AuthorizationServer])
     needs: dict[str, str] = field(default_factory=dict[str, str])
+    for_all: set[str] = field(default_factory=set[str])
     nonce: str | None = None
+    nonce_lasts: int | None = None
     single_use_nonces: set[str] | None = None
     challenges_before: list[str] = field(default_factory=list[str])
     challenge_scope: str | None = None
@@ -291,7 +299,11 @@ class GuardedPeer(HTTPPeer):
     async def _refusal(self, http: web.Request) -> web.Response | None:
         scheme, _, token = http.headers.get("Authorization", "").partition(" ")
         self.tokens.append(token)
+        data = await http.read()
+        method = json.loads(data).get("method", "") if data else ""
         known = self.issuers[0].granted.get(token)
+        if known is None and method in self.for_all:
+            return None
         if known is None:
             scope = f', scope="{self.challenge_scope}"' if self.challenge_scope else ""
             return _refuse(401, f'Bearer resource_metadata="{self._metadata}"{scope}')
@@ -301,15 +313,16 @@ class GuardedPeer(HTTPPeer):
             assert proof["jkt"] == known["jkt"]
             assert proof["jti"] not in {before["jti"] for before in self.proofs}
             self.proofs.append(proof)
-            if self.nonce is not None and proof.get("nonce") != self.nonce:
+            expected = self.nonce
+            if self.nonce_lasts is not None and len(self.proofs) % self.nonce_lasts == 0:
+                self.nonce = secrets.token_hex(8)
+            if self.nonce is not None and proof.get("nonce") != expected:
                 return _refuse(401, 'DPoP error="use_dpop_nonce"', {"DPoP-Nonce": self.nonce})
             if self.single_use_nonces is not None and proof.get("nonce") not in self.single_use_nonces:
                 self.single_use_nonces.add(nonce := secrets.token_hex(8))
                 return _refuse(401, 'DPoP error="use_dpop_nonce"', {"DPoP-Nonce": nonce})
             if self.single_use_nonces is not None:
                 self.single_use_nonces.remove(proof["nonce"])
-        data = await http.read()
-        method = json.loads(data).get("method", "") if data else ""
         needed = self.needs.get(method, "")
         if not set(needed.split()) <= set(known["scope"].split()):
             return _refuse(403, f'Bearer error="insufficient_scope", scope="{needed}"')
