@@ -15,6 +15,7 @@ REST: Final = "rest"
 AUTO: Final = "auto"
 """A URL whose transport is found out by asking the server."""
 
+_SEPARATORS = re.compile(r"[-_ +]")
 _SPELLINGS = {
     "stdio": STDIO,
     "local": STDIO,
@@ -32,7 +33,7 @@ _SPELLINGS = {
 
 def canonical_transport(name: str) -> str:
     """`Streamable-HTTP`, `streamableHttp` and `http` are all `http`; a name of your own is only lower-cased."""
-    return _SPELLINGS.get(re.sub(r"[-_ +]", "", name.strip().lower()), name.strip().lower())
+    return _SPELLINGS.get(_SEPARATORS.sub("", name.strip().lower()), name.strip().lower())
 
 
 def detect_transport(config: Mapping[str, Any]) -> str:

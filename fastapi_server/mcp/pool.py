@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
 from mcp_types import CallToolResult, Tool
+from msgspec import Struct
 
 from fastapi_server.mcp.admission import Admission, PoolLimits
 from fastapi_server.mcp.auth.choose import signing_in
@@ -28,6 +29,8 @@ from fastapi_server.mcp.errors import ClientClosedError, ConfigError, Delivery, 
 from fastapi_server.mcp.members import PoolKey, PoolMember, PoolMetrics, fingerprint_of
 from fastapi_server.mcp.resilience import CircuitBreaker
 from fastapi_server.mcp.supervisor import Supervisor, rounds
+
+_CONNECTED = ConnectionState.CONNECTED  # which Python 3.11 looks up at the cost of three calls
 
 logger = logging.getLogger("fastapi_server.mcp")
 
@@ -91,7 +94,7 @@ class ClientPool:
         self._token_store = token_store
         self._clock = clock
         self._given: dict[str, Handlers] = {}
-        self._members: dict[PoolKey, PoolMember] = {}
+        self._members: dict[tuple[str, str, str | None, str | None, int], PoolMember] = {}
         self._resting: weakref.WeakValueDictionary[PoolKey, PoolMember] = weakref.WeakValueDictionary()
         self._leaving: dict[PoolMember, asyncio.Task[None] | None] = {}
         self._admission = Admission(self.limits, self.metrics)
@@ -203,7 +206,10 @@ class ClientPool:
     def _retire(self, leaves: Callable[[PoolKey], bool]) -> None:
         """Close members that nobody will get any more: now, or where no event loop runs, with the pool."""
         there = (self._members, self._resting)
-        for member in [members.pop(key) for members in there for key in list(members) if leaves(key)]:
+        going = [member for members in there for member in members.values() if leaves(member.key)]
+        for member in going:
+            self._members.pop(member.key, None)
+            self._resting.pop(member.key, None)
             member.leave()
             self._leaving[member] = None
             with contextlib.suppress(RuntimeError):
@@ -249,7 +255,7 @@ class ClientPool:
             ConfigError: There is no such server.
             ClientClosedError: The pool was closed.
         """
-        return self._member(name, principal, session, handlers).client
+        return self.member(name, principal, session, handlers).client
 
     def lease(self, name: str, principal: str | None = None) -> AbstractAsyncContextManager[MCPClient]:
         """The same client, and nobody closes it to make room until the block ends.
@@ -260,31 +266,22 @@ class ClientPool:
         """
         return _Lease(self, name, principal)
 
-    def hold(self, name: str, principal: str | None) -> PoolMember:
-        """The member of a client, with one lease more."""
-        member = self._member(name, principal)
-        member.leases += 1
-        return member
-
-    def let_go(self, member: PoolMember) -> None:
-        """One lease less."""
-        member.leases -= 1
-        self.rested(member)
-
-    def _member(
+    def member(
         self, name: str, principal: str | None, session: str | None = None, handlers: Handlers | None = None
     ) -> PoolMember:
+        """What the pool keeps of a client."""
         if self._closing is not None:
             raise ClientClosedError("the pool was closed; make another one", delivery=Delivery.NOT_SENT)
         fingerprint = self._fingerprints.get(name)
         if fingerprint is None:
             raise ConfigError(f"there is no server {name!r}; known are {', '.join(self._servers) or 'none'}")
-        key = PoolKey(name, fingerprint, principal, session)
-        member = self._members.get(key) or self._present(key)
+        member = self._members.get((name, fingerprint, principal, session, 0))  # equal to its key, and cheaper than one
         if member is None:
-            member = self._new_member(key, handlers)
-        else:
-            self.metrics.hits += 1
+            key = PoolKey(name, fingerprint, principal, session)
+            member = self._present(key)
+            if member is None:
+                return self._new_member(key, handlers)
+        self.metrics.hits += 1
         member.last_used = self._clock()
         return member
 
@@ -398,7 +395,8 @@ class ClientPool:
             try:
                 await member.client.initialize(timeout=deadline - asyncio.get_running_loop().time())
             finally:
-                self.let_go(member)
+                member.leases -= 1
+                self.rested(member)
         except MCPClientError as error:
             logger.debug("server %r: process %d is left out: %s", member.server, member.key.instance, error)
             if member.client.state in {ConnectionState.DISCONNECTED, ConnectionState.ERROR}:
@@ -577,30 +575,32 @@ class _Membership:
         return self.pool.breaker(self.member.key, own)
 
 
-class _Lease:
+class _Lease(Struct):
     """`async with`, without the generator that would cost as much as the call inside."""
 
-    __slots__ = ("_member", "_name", "_pool", "_principal")
-
-    def __init__(self, pool: ClientPool, name: str, principal: str | None) -> None:
-        self._pool, self._name, self._principal = pool, name, principal
-        self._member: PoolMember | None = None
+    pool: ClientPool
+    name: str
+    principal: str | None
+    member: PoolMember | None = None
 
     async def __aenter__(self) -> MCPClient:
-        self._member = member = self._pool.hold(self._name, self._principal)
-        if member.client.state is not ConnectionState.CONNECTED:
+        self.member = member = self.pool.member(self.name, self.principal)
+        member.leases += 1
+        if member.client.state is not _CONNECTED:
             try:
                 await member.client.initialize()
             except BaseException:
-                self._pool.let_go(member)
+                await self.__aexit__(None, None, None)
                 raise
         return member.client
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._member is not None:
-            self._pool.let_go(self._member)
+        member = self.member
+        if member is not None:
+            member.leases -= 1
+            self.pool.rested(member)
 
 
 def _gone() -> ClientClosedError:

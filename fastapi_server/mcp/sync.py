@@ -14,11 +14,14 @@ thread, so it raises `RuntimeError`: a handler awaits the verbs of `SyncMCPClien
 
 import contextlib
 import functools
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
+from mcp_types import Tool
+
 from fastapi_server.mcp.admission import PoolLimits
+from fastapi_server.mcp.catalogue import Catalogue
 from fastapi_server.mcp.client_factory import make_client
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.handlers import Handlers
@@ -26,7 +29,7 @@ from fastapi_server.mcp.clients.handshake import Probe, ServerInfo
 from fastapi_server.mcp.clients.hooks import Hooks
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.clients.subscriptions import Change, Interest, Subscription
-from fastapi_server.mcp.config import ServerConfig
+from fastapi_server.mcp.config import ServerConfig, ToolRules
 from fastapi_server.mcp.errors import MCPClientError
 from fastapi_server.mcp.loop_thread import LoopThread, loop_thread, shutdown
 from fastapi_server.mcp.members import PoolMember, PoolMetrics
@@ -311,15 +314,36 @@ class SyncClientPool(_Face[ClientPool]):
     call = _plain(ClientPool.call)
     reload = _plain(ClientPool.reload)
 
-    def client(self, name: str, principal: str | None = None) -> SyncMCPClient:
-        """The client of a server for a principal. Opens nothing; it stays the pool's.
+    def catalogue(
+        self, listed: Mapping[str, Sequence[Tool] | MCPClientError], view: ToolRules | None = None
+    ) -> Catalogue:
+        """The catalogue of tools that have been listed before; asks nobody."""
+        return self.asynchronous.catalogue(listed, view)
+
+    def resolve(self, name: str, view: ToolRules | None = None) -> tuple[str, str]:
+        """The server of a name in the catalogue, and the tool's own name there.
+
+        Raises:
+            ConfigError: There is no such name, or the server's rules or the view hide it.
+        """
+        return self.asynchronous.resolve(name, view)
+
+    def client(
+        self,
+        name: str,
+        principal: str | None = None,
+        *,
+        session: str | None = None,
+        handlers: Handlers | None = None,
+    ) -> SyncMCPClient:
+        """The client of a server for a principal; as `ClientPool.client`. `handlers` run in the loop thread.
 
         Raises:
             ConfigError: There is no such server.
         """
 
         async def work() -> MCPClient:
-            return self.asynchronous.client(name, principal)
+            return self.asynchronous.client(name, principal, session=session, handlers=handlers)
 
         return self._lent(self.thread.run(work))
 

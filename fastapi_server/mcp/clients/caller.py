@@ -375,9 +375,10 @@ class _Call:
     @property
     def target(self) -> str | None:
         """What it is about: a tool, a prompt, a resource."""
-        params = self.params or {}
-        target = params.get("name") or params.get("uri")
-        return None if target is None else str(target)
+        if self.params is None:
+            return None
+        target = self.params.get("name") or self.params.get("uri")
+        return target if target is None or type(target) is str else str(target)
 
     @property
     def wants_progress(self) -> bool:

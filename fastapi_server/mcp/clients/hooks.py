@@ -5,7 +5,9 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
+
+from msgspec import Struct
 
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.clients.mailbox import Mailbox
@@ -16,7 +18,7 @@ _FLUSH_SECONDS = 5.0
 logger = logging.getLogger("fastapi_server.mcp")
 
 
-class RequestEvent(NamedTuple):
+class RequestEvent(Struct, frozen=True):
     """A call has begun.
 
     Attributes:
@@ -34,7 +36,7 @@ class RequestEvent(NamedTuple):
     target: str | None
 
 
-class ResponseEvent(NamedTuple):
+class ResponseEvent(Struct, frozen=True):
     """A call has ended with a result.
 
     Attributes:
@@ -46,7 +48,7 @@ class ResponseEvent(NamedTuple):
     seconds: float
 
 
-class ErrorEvent(NamedTuple):
+class ErrorEvent(Struct, frozen=True):
     """A call has ended without one.
 
     Attributes:
@@ -60,7 +62,7 @@ class ErrorEvent(NamedTuple):
     error: BaseException
 
 
-class StateEvent(NamedTuple):
+class StateEvent(Struct, frozen=True):
     """A client has moved to another state.
 
     Attributes:

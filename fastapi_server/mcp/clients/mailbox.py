@@ -42,8 +42,12 @@ class Mailbox:
                     logger.warning("a callback is too slow for what it is told: the oldest is dropped")
             self._waiting.append((callback, args))
             return
-        outcome = _called(callback, args)
-        if outcome is not None:
+        try:  # what `_called` does, too: going through it takes longer than most callbacks do
+            outcome = callback(*args)
+        except (Exception, asyncio.CancelledError):
+            _log_failure()
+            return
+        if outcome is not None and inspect.isawaitable(outcome):
             self._task = asyncio.get_running_loop().create_task(self._work(outcome))
 
     async def _work(self, outcome: Awaitable[None] | None) -> None:
