@@ -1,13 +1,17 @@
 """Which parts of a configuration are secrets, and texts of a server without them."""
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from urllib.parse import unquote
 
+from fastapi_server.mcp.errors import MCPClientError
 from fastapi_server.mcp.userinfo import USERINFO, without_userinfo
 
 _SHORTEST = 6
+_TEXTS = ("message", "body", "stderr")
+"""What errors hold of a server's words; the data of a JSON-RPC error are without secrets from the start."""
 _SECRET_NAME = re.compile(r"key|token|secret|pass|auth|cred", re.IGNORECASE)
 _SCHEME = re.compile(r"^(?:Bearer|Basic|Token) +", re.IGNORECASE)
 _OPTION = re.compile(r"(?P<name>[^=:\s]+)\s*[=:]\s*(?P<value>.+)", re.DOTALL)
@@ -18,7 +22,9 @@ _ASSIGNED = re.compile(
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """`text` with `***` for each secret, bare of its scheme (`Bearer`) and percent-decoded, too; not the very short.
+    """`text` with `***` for each secret, bare of its scheme (`Bearer`), percent-decoded and as JSON has it, too.
+
+    Not for the very short.
 
     The URLs in it lose user and password, whosever they are.
     """
@@ -26,6 +32,41 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, "***")
     return without_userinfo(text)
+
+
+def clean(error: MCPClientError, redacted: Callable[[str], str]) -> None:
+    """Have an error, and what led to it, show nothing that `redacted` takes out of a text.
+
+    Errors of ours lose it from their texts. Others are not ours to change: one that shows it goes whole.
+    """
+    seen: set[int] = set()
+    chain: list[BaseException] = [error]
+    while chain:
+        one = chain.pop()
+        seen.add(id(one))
+        if isinstance(one, MCPClientError):
+            _clean_texts(one, redacted)
+        for link in ("__cause__", "__context__"):
+            linked: BaseException | None = getattr(one, link)
+            if linked is None or id(linked) in seen:
+                continue
+            if not isinstance(linked, MCPClientError) and _shows(linked, redacted):
+                setattr(one, link, None)
+            else:
+                chain.append(linked)
+
+
+def _clean_texts(error: MCPClientError, redacted: Callable[[str], str]) -> None:
+    error.args = tuple(redacted(arg) if isinstance(arg, str) else arg for arg in error.args)
+    for name in _TEXTS:
+        text = getattr(error, name, None)
+        if isinstance(text, str):
+            setattr(error, name, redacted(text))
+
+
+def _shows(error: BaseException, redacted: Callable[[str], str]) -> bool:
+    text = f"{error}\n{error!r}"
+    return redacted(text) != text
 
 
 def process_secrets(args: Sequence[str], env: Mapping[str, str]) -> frozenset[str]:
@@ -37,7 +78,8 @@ def process_secrets(args: Sequence[str], env: Mapping[str, str]) -> frozenset[st
 
 def _forms(secret: str) -> tuple[str, ...]:
     bare = _SCHEME.sub("", secret)
-    return secret, bare, unquote(bare)
+    quoted = json.dumps(bare)[1:-1]
+    return secret, bare, unquote(bare), quoted, quoted.replace("/", "\\/")
 
 
 def _of_arguments(args: Sequence[str]) -> Iterator[str]:
