@@ -528,7 +528,9 @@ class TestOverview:
         assert await overview.show_list(None, Options(broken_config)) == 3
         out, err = capsys.readouterr()
         rows = {line.split()[0]: " ".join(line.split()) for line in out.splitlines() if line.strip()}
-        assert rows["local"].startswith("local stdio 2026-07-28")  # its other cells are wrapped where the start was slow
+        assert rows["local"].startswith(
+            "local stdio 2026-07-28"
+        )  # its other cells are wrapped where the start was slow
         assert rows["events"].startswith("events HTTP+SSE 2025-11-25")
         assert out.count("(stateless)") == out.count("(handshake)") == 1
         assert rows["gone"].startswith("gone Streamable HTTP - cannot connect to http://127.0.0.1:9/mcp")

@@ -1,10 +1,11 @@
 """Secrets are planted wherever a configuration takes one, servers echo them, and none may be seen anywhere."""
 
 import asyncio
+import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -18,6 +19,7 @@ from fastapi_server.mcp import (
     AutoMCPClient,
     ClientPool,
     ErrorEvent,
+    Handlers,
     Hooks,
     HTTPConfig,
     HTTPMCPClient,
@@ -36,7 +38,8 @@ from fastapi_server.mcp import (
 from fastapi_server.mcp.exporters.opentelemetry import CallTracer
 from fastapi_server.mcp.exporters.prometheus import PoolCollector
 from fastapi_server.mcp.members import fingerprint_of
-from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event
+from fastapi_server.mcp.testing.raw_peer import RawRequest, raw_peer
 
 SECRET = "planted-secret"
 
@@ -246,3 +249,214 @@ async def test_events_are_told_to_machines_too(caplog: pytest.LogCaptureFixture,
     assert events == ["connected", "lost", "closed"]
     (lost,) = [record for record in caplog.records if vars(record).get("mcp_event") == "lost"]
     assert (vars(lost)["mcp_server"], vars(lost)["mcp_transport"]) == ("pipe", "stdio")
+
+
+def behind(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and all that can be reached from it: causes, and contexts that a traceback does not show."""
+    if error is not None:
+        yield error
+        yield from behind(error.__cause__)
+        yield from behind(error.__context__)
+
+
+async def all_that_is_seen(client: MCPClient, log: Seeing) -> str:
+    """Use a client, and return everything that tells of what went wrong."""
+    errors: list[MCPClientError] = []
+    probes: list[object] = []
+    client.watch_negotiation(lambda probe: probes.append(repr(probe)))
+    for verb in (client.initialize, client.list_tools, client.list_prompts):
+        try:
+            await verb(timeout=5)
+        except MCPClientError as error:
+            errors.append(error)
+    try:
+        await client.call_tool("t", timeout=5)
+    except MCPClientError as error:
+        errors.append(error)
+    errors += [client.last_error] if client.last_error else []
+    await client.disconnect()
+    parts = [*map(str, probes), *log.text]
+    for error in errors:
+        parts += [f"{one} {one!r} {one.args} {vars(one)}" for one in behind(error)]
+        parts.append("".join(traceback.format_exception(error)))
+    return "\n".join(parts)
+
+
+OWN = "planted/secret"
+"""JSON may have the slash with a backslash before it."""
+TOOL = {"name": "t", "inputSchema": {"type": "object"}}
+INITIALIZED = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "s"}}
+ANSWERS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "an error to initialize": ("initialize", {"error": {"code": -32603, "message": OWN, "data": OWN}}, "rejected"),
+    "an error to discover": (
+        "server/discover",
+        {"error": {"code": -32022, "message": OWN, "data": {"supported": [OWN], "requested": OWN}}},
+        "***",
+    ),
+    "revision": ("initialize", {"result": {**INITIALIZED, "protocolVersion": OWN}}, "no protocol revision in common"),
+    "capabilities": (
+        "initialize",
+        {"result": {**INITIALIZED, "capabilities": {"tools": OWN, "experimental": {OWN: OWN}}}},
+        "capabilities are malformed: experimental.***: Input should be a valid dictionary",
+    ),
+    "capabilities of a stateless server": (
+        "server/discover",
+        {"result": {"supportedVersions": ["2026-07-28"], "capabilities": {"experimental": {OWN: [OWN]}}}},
+        "capabilities are malformed: experimental.***: Input should be a valid dictionary",
+    ),
+    "list": ("tools/list", {"result": {"tools": OWN}}, "tools/list is malformed: tools: Input should be a valid list"),
+    "content": ("tools/call", {"result": {"content": [{"type": OWN, "text": [OWN]}]}}, "tools/call is malformed"),
+    "no message": ("tools/call", {"jsonrpc": OWN, "result": {}}, "Invalid enum value"),
+    "no error": ("tools/call", {"error": {"code": OWN, "message": OWN}}, "not a JSON-RPC message"),
+    "result type": ("stateless tools/call", {"result": {"resultType": OWN}}, "has a resultType that it must not have"),
+    "input that nobody can read": (
+        "stateless tools/call",
+        {"result": {"resultType": "input_required", "inputRequests": {OWN: OWN}, "requestState": [OWN]}},
+        "tools/call is malformed",
+    ),
+    "input that nobody gives": (
+        "stateless tools/call",
+        {"result": {"resultType": "input_required", "inputRequests": {"q": {"method": OWN, "params": {}}}}},
+        "this client has no handler for",
+    ),
+    "malformed question": (
+        "stateless tools/call",
+        {
+            "result": {
+                "resultType": "input_required",
+                "inputRequests": {"q": {"method": "elicitation/create", "params": {"message": [OWN]}}},
+            }
+        },
+        "malformed parameters of elicitation/create: message: Input should be a valid string",
+    ),
+    "schema": (
+        "tools/list",
+        {"result": {"tools": [{**TOOL, "outputSchema": {"type": OWN}}]}},
+        "the schema cannot be used",
+    ),
+    "output": (
+        "tools/list",
+        {
+            "result": {
+                "tools": [{**TOOL, "outputSchema": {"type": "object", "properties": {"x": {"enum": [OWN + "!"]}}}}]
+            }
+        },
+        "breaks its output schema: x: ",
+    ),
+}
+ECHO = """
+import json, os, sys
+secret, method, answer = os.environ["API_KEY"], sys.argv[1], json.loads(sys.argv[2])
+print("x" * 190, secret, flush=True)
+for line in sys.stdin:
+    message = json.loads(line)
+    asked = message.get("method")
+    if "id" not in message:
+        continue
+    stateless = method.startswith("stateless")
+    if asked == method.split()[-1]:
+        said = answer
+    elif asked == "server/discover" and stateless:
+        said = {"result": {"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {}}}
+    elif asked == "initialize":
+        said = {"result": json.loads(sys.argv[3])}
+    elif asked == "tools/call":
+        said = {"result": {"content": [], "structuredContent": {"x": secret}, "resultType": "complete"}}
+    else:
+        said = {"error": {"code": -32601, "message": "no " + secret, "data": [secret]}}
+    print(json.dumps({"jsonrpc": "2.0", "id": message["id"], **said}).replace("PLANTED", secret), flush=True)
+"""
+
+
+async def _elicit(_context: Any, _params: Any) -> Any:
+    raise AssertionError("never asked: the parameters are malformed")
+
+
+@pytest.mark.parametrize("escaped", [False, True], ids=["as it is", "slashes escaped"])
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_an_echo_in_any_answer_over_http_is_not_seen(
+    name: str, escaped: bool, log: Seeing, mcp_http_peer: Callable[..., AbstractAsyncContextManager[HTTPPeer]]
+) -> None:
+    method, answer, expected = ANSWERS[name]
+    async with mcp_http_peer(stateless=method.startswith("stateless")) as peer:
+
+        async def echo(seen: Seen) -> web.StreamResponse:
+            said = json.dumps({"jsonrpc": "2.0", "id": seen.id, **answer})
+            said = said.replace("/secret", "\\/secret") if escaped else said
+            return web.Response(text=said, content_type="application/json")
+
+        async def called(seen: Seen) -> web.StreamResponse:
+            return seen.json({"content": [], "structuredContent": {"x": OWN}})
+
+        peer.handlers |= {"tools/call": called, method.split()[-1]: echo}
+        for mode in ("warn", "strict"):
+            config = HTTPConfig(f"{peer.url}/mcp", api_key=OWN, output_validation=mode, retries=0)
+            seen = await all_that_is_seen(HTTPMCPClient("web", config, handlers=Handlers(elicitation=_elicit)), log)
+            assert expected in seen
+            assert "planted" not in seen
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_an_echo_in_any_answer_of_a_process_is_not_seen(name: str, log: Seeing) -> None:
+    """It writes the secret to its output first, at the edge of what is shown of that."""
+    method, answer, expected = ANSWERS[name]
+    said = json.dumps(answer).replace(OWN, "PLANTED")
+    args = ["-S", "-c", ECHO, method, said, json.dumps(INITIALIZED)]
+    config = StdioConfig(sys.executable, args, env={"API_KEY": OWN}, shutdown_timeout=500, retries=0)
+    seen = await all_that_is_seen(StdioMCPClient("pipe", config, handlers=Handlers(elicitation=_elicit)), log)
+    assert expected in seen
+    assert "skipped: 'xxx" in seen
+    assert "planted" not in seen
+
+
+async def test_an_echo_in_the_reason_of_a_status_is_not_seen(log: Seeing) -> None:
+    async with raw_peer() as peer:
+        for status in (401, 404, 429, 500):
+
+            async def refuse(request: RawRequest, status: int = status) -> None:
+                await request.write(f"HTTP/1.1 {status} no {OWN} here\r\nContent-Length: 0\r\n\r\n".encode())
+
+            for method in ("initialize", "server/discover", "tools/list", "tools/call", "GET"):
+                peer.on(method)(refuse)
+            clients = [
+                HTTPMCPClient("web", HTTPConfig(f"{peer.url}/mcp", api_key=OWN, retries=0)),
+                SSEMCPClient("old", SSEConfig(f"{peer.url}/sse", api_key=OWN, retries=0)),
+                AutoMCPClient("any", HTTPConfig(f"{peer.url}/mcp", api_key=OWN, retries=0)),
+            ]
+            for client in clients:
+                seen = await all_that_is_seen(client, log)
+                assert f"HTTP {status} no *** here" in seen
+                assert "planted" not in seen
+
+
+async def test_an_echo_in_what_is_skipped_or_is_no_json_is_not_seen(
+    log: Seeing, mcp_http_peer: Callable[..., AbstractAsyncContextManager[HTTPPeer]]
+) -> None:
+    garbage = "x" * 190 + OWN
+    async with mcp_http_peer() as peer:
+
+        async def stream(seen: Seen) -> web.StreamResponse:
+            response = await seen.stream()
+            await response.write(f"data: {garbage}\n\n".encode())
+            await response.write(event({"jsonrpc": "2.0", "id": seen.id, "result": {"tools": []}}))
+            return response
+
+        async def text(_seen: Seen) -> web.StreamResponse:
+            return web.Response(text=garbage, content_type="application/json")
+
+        async def kind(_seen: Seen) -> web.StreamResponse:
+            return web.Response(body=b"", headers={"Content-Type": f"text/{OWN.replace('/', '-')}"})
+
+        peer.handlers |= {"tools/list": stream, "/tools/list": text, "/tools/t/call": text, "/sse": kind}
+        seen = await all_that_is_seen(HTTPMCPClient("web", HTTPConfig(f"{peer.url}/mcp", api_key=OWN)), log)
+        assert "http sent an event that is no JSON-RPC message, skipped: 'xxx" in seen
+        rest = HTTPConfig(peer.url, api_key=OWN, dialect="rest", retries=0)
+        peer.handlers["GET"] = text
+        peer.handlers["/health"] = text
+        seen += await all_that_is_seen(HTTPMCPClient("rest", rest), log)
+        assert "expected JSON, the server sent: 'xxx" in seen
+        peer.handlers["GET"] = kind
+        old = SSEConfig(f"{peer.url}/sse", api_key=OWN.replace("/", "-"), retries=0)
+        seen += await all_that_is_seen(SSEMCPClient("old", old), log)
+        assert "expected an event stream, the server sent text/***" in seen
+    assert "planted" not in seen

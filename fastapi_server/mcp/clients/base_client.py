@@ -98,7 +98,6 @@ class MCPClient(ABC):
         self._output_validation = common.output_validation
         self._cache = ListCache(time.monotonic)
         self._lists = Lists(self._cache)
-        self._tools = ToolBook(name)
         self._inbox = Inbox(name, principal, handlers, self._cache, self._reply)
         self._connector = Connector(
             name,
@@ -111,6 +110,7 @@ class MCPClient(ABC):
             self.metrics,
             handlers.capabilities(),
         )
+        self._tools = ToolBook(name, self._connector.redacted)
         self._connector.when_up = self._when_up
         self._hooks = HookRunner(name, principal, hooks or Hooks())
         self._connector.moved = self._moved
@@ -347,7 +347,8 @@ class MCPClient(ABC):
         await self._caller.ready(deadline)
         if self._connector.info is None:  # a pinned stateless revision: nobody has asked yet
             result = await self._caller.call("server/discover", None, deadline)
-            self._connector.info = server_info(jsonrpc.as_object(result), self._connector.era)
+            with self._caller.locating("handshake"):
+                self._connector.info = server_info(jsonrpc.as_object(result), self._connector.era)
         return self._connector.info
 
     async def ping(self, *, timeout: float | None = None) -> float:

@@ -157,7 +157,8 @@ class Caller:
         try:
             return read(model, method, value)
         except InvalidResultError as error:
-            raise self._connector.locate(error, "call") from error.__cause__
+            self._connector.locate(error, "call")
+            raise
 
     async def pages(self, model: type[PageT], method: str, deadline: float) -> list[PageT]:
         """Every page of a list.
@@ -313,7 +314,7 @@ class Caller:
                 connector.doubt(error)
                 raise
             except MCPClientError as error:
-                failure = error
+                failure = connector.locate(error, "call")  # now, while the channel is the one that it is of
                 connector.failed(error, ticket)
                 connector.doubt(error)
                 repeatable = call.options.repeatable or call.method in _REPEATABLE

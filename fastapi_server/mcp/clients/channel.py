@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from msgspec import UNSET
 
+from fastapi_server.mcp.clients.redaction import clean
 from fastapi_server.mcp.errors import ClientClosedError, Delivery, MCPClientError, ProtocolError
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol import jsonrpc
@@ -20,6 +21,7 @@ from fastapi_server.mcp.protocol.jsonrpc import Message
 logger = logging.getLogger("fastapi_server.mcp")
 
 _CANCEL_NOTICE_SECONDS = 5.0
+_SHOWN = 200
 
 
 @dataclass(slots=True)
@@ -94,8 +96,10 @@ class Channel(ABC):
         """
         try:
             await self._open()
-        except BaseException:
+        except BaseException as error:
             await self._close_in_any_case()
+            if isinstance(error, MCPClientError):
+                self.clean(error)
             raise
 
     async def _close_in_any_case(self) -> None:
@@ -144,6 +148,15 @@ class Channel(ABC):
         """`text` of the server's without any credential that we gave it."""
         return text
 
+    def clean(self, error: MCPClientError) -> MCPClientError:
+        """Have an error, and what led to it, show none of them. Returns it."""
+        clean(error, self.redacted)
+        return error
+
+    def shown(self, data: bytes | bytearray) -> str:
+        """The start of what the server sent, for an error or the log: cut last, as half a credential is not known."""
+        return repr(self.redacted(data.decode("utf-8", "replace"))[:_SHOWN])
+
     async def signed_in(self) -> bool:
         """Wait until nobody is signing in. Whether somebody was: then silence says nothing of the server."""
         return False
@@ -185,7 +198,7 @@ class Channel(ABC):
         if self._lost is None:
             self._lost = error
             if notify:
-                self.on_lost(error)
+                self.on_lost(self.clean(error))
 
     def _raise_if_lost(self) -> None:
         if self._lost is not None:
@@ -308,7 +321,8 @@ class CorrelatingChannel(Channel):
         self.metrics.skipped_messages += 1
         if not self._skipped:
             self._skipped = True
-            logger.warning("%s sent what is no JSON-RPC message, skipped: %.200r (%s)", self.transport, data, error)
+            shown, reason = self.shown(data), self.clean(error)
+            logger.warning("%s sent what is no JSON-RPC message, skipped: %s (%s)", self.transport, shown, reason)
 
     def _lose(self, error: MCPClientError, *, notify: bool = True) -> None:
         super()._lose(error, notify=notify)

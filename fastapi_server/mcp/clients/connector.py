@@ -122,8 +122,13 @@ class Connector:
         self._after: asyncio.Task[None] | None = None
 
     def locate(self, error: MCPClientError, phase: Phase) -> MCPClientError:
-        """Have an error say which server it is of. Returns it."""
+        """Have an error say which server it is of, and no credential that the server has echoed. Returns it."""
+        self._clean(error)
         return error.at(self._name, self.channel.transport if self.channel else self._transport, phase)
+
+    def redacted(self, text: str) -> str:
+        """`text` of the server's without any credential that we gave it."""
+        return text if self.channel is None else self.channel.redacted(text)
 
     @property
     def usable(self) -> Channel | None:
@@ -434,12 +439,19 @@ class Connector:
             self.channel = await self._open()
             handshake = Handshake(self._config, self._capabilities, self.request_ids, self.report)
             return await handshake.run(self.channel, self._reopen, self._known_version)
-        except MCPConnectionError:
+        except MCPConnectionError as error:
+            self._clean(error)
             raise
         except MCPClientError as error:
+            self._clean(error)
             raise HandshakeError(error.message) from error
         except Exception as error:  # of a transport that somebody else wrote
-            raise MCPConnectionError(f"connecting failed: {type(error).__name__}: {error}") from error
+            said = self.redacted(str(error))
+            raise MCPConnectionError(f"connecting failed: {type(error).__name__}: {said}") from error
+
+    def _clean(self, error: MCPClientError) -> None:
+        if self.channel is not None:
+            self.channel.clean(error)
 
     async def _open(self) -> Channel:
         try:

@@ -25,6 +25,7 @@ from mcp_types import (
 )
 from pydantic import BaseModel, ValidationError
 
+from fastapi_server.mcp.clients.results import problems
 from fastapi_server.mcp.errors import RPCError
 from fastapi_server.mcp.protocol.jsonrpc import as_object
 
@@ -130,7 +131,8 @@ class Handlers:
                 case _:
                     raise RPCError(f"this client has no handler for {method}", code=RPCError.METHOD_NOT_FOUND)
         except ValidationError as error:
-            raise RPCError(f"malformed parameters of {method}: {error}", code=RPCError.INVALID_PARAMS) from error
+            malformed = problems(error)
+        raise RPCError(f"malformed parameters of {method}: {malformed}", code=RPCError.INVALID_PARAMS)
 
 
 def _with_defaults(result: ElicitResult, schema: Mapping[str, Any]) -> ElicitResult:

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
 from mcp_types import SERVER_INFO_META_KEY, ServerCapabilities
+from pydantic import ValidationError
 
 from fastapi_server import __version__
 from fastapi_server.mcp.clients.channel import Channel, Request
+from fastapi_server.mcp.clients.results import problems
 from fastapi_server.mcp.config import CommonConfig
 from fastapi_server.mcp.errors import (
     AuthenticationError,
@@ -153,7 +155,7 @@ class Handshake:
                 while answer.outcome is Outcome.SILENT and await channel.signed_in():
                     answer, result = await self._try(channel, step)
             except MCPClientError as error:
-                self._report(step, error)
+                self._report(step, channel.clean(error))
                 raise
             self._report(step, answer)
             step = next_step(step, answer, probes=probes)
@@ -178,7 +180,8 @@ class Handshake:
             async with asyncio.timeout(self._config.probe_timeout / 1000):
                 reply = await channel.exchange(request)
         except (TimeoutError, HTTPStatusError, ProtocolError) as error:
-            self._report(step, error if isinstance(error, MCPClientError) else Answer(Outcome.SILENT))
+            said = channel.clean(error) if isinstance(error, MCPClientError) else Answer(Outcome.SILENT)
+            self._report(step, said)
             if isinstance(error, (AuthenticationError, RateLimitError)):
                 raise
             return Agreement(channel, BareEra(), ServerInfo())
@@ -209,8 +212,9 @@ class Handshake:
         except MCPClientError as error:
             return _failure(error, step, channel), None
         if isinstance(reply.error, ErrorObject):
-            return _error(reply.error), None
-        return _result(step, reply.result)
+            return _error(reply.error, channel), None
+        answer, result = _result(step, reply.result)
+        return replace(answer, versions=tuple(map(channel.redacted, answer.versions))), result
 
 
 def _failure(error: MCPClientError, step: Try, channel: Channel) -> Answer:
@@ -221,15 +225,16 @@ def _failure(error: MCPClientError, step: Try, channel: Channel) -> Answer:
         case HTTPStatusError(status=status) if status in _UNAVAILABLE or isinstance(step, Initialize):
             raise error
         case HTTPStatusError() | ProtocolError():
-            return Answer(Outcome.REFUSED, text=error.message)
+            return Answer(Outcome.REFUSED, text=channel.redacted(error.message))
         case MCPConnectionError() if isinstance(step, Discover) and channel.lost is not None:
-            return Answer(Outcome.DIED, text=error.message)
+            return Answer(Outcome.DIED, text=channel.redacted(error.message))
         case _:
             raise error
 
 
-def _error(error: ErrorObject) -> Answer:
-    return Answer(Outcome.ERROR, _strings(as_object(error.data).get("supported")), error.code, error.message)
+def _error(error: ErrorObject, channel: Channel) -> Answer:
+    supported = tuple(map(channel.redacted, _strings(as_object(error.data).get("supported"))))
+    return Answer(Outcome.ERROR, supported, error.code, channel.redacted(error.message))
 
 
 def _result(step: Try, value: Any) -> tuple[Answer, dict[str, Any] | None]:
@@ -264,5 +269,6 @@ def server_info(result: Mapping[str, Any], era: Era) -> ServerInfo:
 def _capabilities(said: dict[str, Any]) -> ServerCapabilities:
     try:
         return ServerCapabilities.model_validate(said)
-    except ValueError as error:
-        raise HandshakeError(f"the server's capabilities are malformed: {error}") from error
+    except ValidationError as error:
+        malformed = problems(error)
+    raise HandshakeError(f"the server's capabilities are malformed: {malformed}")

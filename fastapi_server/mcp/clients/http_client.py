@@ -180,7 +180,8 @@ class StreamableHTTPChannel(Channel):
             self.metrics.skipped_messages += 1
             if not self._skipped:
                 self._skipped = True
-                logger.warning("http sent an event that is no JSON-RPC message, skipped: %.200r (%s)", data, error)
+                shown, reason = self.shown(data), self.clean(error)
+                logger.warning("http sent an event that is no JSON-RPC message, skipped: %s (%s)", shown, reason)
             return []
 
     async def _read_to_end(self, response: aiohttp.ClientResponse) -> None:

@@ -252,7 +252,8 @@ class HTTPOrigin:
         """The same, for a body that has been read."""
         status = response.status
         body = self.redacted(start.decode("utf-8", "replace"))[:_BODY_SHOWN].strip()
-        message = f"HTTP {status} {response.reason or ''}".rstrip() + (f": {body}" if body else "")
+        reason = self.redacted(response.reason or "")[:_BODY_SHOWN]
+        message = f"HTTP {status} {reason}".rstrip() + (f": {body}" if body else "")
         wait = retry_after(response.headers)
         match status:
             case 401 | 403:

@@ -184,9 +184,7 @@ class Inbox:
         if not isinstance(request_id, (int, str)) or not isinstance(message.method, str):
             return
         if len(self._answering) == _MOST_QUESTIONS or request_id in self._answering:
-            logger.warning(
-                "server %r: %s is dropped: too many questions, or one id twice", self._server, message.method
-            )
+            logger.warning("server %r: a question is dropped: there are too many, or two with one id", self._server)
             return
         work = self._answer(request_id, message.method, message.params_as(), call)
         task = asyncio.get_running_loop().create_task(work)

@@ -175,7 +175,7 @@ class Listener:
         finally:
             self._inbox.subscriptions.pop(subscription_id, None)
         if isinstance(reply.error, ErrorObject):
-            raise reply.error.to_exception()
+            raise reply.error.to_exception(channel.redacted)
 
     # The handshake era.
 

@@ -1,8 +1,9 @@
 """Which parts of a configuration are secrets, and texts of a server without them."""
 
 import dataclasses
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -11,11 +12,14 @@ from urllib.parse import unquote
 from pydantic.fields import FieldInfo
 
 from fastapi_server.mcp.config import CommonConfig, ServerConfig, StdioConfig
+from fastapi_server.mcp.errors import MCPClientError
 from fastapi_server.mcp.protocol.jsonrpc import as_object
 from fastapi_server.mcp.userinfo import USERINFO, without_userinfo
 
 _HIDDEN = "***"
 _SHORTEST = 6
+_TEXTS = ("message", "body", "stderr")
+"""What errors hold of a server's words; the data of a JSON-RPC error are without secrets from the start."""
 _SECRET_NAME = re.compile(r"key|token|secret|pass|auth|cred", re.IGNORECASE)
 _SCHEME = re.compile(r"^(?:Bearer|Basic|Token) +", re.IGNORECASE)
 _OPTION = re.compile(r"(?P<name>[^=:\s]+)\s*[=:]\s*(?P<value>.+)", re.DOTALL)
@@ -26,7 +30,9 @@ _ASSIGNED = re.compile(
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """`text` with `***` for each secret, bare of its scheme (`Bearer`) and percent-decoded, too; not the very short.
+    """`text` with `***` for each secret, bare of its scheme (`Bearer`), percent-decoded and as JSON has it, too.
+
+    Not for the very short.
 
     The URLs in it lose user and password, whosever they are.
     """
@@ -78,7 +84,8 @@ def process_secrets(args: Sequence[str], env: Mapping[str, str]) -> frozenset[st
 
 def _forms(secret: str) -> tuple[str, ...]:
     bare = _SCHEME.sub("", secret)
-    return secret, bare, unquote(bare)
+    quoted = json.dumps(bare)[1:-1]
+    return secret, bare, unquote(bare), quoted, quoted.replace("/", "\\/")
 
 
 def _of_arguments(args: Sequence[str]) -> Iterator[str]:

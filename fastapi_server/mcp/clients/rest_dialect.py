@@ -93,7 +93,17 @@ class RESTChannel(Channel):
                 raise await self._origin.refusal(response)
             answer = await self._origin.read(response)
         self.metrics.bytes_received += len(answer)
-        return Message(id=request.id, result=_shaped(request, _unwrapped(answer)))
+        return Message(id=request.id, result=_shaped(request, self._unwrapped(answer)))
+
+    def _unwrapped(self, body: bytes | bytearray) -> Any:
+        """The `result` member of the body; a body without one is the result itself."""
+        try:
+            value = msgspec.json.decode(body)
+        except MALFORMED:
+            shown = self.shown(body)
+        else:
+            return as_object(value).get("result", value)
+        raise ProtocolError(f"expected JSON, the server sent: {shown}")  # here: what was caught may hold the body
 
     async def notify(self, data: bytes, era: Era) -> None:
         """The dialect has no notifications: there is nobody to tell."""
@@ -103,15 +113,6 @@ class RESTChannel(Channel):
 
     async def _shut(self) -> None:
         await self._origin.close()
-
-
-def _unwrapped(body: bytes | bytearray) -> Any:
-    """The `result` member of the body; a body without one is the result itself."""
-    try:
-        value = msgspec.json.decode(body)
-    except MALFORMED as error:
-        raise ProtocolError(f"expected JSON, the server sent: {body[:200]!r}") from error
-    return as_object(value).get("result", value)
 
 
 _LISTS = {"tools/list": "tools", "resources/list": "resources"}

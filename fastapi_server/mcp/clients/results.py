@@ -55,9 +55,14 @@ def read(model: type[ModelT], method: str, value: Any) -> ModelT:
         with uncollected() if many else contextlib.nullcontext():
             return model.model_validate(value, by_alias=True, by_name=False)
     except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-        shown = "; ".join(map(_problem, problems[:_PROBLEMS_SHOWN]))
-        raise InvalidResultError(f"the result of {method} is malformed: {shown}") from error
+        shown = problems(error)
+    raise InvalidResultError(f"the result of {method} is malformed: {shown}")  # here: its context would show the input
+
+
+def problems(error: ValidationError) -> str:
+    """What is wrong and where, without the values that are: they are the server's, cut where it happens to be."""
+    found = error.errors(include_input=False, include_url=False)
+    return "; ".join(map(_problem, found[:_PROBLEMS_SHOWN]))
 
 
 def _problem(problem: Mapping[str, Any]) -> str:

@@ -84,7 +84,7 @@ class SSEChannel(CorrelatingChannel):
             url = self._origin.url.join(URL(location))
             origin = url.origin()
         except ValueError:
-            named = self.redacted(f"{location!r:.200}")
+            named = self.shown(location.encode())
             raise ProtocolError(f"the server named an endpoint that is no URL: {named}") from None
         if origin != self._origin.url.origin():
             raise ProtocolError(f"the server named an endpoint on another origin, {origin}; it is not used")

@@ -1,7 +1,7 @@
 """What is known of a server's tools: the headers that their arguments are mirrored into, and their output schemas."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jsonschema_rs
@@ -24,10 +24,16 @@ class _Compiled(NamedTuple):
 
 
 class ToolBook:
-    """The tools of one server, as last listed."""
+    """The tools of one server, as last listed.
 
-    def __init__(self, server: str) -> None:
+    Args:
+        server: Its name.
+        redacted: Gives a text of the server's without our credentials.
+    """
+
+    def __init__(self, server: str, redacted: Callable[[str], str] = str) -> None:
         self._server = server
+        self._redacted = redacted
         self._tools: dict[str, Tool] = {}
         self._headers: dict[str, ParamHeaders] = {}
         self._compiled: dict[str, _Compiled] = {}
@@ -54,7 +60,8 @@ class ToolBook:
         try:
             headers = param_headers(tool.input_schema)
         except ProtocolError as error:
-            logger.warning("server %r: tool %r is left out: %s", self._server, tool.name, error.message)
+            said = self._redacted(f"tool {tool.name!r} is left out: {error.message}")
+            logger.warning("server %r: %s", self._server, said)
             return False
         if headers:
             self._headers[tool.name] = headers
@@ -112,9 +119,10 @@ class ToolBook:
         problem = self._problem(tool, result)
         if problem is None:
             return
+        said = self._redacted(f"the result of tool {name!r} breaks its output schema: {problem}")
         if strict:
-            raise StructuredOutputError(f"the result of tool {name!r} breaks its output schema: {problem}")
-        logger.warning("server %r: the result of tool %r breaks its output schema: %s", self._server, name, problem)
+            raise StructuredOutputError(said)
+        logger.warning("server %r: %s", self._server, said)
 
     def _problem(self, tool: Tool, result: CallToolResult) -> str | None:
         if result.structured_content is None:

@@ -38,7 +38,7 @@ def parse(result: Any, method: str) -> InputRequired | None:
     try:
         required = msgspec.convert(result, InputRequired)
     except msgspec.ValidationError as error:
-        raise ProtocolError(f"the result of {method} is malformed: {error}") from error
+        raise ProtocolError(f"the result of {method} is malformed: {error}") from None
     if not required.input_requests and required.request_state is None:
         raise InputRequiredError(f"{method} wants input, but says neither which nor for what state")
     return required

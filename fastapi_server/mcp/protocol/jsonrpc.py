@@ -116,12 +116,14 @@ def decode(data: bytes | bytearray | memoryview) -> list[Message]:
     try:
         decoded = _decode(data if data[:3] != _BOM else data[3:])
     except MALFORMED as error:
-        raise ProtocolError(f"not a JSON-RPC message: {error}") from error
-    messages = decoded if isinstance(decoded, list) else [decoded]
-    for message in messages:
-        if message.method is UNSET and message.result is UNSET and not isinstance(message.error, ErrorObject):
-            raise ProtocolError("not a JSON-RPC message: it has no method, no result and no error")
-    return messages
+        reason = str(error)
+    else:
+        messages = decoded if isinstance(decoded, list) else [decoded]
+        for message in messages:
+            if message.method is UNSET and message.result is UNSET and not isinstance(message.error, ErrorObject):
+                raise ProtocolError("not a JSON-RPC message: it has no method, no result and no error")
+        return messages
+    raise ProtocolError(f"not a JSON-RPC message: {reason}")  # here: what was caught may hold the message
 
 
 _ID_FIRST_OR_LAST = re.compile(
