@@ -342,6 +342,7 @@ async def test_what_is_answered_besides_does_not_prove_a_token_good(
     issuer: AuthorizationServer, person: Person, between: int | None
 ) -> None:
     peer = Picky(issuers=[issuer], stateless=True, between=between)
+    issuer.refreshes = False
     auth = OAuth(interaction=person, store=MemoryTokenStore())
     async with http_peer(peer), HTTPMCPClient("picky", HTTPConfig(f"{peer.url}/mcp", auth=auth, retries=0)) as one:
         for _ in range(6):
