@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from fastapi_server.mcp import (
     AuthenticationError,
@@ -18,6 +20,7 @@ from fastapi_server.mcp import (
     FileTokenStore,
     HTTPConfig,
     HTTPMCPClient,
+    HTTPStatusError,
     KeyringTokenStore,
     MCPClientFactory,
     MemoryTokenStore,
@@ -195,6 +198,80 @@ async def test_a_server_whose_metadata_is_none(
     peer.for_all, peer.realm = CONNECTING, {"authorization_servers": "a web page"}
     assert await signed_in(options) == 0
     assert "names no authorization server" in capsys.readouterr().out
+
+
+async def test_a_server_whose_metadata_fails_is_not_said_to_ask_for_nothing(
+    options: Options, peer: GuardedPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer.for_all, peer.has_metadata = CONNECTING, False
+    status = 503
+
+    async def fail(http: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, headers={"Retry-After": "7"})
+
+    monkeypatch.setattr(peer, "elsewhere", fail)
+    for status in (503, 500, 429):
+        with pytest.raises(HTTPStatusError, match=rf"is unknown: its metadata .* HTTP {status}") as caught:
+            await signed_in(options)
+        assert (caught.value.status, caught.value.retry_after) == (status, 7)
+
+
+async def test_who_may_connect_signs_in_again_where_the_token_has_run_out(
+    options: Options, issuer: AuthorizationServer, peer: GuardedPeer, capsys: Capture
+) -> None:
+    peer.for_all, issuer.refreshes, issuer.expires_in = CONNECTING, False, 1
+    await signed_in(options)
+    await asyncio.sleep(1.1)
+    issuer.expires_in = 3600
+    capsys.readouterr()
+    assert await signed_in(options) == 0
+    assert "expires  in 60 min" in capsys.readouterr().out
+    assert issuer.grants() == ["authorization_code"] * 2
+
+
+async def test_who_may_connect_has_a_token_that_has_run_out_renewed(
+    options: Options, issuer: AuthorizationServer, peer: GuardedPeer, capsys: Capture
+) -> None:
+    peer.for_all, issuer.expires_in = CONNECTING, 1
+    await signed_in(options)
+    await asyncio.sleep(1.1)
+    issuer.expires_in = 3600
+    capsys.readouterr()
+    assert await signed_in(options, empty_desk) == 0
+    assert "expires  in 60 min" in capsys.readouterr().out
+    assert issuer.grants() == ["authorization_code", "refresh_token"]
+
+
+async def test_who_may_connect_signs_in_again_where_tokens_are_to_be_bound_from_now_on(
+    options: Options, issuer: AuthorizationServer, peer: GuardedPeer, tmp_path: Path, state: Path
+) -> None:
+    peer.for_all = CONNECTING
+    await signed_in(options)
+    issuer.dpop = True
+    auth = {"type": "oauth", "redirect_uri": "http://127.0.0.1/callback", "dpop": True}
+    assert await signed_in(options_for(peer, tmp_path, auth=auth)) == 0
+    assert issuer.grants() == ["authorization_code"] * 2
+    kept = FileTokenStore(state)._load()
+    assert [one["token_type"] for one in kept.values() if "access_token" in one] == ["DPoP"]
+
+
+async def test_a_page_without_tls_that_the_configuration_names_is_opened(
+    issuer: AuthorizationServer,
+    peer: GuardedPeer,
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ask = socket.getaddrinfo
+
+    def answer(host: Any, *args: Any, **kwargs: Any) -> Any:
+        return ask("127.0.0.1" if host == "auth.test" else host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    issuer.url = issuer.url.replace("127.0.0.1", "auth.test")
+    auth = {"type": "oauth", "redirect_uri": "http://127.0.0.1/callback", "insecure_origins": [issuer.url]}
+    assert await signed_in(options_for(peer, tmp_path, auth=auth)) == 0
+    assert f"  by       {issuer.url}" in capsys.readouterr().out
 
 
 async def test_a_program_signs_in_where_the_metadata_says_too(

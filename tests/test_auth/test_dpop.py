@@ -10,7 +10,7 @@ from aiohttp import web
 from fastapi_server.mcp import AuthenticationError, ClientCredentials, HTTPMCPClient, MemoryTokenStore
 from fastapi_server.mcp.auth import dpop
 from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey
-from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer, thumbprint
+from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, Form, GuardedPeer, thumbprint
 from fastapi_server.mcp.testing.http_peer import Seen
 from tests.test_auth.conftest import Person
 
@@ -27,6 +27,24 @@ async def test_every_request_carries_a_proof_of_its_own(
 
     assert len(peer.proofs) >= 3
     assert len({proof["jkt"] for proof in peer.proofs}) == 1
+
+
+async def test_who_binds_no_tokens_renews_with_their_key_those_that_somebody_else_has_bound(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, person: Person
+) -> None:
+    issuer.dpop = True
+    async with client(dpop=True) as bound, client() as other:
+        issuer.revoke_all()
+        await other.call_tool("echo", {})
+        await bound.call_tool("echo", {})
+    first, renewal = issuer.forms
+    assert renewal.grant == "refresh_token"
+    assert thumbprint_in(first) == thumbprint_in(renewal)
+    assert len({proof["jkt"] for proof in peer.proofs}) == len(person.opened) == 1
+
+
+def thumbprint_in(form: Form) -> str:
+    return thumbprint(jwt.get_unverified_header(form.headers["DPoP"])["jwk"])
 
 
 async def test_nonces_of_both_servers_are_kept_to(client: Make, issuer: AuthorizationServer, peer: GuardedPeer) -> None:

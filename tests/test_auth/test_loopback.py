@@ -281,6 +281,18 @@ async def test_a_page_on_this_machine_needs_no_tls(desk: Desk, url: str) -> None
     assert desk.told == [url]
 
 
+async def test_a_page_without_tls_is_opened_where_its_origin_is_named() -> None:
+    told: list[str] = []
+    handler = LoopbackRedirect(
+        open_browser=lambda url: True, tell=told.append, insecure_origins=["http://auth.example:8080/"]
+    )
+    await handler.redirect("http://AUTH.example:8080/authorize?state=1")
+    for url in ("http://auth.example/", "http://auth.example:8081/", "ftp://auth.example:8080/", "http://[::1:8080/"):
+        with pytest.raises(AuthenticationError, match="not https"):
+            await handler.redirect(url)
+    assert told == ["http://AUTH.example:8080/authorize?state=1"]
+
+
 async def test_without_a_browser_the_address_is_told(
     browser: aiohttp.ClientSession, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -16,18 +17,23 @@ from fastapi_server.mcp import (
     HTTPConfig,
     HTTPMCPClient,
     HTTPStatusError,
+    MCPClientError,
     MCPConnectionError,
     MemoryTokenStore,
     OAuth,
     complete_authorization,
 )
+from fastapi_server.mcp.auth.account import Account
 from fastapi_server.mcp.auth.authenticator import Outgoing
+from fastapi_server.mcp.auth.holders import holder_of
 from fastapi_server.mcp.auth.oauth import OAuthAuthenticator
 from fastapi_server.mcp.testing.authorization_server import (
+    PLANTED,
     AuthorizationServer,
     GuardedPeer,
     authorization_server,
 )
+from fastapi_server.mcp.testing.http_peer import http_peer
 from tests.test_auth.conftest import Person, visit
 
 Make = Callable[..., HTTPMCPClient]
@@ -313,6 +319,85 @@ async def test_a_server_that_refuses_fresh_tokens_opens_ever_fewer_pages(
             await one.call_tool("echo", {})
 
 
+@dataclass
+class Picky(GuardedPeer):
+    """Refuses what is about `tool` whatever the token, and answers every second request about it with `between`."""
+
+    tool: str = "echo"
+    between: int | None = None
+    asked: int = 0
+
+    async def handle(self, http: web.Request) -> web.StreamResponse:
+        if f'"{self.tool}"'.encode() not in await http.read():
+            return await super().handle(http)
+        self.asked += 1
+        if self.between is not None and self.asked % 2 == 0:
+            return web.Response(status=self.between)
+        challenge = f'Bearer resource_metadata="{self._metadata}"'
+        return web.Response(status=401, headers={"WWW-Authenticate": challenge})
+
+
+@pytest.mark.parametrize("between", [None, 400, 403, 404, 405, 429, 500, 503])
+async def test_what_is_answered_besides_does_not_prove_a_token_good(
+    issuer: AuthorizationServer, person: Person, between: int | None
+) -> None:
+    peer = Picky(issuers=[issuer], stateless=True, between=between)
+    issuer.refreshes = False
+    auth = OAuth(interaction=person, store=MemoryTokenStore())
+    async with http_peer(peer), HTTPMCPClient("picky", HTTPConfig(f"{peer.url}/mcp", auth=auth, retries=0)) as one:
+        for _ in range(6):
+            await one.call_tool("another", {})
+            await one.list_tools()
+            with pytest.raises(MCPClientError):
+                await one.call_tool("echo", {})
+    assert len(person.opened) <= 2  # to connect, and after the refusal
+
+
+async def test_pages_that_are_completed_elsewhere_and_do_not_help_are_asked_for_ever_more_seldom(
+    client: Make, peer: GuardedPeer, store: MemoryTokenStore
+) -> None:
+    outage = Outage(peer)
+    outage.begin()
+    one, now = client(auth=OAuth(store=store)), 0.0
+    for pause in (30, 60, 120):
+        pass_time(one, now)
+        with pytest.raises(AuthorizationRequired) as required:
+            await one.list_tools()
+        back = await visit(required.value.url)
+        await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+        for later in (0.0, pause - 5.0):
+            pass_time(one, now + later)
+            with pytest.raises(AuthenticationError, match="refuses even tokens that were just issued"):
+                await one.list_tools()
+        now += pause + 5
+    outage.end()
+    await one.list_tools()
+    assert not authenticator_of(one)._fruitless
+    await one.disconnect()
+
+
+async def test_more_scope_that_was_granted_elsewhere_and_is_not_enough_is_not_asked_for_again(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, store: MemoryTokenStore
+) -> None:
+    issuer.scopes = "read"
+    async with client() as one:
+        await one.list_tools()
+    peer.needs = {"tools/call": "write"}
+    async with client(auth=OAuth(store=store)) as headless:
+        with pytest.raises(AuthorizationRequired) as required:
+            await headless.call_tool("echo", {})
+        issuer.revoke_all()
+        await headless.list_tools()  # a refresh, while the page still waits
+        with pytest.raises(AuthorizationRequired) as again:
+            await headless.call_tool("echo", {})
+        assert again.value.state == required.value.state
+        back = await visit(required.value.url)
+        await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+        for _ in range(2):
+            with pytest.raises(AuthenticationError, match="403"):
+                await headless.call_tool("echo", {})
+
+
 async def test_after_a_while_signing_in_is_tried_again(
     client: Make, issuer: AuthorizationServer, peer: GuardedPeer
 ) -> None:
@@ -534,6 +619,19 @@ async def test_a_server_that_moves_to_another_authorization_server(
 
     assert other.grants() == ["authorization_code"]
     assert len(other.registrations) == 1
+
+
+async def test_nothing_is_left_of_an_authorization_server_that_was_moved_away_from(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, store: MemoryTokenStore
+) -> None:
+    issuer.registration_changes = {"client_secret": f"{PLANTED}-registered"}
+    async with client() as one, authorization_server() as other:
+        assert PLANTED in str([kept.get("client_secret") for kept in store._kept.values()])
+        peer.issuers[:] = [other]
+        await one.call_tool("echo", {})
+        assert not [kept for kept in store._kept.values() if "client_secret" in kept]
+    await Account(store, f"{peer.url}/mcp", None, holder_of(OAuth())).forget()
+    assert not store._kept
 
 
 async def test_a_registered_client_is_not_taken_to_another_authorization_server(

@@ -135,7 +135,8 @@ class Account:
         """Keep all of it; what belonged to another issuer goes."""
         before = await self.store.get(self._about)
         if before is not None and before.get("issuer") != kept.issuer:
-            await self.store.set(self._key("tokens", before.get("issuer")), None)
+            for kind in ("tokens", "client"):
+                await self.store.set(self._key(kind, before.get("issuer")), None)
         await self.store.set(self._key("client", kept.issuer), kept.client)
         await self.store.set(self._key("tokens", kept.issuer), None if kept.tokens is None else asdict(kept.tokens))
         await self.store.set(self._about, {name: getattr(kept, name) for name in _ABOUT_ISSUER})

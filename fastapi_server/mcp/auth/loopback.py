@@ -6,12 +6,13 @@ import re
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Self
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from aiohttp import web
+from yarl import URL
 
 from fastapi_server.mcp.auth_config import AuthorizationResponse
 from fastapi_server.mcp.errors import AuthenticationError, ConfigError, ConnectTimeoutError, MCPConnectionError
@@ -63,6 +64,7 @@ class LoopbackRedirect:
             authorization servers that compare it, against RFC 8252, with the one registered.
         open_browser: Called in a thread with the address; `False` or an exception means that there is no browser.
         tell: Called with the address as well, because a browser that cannot be seen also opens.
+        insecure_origins: Origins (`http://auth:8080`) of pages that are opened without TLS.
 
     Raises:
         ConfigError: `redirect_uri` is not on this machine.
@@ -75,11 +77,13 @@ class LoopbackRedirect:
         redirect_uri: str = "http://127.0.0.1/callback",
         open_browser: Callable[[str], bool] = webbrowser.open,
         tell: Callable[[str], None] = tell_on_stderr,
+        insecure_origins: Iterable[str] = (),
     ) -> None:
         self._timeout = timeout
         self._place = _loopback(redirect_uri)
         self._open_browser = open_browser
         self._tell = tell
+        self._insecure = {URL(origin).origin() for origin in insecure_origins}
         self._runner = web.ServerRunner(web.Server(self._answer, access_log=None), shutdown_timeout=_CLOSING_SECONDS)
         self._state: str | None = None
         self._answered: asyncio.Future[AuthorizationResponse | AuthenticationError] | None = None
@@ -114,10 +118,11 @@ class LoopbackRedirect:
         """Send the user to the authorization server.
 
         Raises:
-            AuthenticationError: The address is not `https`, nor `http` on this machine, or holds what no URL does: it
-                comes from a server, and a browser would open files and start programs as well.
+            AuthenticationError: The address is not `https`, nor `http` on this machine or on one of `insecure_origins`,
+                or holds what no URL does: it comes from a server, and a browser would open files and start programs as
+                well.
         """
-        self._state = _state_of(_checked(url))
+        self._state = _state_of(_checked(url, self._insecure))
         self._answered = asyncio.get_running_loop().create_future()
         self._tell(url)
         threading.Thread(target=self._open, args=(url,), daemon=True).start()  # a browser in the terminal stays
@@ -176,11 +181,11 @@ def _loopback(redirect_uri: str) -> SplitResult:
     return parts
 
 
-def _checked(url: str) -> SplitResult:
+def _checked(url: str, insecure: set[URL]) -> SplitResult:
     try:
         parts = urlsplit(url)
-        local = parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS
-        if (local or (parts.scheme == "https" and parts.hostname)) and not _NOT_IN_A_URL.search(url):
+        trusted = parts.scheme == "http" and (parts.hostname in _LOCAL_HOSTS or URL(url).origin() in insecure)
+        if (trusted or (parts.scheme == "https" and parts.hostname)) and not _NOT_IN_A_URL.search(url):
             return parts
     except ValueError:
         pass

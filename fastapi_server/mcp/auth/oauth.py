@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import msgspec
 from yarl import URL
 
-from fastapi_server.mcp.auth.account import Account, Tokens
+from fastapi_server.mcp.auth.account import Account, Kept, Tokens
 from fastapi_server.mcp.auth.authenticator import NONCE_TRIED, Authenticator, Outgoing, Refusal, SingleFlight
 from fastapi_server.mcp.auth.challenge import Challenge, read_challenge
 from fastapi_server.mcp.auth.discovery import names_authorization_server
@@ -25,6 +27,8 @@ from fastapi_server.mcp.errors import (
 )
 
 Way: TypeAlias = Literal["refresh", "sign-in"]
+_Purpose: TypeAlias = tuple[str, str, str]
+"""Methods of HTTP and JSON-RPC, and the name or URI that the latter is about: a server may refuse one tool alone."""
 
 _NONCE_WANTED = "use_dpop_nonce"
 _MORE_SCOPE = "insufficient_scope"
@@ -32,6 +36,20 @@ _MOST_STEP_UPS, _STEP_UP_SECONDS = 5, 600.0
 """How often more scope is asked for, and in which time."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 3600.0
 """Seconds without a sign-in after one has led to no token that the server takes; doubled each time."""
+_MOST_REFUSED = 256
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A sign-in that a person elsewhere was asked for.
+
+    Attributes:
+        used: The token that was refused.
+        more_scope: What was asked for, where that was more scope.
+    """
+
+    used: str = field(repr=False)
+    more_scope: str | None
 
 
 class OAuthAuthenticator(Authenticator):
@@ -63,8 +81,11 @@ class OAuthAuthenticator(Authenticator):
         self._proof_key: ProofKey | None = None
         self._asked: set[str] = set()
         self._step_ups: deque[float] = deque()
-        self._tried: dict[Way, float] = {}  # since the server has taken a token: when each may be tried again
-        self._fruitless = 0  # sign-ins since then
+        # Since the server has taken a token for what it had refused:
+        self._refused: deque[_Purpose] = deque(maxlen=_MOST_REFUSED)
+        self._tried: dict[Way, float] = {}  # when each may be tried again
+        self._fruitless = 0  # sign-ins
+        self._waiting: _Waiting | None = None
         self._refresh_after = 0.0
 
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
@@ -82,7 +103,7 @@ class OAuthAuthenticator(Authenticator):
 
     async def _look(self) -> None:
         """Another process may have signed in, or this one before."""
-        self._adopt(tokens_for(self._means.config, await self._account.load(), self._means.own))
+        self._adopt(await self._account.load())
 
     def _credentials(self, outgoing: Outgoing, nonce: str | None = None) -> Mapping[str, str]:
         tokens, key = self._tokens, self._proof_key
@@ -95,10 +116,19 @@ class OAuthAuthenticator(Authenticator):
         return {"Authorization": f"DPoP {tokens.access_token}", "DPoP": proof}
 
     def answered(self, outgoing: Outgoing, sent: Mapping[str, str], status: int, headers: Mapping[str, str]) -> None:
-        """Note a new nonce (RFC 9449, 8.2), and that the token is good."""
+        """Note a new nonce (RFC 9449, 8.2), and that the token is good.
+
+        It is where it serves for what was refused before. That something else is answered proves nothing: it may need
+        no token; nor does a failure, which may come before the token is looked at.
+        """
         if "DPoP-Nonce" in headers:
             self._means.nonces[str(URL(outgoing.url).origin())] = headers["DPoP-Nonce"]
-        if status != 401 and self._tokens is not None and _token_in(sent) == self._tokens.access_token:
+        if not (self._tried or self._refused) or not 200 <= status < 300 or self._tokens is None:
+            return
+        if _token_in(sent) == self._tokens.access_token and (
+            not self._refused or _purpose_of(outgoing) in self._refused
+        ):
+            self._refused.clear()
             self._tried.clear()
             self._fruitless = 0
 
@@ -109,6 +139,7 @@ class OAuthAuthenticator(Authenticator):
         if bound and challenge.error == _NONCE_WANTED and challenge.nonce is not None:
             return await self._with_nonce(refusal, challenge.nonce)
         used = _token_in(refusal.sent)
+        self._note_refusal(refusal, challenge)
         if not self._has_another(used):
             if self._can_help(refusal, challenge):
                 if refusal.status == 403 and self._flight.task is None:
@@ -117,6 +148,11 @@ class OAuthAuthenticator(Authenticator):
             else:
                 await _in_one_word(self._look())
         return await self.headers(refusal.outgoing) if self._has_another(used) else None
+
+    def _note_refusal(self, refusal: Refusal, challenge: Challenge) -> None:
+        purpose = _purpose_of(refusal.outgoing)
+        if (refusal.status == 401 or challenge.error == _MORE_SCOPE) and purpose not in self._refused:
+            self._refused.append(purpose)
 
     async def _with_nonce(self, refusal: Refusal, given: str) -> Mapping[str, str] | None:
         """A proof with the nonce that was given, which may be good once; or after a wait, the last given to anybody.
@@ -134,15 +170,19 @@ class OAuthAuthenticator(Authenticator):
         return self._credentials(refusal.outgoing, given)
 
     async def sign_in(self) -> bool:
-        """Get a token though the server has refused nothing. Whether there is one now.
+        """Get a token that has not expired, though the server has refused nothing. Whether there is one now.
 
         There is none where the server names no authorization server (RFC 9728).
         """
         await _in_one_word(self._look())
-        if self._tokens is None and await self._takes_tokens():
+        if not self._has_good() and (self._tokens is not None or await self._takes_tokens()):
+            used = "" if self._tokens is None else self._tokens.access_token
             refusal = Refusal(Outgoing("GET", self._account.server), {}, 401, {})
-            await self._flight.join(lambda: _in_one_word(self._sign_in(refusal, Challenge(), "")))
-        return self._tokens is not None
+            await self._flight.join(lambda: _in_one_word(self._sign_in(refusal, Challenge(), used)))
+        return self._has_good()
+
+    def _has_good(self) -> bool:
+        return self._tokens is not None and not self._tokens.expired(self._clock())
 
     async def _takes_tokens(self) -> bool:
         async with self._means.channel() as channel:
@@ -202,7 +242,7 @@ class OAuthAuthenticator(Authenticator):
         async with self._turn() as turn:
             if used is not None and turn.tokens is not None and turn.tokens.access_token == used.access_token:
                 await self._refreshed(turn, None)
-            self._adopt(turn.tokens)
+            self._adopt(turn.kept)
 
     async def _sign_in(self, refusal: Refusal, challenge: Challenge, used: str) -> None:
         """Get a token that the server may accept, unless another process has done it."""
@@ -210,30 +250,47 @@ class OAuthAuthenticator(Authenticator):
         async with self._turn(desk=isinstance(config, OAuth) and config.interaction is not None) as turn:
             if turn.tokens is None or turn.tokens.access_token == used:
                 self._keep_secret(used)
-                await self._renewed(turn, refusal, challenge)
-            self._adopt(turn.tokens)
+                await self._renewed(turn, refusal, challenge, used)
+            self._adopt(turn.kept)
 
-    async def _renewed(self, turn: Turn, refusal: Refusal, challenge: Challenge) -> None:
+    async def _renewed(self, turn: Turn, refusal: Refusal, challenge: Challenge, used: str) -> None:
         """By a refresh, and where that does not do, by signing in."""
         if refusal.status == 403:
-            await self._stepped_up(turn, refusal, challenge)
+            await self._stepped_up(turn, refusal, challenge, used)
             return
         if not self._was_tried("refresh") and await self._refreshed(turn, refusal.outgoing):
             return
         self._asked.clear()
         if not self._was_tried("sign-in"):
-            await turn.sign_in(refusal, challenge)
+            try:
+                await turn.sign_in(refusal, challenge)
+            except AuthorizationRequired:
+                self._waiting = _Waiting(used, None)
+                raise
             self._has_tried("sign-in")
 
-    async def _stepped_up(self, turn: Turn, refusal: Refusal, challenge: Challenge) -> None:
+    async def _stepped_up(self, turn: Turn, refusal: Refusal, challenge: Challenge, used: str) -> None:
         """More scope; what was granted once is not asked for again, and what failed only so often."""
+        more_scope = " ".join(sorted(challenge.scopes))
         self._step_ups.append(self._clock())
         try:
             await turn.sign_in(refusal, challenge)
         except AuthorizationRequired:
             self._step_ups.pop()  # nobody was asked yet
+            self._waiting = _Waiting(used, more_scope)
             raise
-        self._asked.add(" ".join(sorted(challenge.scopes)))
+        self._asked.add(more_scope)
+        self._has_tried("sign-in")
+
+    def _note_completion(self, kept: Kept, tokens: Tokens) -> None:
+        """Where a person elsewhere has signed in, that counts as if they had been here; a refresh does not."""
+        waiting = self._waiting
+        if waiting is None or kept.pending is not None or tokens.access_token == waiting.used:
+            return
+        self._waiting = None
+        if waiting.more_scope is not None:
+            self._step_ups.append(self._clock())
+            self._asked.add(waiting.more_scope)
         self._has_tried("sign-in")
 
     async def _refreshed(self, turn: Turn, outgoing: Outgoing | None) -> bool:
@@ -257,10 +314,11 @@ class OAuthAuthenticator(Authenticator):
     def _now(self) -> float:
         return self._clock()
 
-    def _adopt(self, tokens: Tokens | None) -> None:
-        self._tokens = tokens
+    def _adopt(self, kept: Kept) -> None:
+        tokens = self._tokens = tokens_for(self._means.config, kept, self._means.own)
         if tokens is None:
             return
+        self._note_completion(kept, tokens)
         self._keep_secret(tokens.access_token, tokens.refresh_token)
         if tokens.proof_key is not None and (self._proof_key is None or self._proof_key.pem != tokens.proof_key):
             self._proof_key = ProofKey(tokens.proof_key)
@@ -278,3 +336,21 @@ async def _in_one_word(work: Awaitable[None]) -> None:
 
 def _token_in(sent: Mapping[str, str]) -> str:
     return sent.get("Authorization", "").partition(" ")[2]
+
+
+class _About(msgspec.Struct):
+    name: object = ""
+    uri: object = ""
+
+
+class _Message(msgspec.Struct):
+    method: str = ""
+    params: _About = msgspec.field(default_factory=_About)
+
+
+def _purpose_of(outgoing: Outgoing) -> _Purpose:
+    try:
+        message = msgspec.json.decode(outgoing.body or b"{}", type=_Message)
+    except msgspec.DecodeError:  # a batch, say
+        message = _Message()
+    return outgoing.method, message.method, str(message.params.name or message.params.uri)

@@ -10,8 +10,17 @@ from yarl import URL
 Special: TypeAlias = Literal["loopback", "link-local", "private", "multicast"]
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052, 2.1
-_LOCAL = (ipaddress.IPv6Network("64:ff9b:1::/48"), ipaddress.IPv6Network("fec0::/10"))  # RFC 8215; RFC 3879
+_TRANSLATED = (
+    ipaddress.IPv6Network("64:ff9b::/96"),  # RFC 6052, 2.1
+    ipaddress.IPv6Network("::ffff:0:0:0/96"),  # RFC 2765, 2.1
+)
+_LOCAL = (
+    ipaddress.IPv4Network("192.0.0.0/24"),  # RFC 6890
+    ipaddress.IPv6Network("64:ff9b:1::/48"),  # RFC 8215
+    ipaddress.IPv6Network("3fff::/20"),  # RFC 9637
+    ipaddress.IPv6Network("5f00::/16"),  # RFC 9602
+    ipaddress.IPv6Network("fec0::/10"),  # RFC 3879
+)
 """Not public either, which not every Python knows."""
 
 
@@ -40,7 +49,7 @@ def _address(name: str) -> Address | None:
 
 
 def _carried_by(address: Address) -> ipaddress.IPv4Address | None:
-    """Where a tunnel or a translator takes what is sent to an IPv6 address: 6to4, Teredo, NAT64, RFC 4291 2.5.5.1."""
+    """Where a tunnel or a translator takes it: 6to4, Teredo, NAT64, SIIT, and RFC 4291, 2.5.5.1."""
     if isinstance(address, ipaddress.IPv4Address) or address.is_loopback or address.is_unspecified:
         return None
     if address.sixtofour is not None:
@@ -48,7 +57,8 @@ def _carried_by(address: Address) -> ipaddress.IPv4Address | None:
     if address.teredo is not None:
         return address.teredo[1]
     last = ipaddress.IPv4Address(address.packed[12:])
-    return last if address in _NAT64 or not any(address.packed[:12]) else None
+    translated = any(address in network for network in _TRANSLATED)
+    return last if translated or not any(address.packed[:12]) else None
 
 
 def _kind_of(address: Address) -> Special | None:

@@ -115,13 +115,14 @@ class Provider(OAuthClientProvider):
         wanted = self.context.client_metadata.redirect_uris
         return wanted is None or client.redirect_uris is None or wanted[0] in client.redirect_uris
 
-    def restore(self, kept: Kept, tokens: Tokens | None, now: float) -> None:
+    def restore(self, kept: Kept, tokens: Tokens | None, now: float, *, browser: bool = True) -> None:
         """Begin with what the store holds.
 
         Args:
             kept: That.
             tokens: Those of it that are to be used. Whatever their age, the flow itself does not refresh them.
             now: Seconds since the epoch.
+            browser: One may be sent away, so the client has to be registered for where it comes back to.
         """
         context = self.context
         if tokens is not None:
@@ -140,7 +141,7 @@ class Provider(OAuthClientProvider):
         elif kept.client is not None:
             client = OAuthClientInformationFull.model_validate(kept.client)
             expired = client.client_secret_expires_at and client.client_secret_expires_at <= now  # RFC 7591, 3.2.1
-            if not expired and self._comes_back_to(client):
+            if not expired and (not browser or self._comes_back_to(client)):
                 context.client_info = client
         self._initialized = True
 

@@ -141,11 +141,11 @@ class Turn:
             return False
         self._check_busy()
         async with self._means.channel() as channel:
-            exchange = self._exchange(channel)
+            exchange = self._exchange(channel, None if tokens.proof_key is None else ProofKey(tokens.proof_key))
             provider = self._provider(exchange, Challenge())
             provider.context.protocol_version = _version(outgoing)
             with self._means.vital(), in_our_words():
-                provider.restore(self.kept, self.tokens, self._means.clock())
+                provider.restore(self.kept, self.tokens, self._means.clock(), browser=False)
                 async with self._saved(exchange):
                     refreshed = await provider.refresh(exchange.send)
                     if refreshed:
@@ -173,7 +173,7 @@ class Turn:
         """
         self._check_busy()
         async with self._means.channel() as channel:
-            exchange = self._exchange(channel)
+            exchange = self._exchange(channel, self._key_for_new_tokens())
             try:
                 await self._sign_in(exchange, refusal, challenge)
             except AuthenticationError:
@@ -221,10 +221,15 @@ class Turn:
                 delivery=Delivery.NOT_SENT,
             )
 
-    def _exchange(self, channel: Backchannel) -> Exchange:
-        if self._means.config.dpop and self._proof_key is None:
+    def _key_for_new_tokens(self) -> ProofKey | None:
+        """Unlike a refresh, which goes by the key that the tokens are bound to, it goes by the configuration."""
+        if not self._means.config.dpop:
+            return None
+        if self._proof_key is None:
             self._proof_key = ProofKey(self.tokens.proof_key if self.tokens else None)
-        proof_key = self._proof_key if self._means.config.dpop else None
+        return self._proof_key
+
+    def _exchange(self, channel: Backchannel, proof_key: ProofKey | None) -> Exchange:
         return Exchange(channel, proof_key, self._means.nonces, self._means.keep_secret)
 
     def _provider(self, exchange: Exchange, challenge: Challenge) -> Provider:

@@ -90,7 +90,7 @@ async def _sign_in(
     """Get tokens into the store, with the browser where that is asked for."""
     if not isinstance(auth, OAuth):
         return await _connect(server, auth, store)
-    async with desk(redirect_uri=auth.redirect_uri, timeout=seconds) as handler:
+    async with desk(redirect_uri=auth.redirect_uri, timeout=seconds, insecure_origins=auth.insecure_origins) as handler:
         at_a_desk = replace(auth, interaction=handler, redirect_uri=handler.redirect_uri)
         return await _connect(_patient(server, seconds), at_a_desk, store)
 
@@ -98,14 +98,12 @@ async def _sign_in(
 async def _connect(server: ServerConfig, auth: OAuthSettings, store: TokenStore) -> Granted | None:
     """Connect, which signs in; and where everybody may connect, sign in where the server's metadata says."""
     await client_of(with_auth(server, auth)).initialize()
-    account = _account_of(server, auth, store)
-    if (await account.load()).tokens is None:
-        authenticator = oauth_authenticator(server.config, auth, None)
-        try:
-            await authenticator.sign_in()
-        finally:
-            await authenticator.close()
-    return _granted(await account.load(), store)
+    authenticator = oauth_authenticator(server.config, auth, None)
+    try:
+        signed_in = await authenticator.sign_in()
+    finally:
+        await authenticator.close()
+    return _granted(await _account_of(server, auth, store).load(), store) if signed_in else None
 
 
 def _patient(server: ServerConfig, seconds: float) -> ServerConfig:
