@@ -42,6 +42,41 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
     return without_userinfo(text)
 
 
+def clean(error: MCPClientError, redacted: Callable[[str], str]) -> None:
+    """Have an error, and what led to it, show nothing that `redacted` takes out of a text.
+
+    Errors of ours lose it from their texts. Others are not ours to change: one that shows it goes whole.
+    """
+    seen: set[int] = set()
+    chain: list[BaseException] = [error]
+    while chain:
+        one = chain.pop()
+        seen.add(id(one))
+        if isinstance(one, MCPClientError):
+            _clean_texts(one, redacted)
+        for link in ("__cause__", "__context__"):
+            linked: BaseException | None = getattr(one, link)
+            if linked is None or id(linked) in seen:
+                continue
+            if not isinstance(linked, MCPClientError) and _shows(linked, redacted):
+                setattr(one, link, None)
+            else:
+                chain.append(linked)
+
+
+def _clean_texts(error: MCPClientError, redacted: Callable[[str], str]) -> None:
+    error.args = tuple(redacted(arg) if isinstance(arg, str) else arg for arg in error.args)
+    for name in _TEXTS:
+        text = getattr(error, name, None)
+        if isinstance(text, str):
+            setattr(error, name, redacted(text))
+
+
+def _shows(error: BaseException, redacted: Callable[[str], str]) -> bool:
+    text = f"{error}\n{error!r}"
+    return redacted(text) != text
+
+
 def redacted_settings(config: ServerConfig) -> dict[str, Any]:
     """What a configuration says beyond the defaults, as plain values that may be shown to anybody.
 
