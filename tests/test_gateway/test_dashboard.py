@@ -156,6 +156,7 @@ async def test_it_can_be_used_with_the_keyboard(serve: Serve) -> None:
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("heading", name="weather")).to_be_visible()
         await page.get_by_role("button", name="Drain").press("Enter")
+        await expect(page.get_by_role("dialog")).to_be_visible()
         await page.keyboard.press("Escape")
         await expect(page.get_by_role("dialog")).to_have_count(0)
 
