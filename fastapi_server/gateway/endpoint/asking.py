@@ -37,6 +37,9 @@ _LEVELS: tuple[LoggingLevel, ...] = get_args(LoggingLevel)
 """By rising severity."""
 _MOST_UNTOLD = 1_000
 
+_TOGETHER_SECONDS = 0.1
+"""Questions of a server that asks them one by one go out together where they come within so long."""
+
 CURRENT: ContextVar["Asker | None"] = ContextVar("CURRENT", default=None)
 """Who made the call that this task works on."""
 
@@ -214,7 +217,7 @@ class RoundsAsker(Asker):
     async def asked(self) -> None:
         """Wait for a question, and for those that come with it."""
         await self._news.wait()
-        await asyncio.sleep(0)
+        await asyncio.sleep(_TOGETHER_SECONDS)
         await self.told()
 
     def questions(self, state: str) -> InputRequiredResult:
