@@ -18,7 +18,9 @@ async def main() -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen(1024)
         print(listener.getsockname()[1], flush=True)
-        app = create_app(Settings(config=Path(sys.argv[1])))
+        file = Path(sys.argv[1])
+        database = f"sqlite+aiosqlite:///{file.with_suffix('.db')}"
+        app = create_app(Settings(config=file, database=database, rate_limit="1000000/second"))
         config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=2)
         await uvicorn.Server(config).serve(sockets=[listener])
 

@@ -61,11 +61,6 @@ class Store:
         """Close all connections."""
         await self._engine.dispose()
 
-    async def ping(self) -> None:
-        """Whether the database answers; if not, an error of SQLAlchemy is raised."""
-        async with self._reading() as session:
-            await session.execute(select(1))
-
     async def servers(self) -> list[StoredServer]:
         """All servers, disabled ones too, by name."""
         async with self._reading() as session:
