@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
 
 MAIN, MORE = "skill://pdf/SKILL.md", "skill://pdf/logo.png"
 TEXT = "---\nname: pdf\ndescription: Reads them\nmetadata:\n  level: 2\n---\n\nBody.\n"
+PLANTED = "planted-secret"
 PICTURE = b"\x89PNG\r\n"
 
 
@@ -44,6 +46,7 @@ class Library:
         self.skills: Any = [entry()]
         self.text = TEXT
         self.copies = 1
+        self.blob = base64.b64encode(PICTURE).decode()
         self.reads: list[str] = []
 
     async def list(self, seen: Seen) -> web.StreamResponse:
@@ -52,7 +55,7 @@ class Library:
     async def read(self, seen: Seen) -> web.StreamResponse:
         uri = seen.body["params"]["uri"]
         self.reads.append(uri)
-        main, more = {"uri": uri, "text": self.text}, {"uri": uri, "blob": base64.b64encode(PICTURE).decode()}
+        main, more = {"uri": uri, "text": self.text}, {"uri": uri, "blob": self.blob}
         result = {"resultType": "complete", "contents": [main if uri == MAIN else more] * self.copies, "ttlMs": 0}
         return seen.json({**result, "cacheScope": "private"})
 
@@ -66,7 +69,7 @@ def library() -> Library:
 async def client(nothing_left: None, library: Library) -> AsyncIterator[HTTPMCPClient]:
     async with http_peer(HTTPPeer(stateless=True)) as peer:
         peer.handlers |= {"skills/list": library.list, "resources/read": library.read}
-        async with HTTPMCPClient("library", HTTPConfig(f"{peer.url}/mcp")) as connected:
+        async with HTTPMCPClient("library", HTTPConfig(f"{peer.url}/mcp", api_key=PLANTED)) as connected:
             yield connected
 
 
@@ -101,6 +104,8 @@ async def test_a_skill_that_has_changed(client: HTTPMCPClient, library: Library,
         (TEXT.replace("level: 2", "level: '2'"), "not what skills/list says"),
         ("no front matter", "no front matter"),
         ("---\nname: [\n---\n", "not YAML"),
+        ("---\nname: !!bool pdf\n---\n", "not YAML: KeyError"),
+        ("---\nname: 2026-02-30\n---\n", "not YAML: ValueError"),
         ("---\na: &a [1]\nb: *a\n---\n", "aliases"),
     ],
 )
@@ -159,6 +164,34 @@ async def test_a_read_of_several_resources_is_no_file(client: HTTPMCPClient, lib
     (skill,) = await list_skills(client)
     with pytest.raises(SkillRejected, match="not one file"):
         await load_skill(client, skill)
+
+
+async def test_a_file_that_is_no_base64(client: HTTPMCPClient, library: Library) -> None:
+    library.blob = "a"
+    (skill,) = await list_skills(client)
+    with pytest.raises(SkillRejected, match=r"logo\.png is not base64"):
+        await read_skill_file(client, skill, MORE)
+
+
+async def test_errors_name_the_server_and_show_no_credential(client: HTTPMCPClient, library: Library) -> None:
+    uri = f"skill://{PLANTED}/SKILL.md"
+    library.skills = [{**entry(), "uri": uri, "resources": [listed(uri, b"as it was")]}]
+    (skill,) = await list_skills(client)
+    with pytest.raises(SkillRejected) as changed:
+        await load_skill(client, skill)
+    with pytest.raises(SkillRejected) as unlisted:
+        await read_skill_file(client, skill, f"{uri}/more")
+    library.skills = [{**entry(), "resources": [listed(uri, PICTURE)]}]
+    (skill,) = await list_skills(client)
+    with pytest.raises(SkillRejected) as without_front_matter:
+        await load_skill(client, replace(skill, uri=uri))
+    library.skills = [{"uri": uri, "resources": [{}]}]
+    with pytest.raises(ProtocolError) as malformed:
+        await list_skills(client)
+    for error in (changed.value, unlisted.value, without_front_matter.value, malformed.value):
+        assert str(error).startswith("server 'library' (http): ")
+        assert "skill://***" in str(error)
+        assert error.phase == "call"
 
 
 async def test_without_the_extra(client: HTTPMCPClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,7 @@ def ctrl_c_when(true: Callable[[], Any]) -> Generator[None]:
 # It is the same interface.
 
 VERBS = [name for name, _ in inspect.getmembers(MCPClient, inspect.iscoroutinefunction) if not name.startswith("_")]
-LOOP_ONLY = {"ask_pool", "begin_park", "join_pool"}
+LOOP_ONLY = {"ask_pool", "begin_park", "join_pool", "locating"}
 WRAPPED = {"listen", "subscribe"}  # return a subscription that blocks
 POOL_INTERNALS = {"admit", "breaker", "choose", "member", "processes", "release", "rested", "supervise_once"}
 POOL_PUBLIC = [name for name in dir(ClientPool) if not name.startswith("_") and name not in POOL_INTERNALS]

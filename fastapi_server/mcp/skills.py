@@ -3,12 +3,12 @@
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, cast
 
-from mcp_types import TextResourceContents
+from mcp_types import BlobResourceContents, TextResourceContents
 
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.errors import ConfigError, ProtocolError, SkillRejected
@@ -66,20 +66,21 @@ async def list_skills(client: MCPClient, *, timeout: float | None = None) -> lis
     skills: list[Skill] = []
     cursors: set[str] = set()
     params: dict[str, Any] = {}
-    for _ in range(_MAX_PAGES):
-        page = as_object(await client.request("skills/list", params, timeout=timeout))
-        listed = page.get("skills")
-        if not isinstance(listed, list):
-            raise ProtocolError("the result of skills/list holds no list of skills")
-        skills += [_skill(as_object(entry)) for entry in cast("list[Any]", listed)]
-        cursor = page.get("nextCursor")
-        if not isinstance(cursor, str):
-            return skills
-        if cursor in cursors:
-            break
-        cursors.add(cursor)
-        params = {"cursor": cursor}
-    raise ProtocolError("skills/list never ends")
+    with client.locating():
+        for _ in range(_MAX_PAGES):
+            page = as_object(await client.request("skills/list", params, timeout=timeout))
+            listed = page.get("skills")
+            if not isinstance(listed, list):
+                raise ProtocolError("the result of skills/list holds no list of skills")
+            skills += [_skill(as_object(entry)) for entry in cast("list[Any]", listed)]
+            cursor = page.get("nextCursor")
+            if not isinstance(cursor, str):
+                return skills
+            if cursor in cursors:
+                break
+            cursors.add(cursor)
+            params = {"cursor": cursor}
+        raise ProtocolError("skills/list never ends")
 
 
 def _skill(entry: dict[str, Any]) -> Skill:
@@ -115,8 +116,9 @@ async def load_skill(client: MCPClient, skill: Skill, *, timeout: float | None =
     if find_spec("yaml") is None:
         raise ConfigError("loading a skill needs the extra skills (pip install 'mcp-client-factory[skills]')")
     text = (await read_skill_file(client, skill, skill.uri, timeout=timeout)).decode("utf-8", "replace")
-    if _frontmatter(text, skill.uri) != dict(skill.frontmatter):
-        raise SkillRejected(f"the front matter of {skill.uri} is not what skills/list says")
+    with client.locating():
+        if _frontmatter(text, skill.uri) != dict(skill.frontmatter):
+            raise SkillRejected(f"the front matter of {skill.uri} is not what skills/list says")
     return text
 
 
@@ -126,20 +128,29 @@ async def read_skill_file(client: MCPClient, skill: Skill, uri: str, *, timeout:
     Raises:
         SkillRejected: It is not, or it was not listed.
     """
-    expected = skill.files.get(uri)
-    if expected is None:
-        raise SkillRejected(f"{uri} is not among the files listed for the skill {skill.uri}, so it cannot be verified")
-    contents = (await client.read_resource(uri, timeout=timeout)).contents
+    with client.locating():
+        expected = skill.files.get(uri)
+        if expected is None:
+            listed = f"not among the files listed for the skill {skill.uri}"
+            raise SkillRejected(f"{uri} is {listed}, so it cannot be verified")
+        data = _only_file(uri, (await client.read_resource(uri, timeout=timeout)).contents)
+        if len(data) != expected.size:
+            raise SkillRejected(f"{uri} has {len(data)} bytes; {expected.size} were listed")
+        if not hmac.compare_digest(f"sha256:{hashlib.sha256(data).hexdigest()}", expected.digest):
+            raise SkillRejected(f"{uri} has another digest than was listed")
+        return data
+
+
+def _only_file(uri: str, contents: Sequence[TextResourceContents | BlobResourceContents]) -> bytes:
     if len(contents) != 1:
         raise SkillRejected(f"{uri} is {len(contents)} resources, not one file")
     (content,) = contents
-    text = isinstance(content, TextResourceContents)
-    data = content.text.encode() if text else base64.b64decode(content.blob)
-    if len(data) != expected.size:
-        raise SkillRejected(f"{uri} has {len(data)} bytes; {expected.size} were listed")
-    if not hmac.compare_digest(f"sha256:{hashlib.sha256(data).hexdigest()}", expected.digest):
-        raise SkillRejected(f"{uri} has another digest than was listed")
-    return data
+    if isinstance(content, TextResourceContents):
+        return content.text.encode()
+    try:
+        return base64.b64decode(content.blob)
+    except ValueError:
+        raise SkillRejected(f"{uri} is not base64") from None
 
 
 def _frontmatter(text: str, uri: str) -> dict[str, Any]:
@@ -151,8 +162,10 @@ def _frontmatter(text: str, uri: str) -> dict[str, Any]:
         raise SkillRejected(f"{uri} has no front matter")
     block = "\n".join(lines[: lines.index(_FENCE)])
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(block)):
-            raise SkillRejected(f"the front matter of {uri} has aliases")
-        return as_object(yaml.safe_load(block))
-    except (yaml.YAMLError, RecursionError) as error:
+        aliased = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(block))
+        value = None if aliased else yaml.safe_load(block)
+    except Exception as error:  # of any kind: a tag makes of its text what it can
         raise SkillRejected(f"the front matter of {uri} is not YAML: {type(error).__name__}") from None
+    if aliased:
+        raise SkillRejected(f"the front matter of {uri} has aliases")
+    return as_object(value)

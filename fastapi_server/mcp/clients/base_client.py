@@ -6,6 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Self
 
@@ -331,6 +332,10 @@ class MCPClient(ABC):
     def _stateless(self) -> StatelessEra | None:
         era = self._connector.era
         return era if isinstance(era, StatelessEra) else None
+
+    def locating(self) -> AbstractContextManager[None]:
+        """Around what judges the server's answers: errors raised there are located and cleaned as those of a verb."""
+        return self._caller.locating()
 
     def get_metrics(self) -> ClientMetrics:
         """The counters, live."""
