@@ -33,6 +33,7 @@ PUBLIC = [
     "EraName",
     "ErrorEvent",
     "FileTokenStore",
+    "FlowAuth",
     "GetPromptResult",
     "HTTPConfig",
     "HTTPMCPClient",

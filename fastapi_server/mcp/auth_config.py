@@ -151,8 +151,8 @@ def _checked_url(url: str | None, settings: ValidationInfo) -> str | None:
 def _checked_origins(urls: list[str]) -> list[str]:
     for url in urls:
         parts = _parts_of(url)
-        if parts.scheme != "http" or parts.path.strip("/") or parts.query or parts.fragment:
-            raise ValueError("must be origins without TLS, such as http://auth:8080")
+        if parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError("must be origins, such as http://auth:8080")
     return [_origin_of(urlsplit(url)) for url in urls]
 
 
@@ -165,7 +165,8 @@ def _parts_of(url: str) -> SplitResult:
 
 
 def _origin_of(parts: SplitResult) -> str:
-    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(':80')}"
+    default_port = {"http": ":80", "https": ":443"}[parts.scheme]
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(default_port)}"
 
 
 @validated(config=_STRICT, frozen=True)
@@ -173,7 +174,7 @@ class OAuthCommon:
     """What every way of getting a token from an authorization server has.
 
     Attributes:
-        insecure_origins: Origins (`http://auth:8080`) that secrets may be sent to without TLS, wherever they are.
+        insecure_origins: Origins (`http://auth:8080`) that secrets may be sent to without TLS, and on any address.
         scopes: Ask for these, and for what a challenge adds; left out, what the server advertises.
         issuer: The only authorization server that may be used; left out, the one that the server names.
         dpop: Bind the tokens to a key of this client (RFC 9449).
@@ -342,7 +343,7 @@ def _kind(given: Any) -> str | None:
         return named if isinstance(named, str) else None
     if type(given) in _MODELS:
         return _MODELS[type(given)]
-    if hasattr(given, "async_auth_flow") or hasattr(given, "auth_flow"):
+    if isinstance(given, FlowAuth) or hasattr(given, "async_auth_flow") or hasattr(given, "auth_flow"):
         return "flow"
     return "callable" if callable(given) else None
 
@@ -363,13 +364,29 @@ class SyncAuthFlow(Protocol):
 
 AuthFlow: TypeAlias = AsyncAuthFlow | SyncAuthFlow
 
+
+@validated(config=_STRICT, frozen=True)
+class FlowAuth:
+    """An auth flow whose own requests go further than a server may lead us.
+
+    Attributes:
+        flow: Of httpx or httpx2, or what looks like one.
+        insecure_origins: Origins (`http://auth:8080`) that secrets may be sent to without TLS, and on any address.
+    """
+
+    flow: AuthFlow = Field(repr=False)
+    insecure_origins: list[str] = Field(default_factory=list[str], kw_only=True)
+
+    _origins = field_validator("insecure_origins")(_checked_origins)
+
+
 AuthSetting: TypeAlias = Annotated[
     Annotated[BearerAuth, Tag("bearer")]
     | Annotated[OAuth, Tag("oauth")]
     | Annotated[ClientCredentials, Tag("client_credentials")]
     | Annotated[WorkloadIdentity, Tag("workload_identity")]
     | Annotated[EnterpriseManaged, Tag("enterprise_managed")]
-    | Annotated[AuthFlow, Tag("flow")]
+    | Annotated[FlowAuth | AuthFlow, Tag("flow")]
     | Annotated[AuthCallable, Tag("callable")],
     Discriminator(
         _kind,

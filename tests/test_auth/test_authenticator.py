@@ -17,11 +17,12 @@ from fastapi_server.mcp import (
     AuthenticationError,
     BearerAuth,
     ConfigError,
+    FlowAuth,
     HTTPConfig,
     HTTPMCPClient,
     MCPConnectionError,
 )
-from fastapi_server.mcp.auth.authenticator import CallableAuthenticator, Outgoing, SingleFlight
+from fastapi_server.mcp.auth.authenticator import CallableAuthenticator, Outgoing, Refusal, SingleFlight
 from fastapi_server.mcp.auth.flow import FlowAuthenticator
 from fastapi_server.mcp.errors import MCPClientError
 from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer
@@ -182,6 +183,38 @@ async def test_a_flow_of_httpx_that_fetches_a_token(issuer: AuthorizationServer,
         await client.list_tools()
     assert issuer.grants() == ["client_credentials"] * 2
     assert peer.refused == [401, 401]
+
+
+async def test_a_flow_goes_without_tls_where_the_configuration_names_the_origin(
+    issuer: AuthorizationServer, peer: GuardedPeer, names: dict[str, str]
+) -> None:
+    """As in docker compose: `http://auth:8080`, on another host."""
+    names["auth.test"] = "127.0.0.1"
+    issuer.url = issuer.url.replace("127.0.0.1", "auth.test")
+    one = client_of(peer, Fetching(issuer))
+    assert not await one.connect()
+    assert f"it is not https (config: auth.insecure_origins does not name {issuer.url})" in str(one.last_error)
+    await one.disconnect()
+    assert not issuer.forms
+
+    async with client_of(peer, FlowAuth(Fetching(issuer), insecure_origins=[issuer.url])) as client:
+        await client.list_tools()
+    assert issuer.grants() == ["client_credentials"]
+
+
+async def test_a_flow_goes_to_a_private_host_where_the_configuration_names_the_origin(
+    nothing_left: None, names: dict[str, str]
+) -> None:
+    names |= {"mcp.test": "8.8.8.8", "login.test": "127.0.0.1"}
+    outgoing = Outgoing("POST", "https://mcp.test/mcp")
+    fetching = Fetching(AuthorizationServer("https://login.test:1"))
+    refusal = Refusal(outgoing, {"Authorization": "Bearer none"}, 401, {})
+    plain = FlowAuthenticator(fetching, outgoing.url)
+    with pytest.raises(AuthenticationError, match=r"is loopback, .* does not name https://login\.test:1\)"):
+        await plain.refused(refusal)
+    named = FlowAuthenticator(FlowAuth(fetching, insecure_origins=["https://login.test:1"]), outgoing.url)
+    with pytest.raises(MCPConnectionError, match="cannot be reached"):
+        await named.refused(refusal)
 
 
 class Awaiting(httpx.Auth):

@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from fastapi_server.mcp import (
     BearerAuth,
     ConfigError,
+    FlowAuth,
     HTTPConfig,
     HTTPMCPClient,
     OAuth,
@@ -45,7 +47,7 @@ TYPES = "bearer, oauth, client_credentials, workload_identity, enterprise_manage
         ({"type": "oauth", "scopes": "a b"}, "config.auth.scopes: Input should be a valid list"),
         ({"type": "oauth", "issuer": "login"}, "config.auth.issuer: must be a URL"),
         ({"type": "oauth", "issuer": "http://auth:8080"}, "config.auth.issuer: must start with https://"),
-        ({"type": "oauth", "insecure_origins": ["https://auth"]}, "config.auth.insecure_origins: must be origins"),
+        ({"type": "oauth", "insecure_origins": ["https://auth/?a"]}, "config.auth.insecure_origins: must be origins"),
         ({"type": "oauth", "insecure_origins": ["http://auth/realm"]}, "config.auth.insecure_origins: must be origins"),
         ({"type": "oauth", "insecure_origins": ["http://auth:99999"]}, "config.auth.insecure_origins: Port out of"),
         ({"type": "oauth", "insecure_origins": ["auth:8080"]}, "config.auth.insecure_origins: must be a URL"),
@@ -65,16 +67,26 @@ def test_what_is_wrong_is_named_by_its_path(auth: Any, says: str) -> None:
 
 
 def test_exactly_the_origins_that_are_named_need_no_tls() -> None:
-    named = {"insecure_origins": ["http://Auth:8080/", "http://idp:80"], "client_id": "a", "client_secret": "b"}
+    origins = ["http://Auth:8080/", "http://idp:80", "https://10.1.2.3:443"]
+    named = {"insecure_origins": origins, "client_id": "a", "client_secret": "b"}
     auth = parsed(
         {"type": "enterprise_managed", "issuer": "http://auth:8080/realm", "idp_token_endpoint": "http://idp/token"}
         | {"idp_client_id": "c", "id_token": "d", **named}
     )
-    assert auth.insecure_origins == ["http://auth:8080", "http://idp"]
+    assert auth.insecure_origins == ["http://auth:8080", "http://idp", "https://10.1.2.3"]
     assert parsed({"type": "oauth", "redirect_uri": "http://auth:8080/back", **named}).redirect_uri
     for other in ("http://auth:8081", "http://auth", "http://auth.example:8080"):
         with pytest.raises(ConfigError, match=r"config\.auth\.issuer: must start with https"):
             parsed({"type": "oauth", "issuer": other, **named})
+
+
+def test_an_auth_flow_has_such_origins_too() -> None:
+    flow = httpx2.BasicAuth("ann", "s3cret")
+    auth = parsed(FlowAuth(flow, insecure_origins=["http://Auth:8080/"]))
+    assert (auth.flow, auth.insecure_origins) == (flow, ["http://auth:8080"])
+    assert "BasicAuth" not in repr(auth)
+    with pytest.raises(ValueError, match="must be origins"):
+        FlowAuth(flow, insecure_origins=["http://auth/realm"])
 
 
 def test_there_is_one_way_to_sign_in() -> None:

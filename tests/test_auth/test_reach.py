@@ -111,7 +111,7 @@ def test_where_a_person_is_sent(server: str, url: str, allowed: bool) -> None:
     ("url", "reason"),
     [
         ("http://auth:8080/token", "config: auth.insecure_origins does not name http://auth:8080"),
-        ("https://10.1.2.3/token", "its address is private"),
+        ("https://10.1.2.3/token", "its address is private, and the server's is not (config: auth.insecure_origins"),
         ("file:///etc/passwd", "no URL of a web server"),
     ],
 )

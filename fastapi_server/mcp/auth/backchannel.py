@@ -80,7 +80,7 @@ class Backchannel:
             ) as response:
                 return Reply(response.status, _as_decoded(response.headers), await _start_of(response))
         except OutOfReachError as error:
-            failure = _out_of_reach(where, special_refusal(error.special))
+            failure = _out_of_reach(where, special_refusal(target, error.special))
         except _TooLarge:
             failure = AuthenticationError(f"the answer of {where} is larger than {_MOST_BYTES:,} bytes")
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:

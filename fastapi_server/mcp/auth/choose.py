@@ -14,6 +14,7 @@ from fastapi_server.mcp.auth_config import (
     BearerAuth,
     ClientCredentials,
     EnterpriseManaged,
+    FlowAuth,
     OAuth,
     OAuthSettings,
     SyncAuthFlow,
@@ -58,7 +59,7 @@ def authenticator_for(config: HTTPConfig | SSEConfig, principal: str | None) -> 
             return BearerAuthenticator(config.auth)
         case OAuth() | ClientCredentials() | WorkloadIdentity() | EnterpriseManaged():
             return oauth_authenticator(config, config.auth, principal)
-        case AsyncAuthFlow() | SyncAuthFlow():
+        case FlowAuth() | AsyncAuthFlow() | SyncAuthFlow():
             from fastapi_server.mcp.auth.flow import FlowAuthenticator  # noqa: PLC0415 - brings aiohttp, which is slow
 
             return FlowAuthenticator(config.auth, config.endpoint, config.ca_file)

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi_server.mcp.auth.authenticator import Authenticator, Outgoing, Refusal
 from fastapi_server.mcp.auth.backchannel import Backchannel
 from fastapi_server.mcp.auth.quiet import alone, quiet
-from fastapi_server.mcp.auth_config import AsyncAuthFlow, AuthFlow
+from fastapi_server.mcp.auth_config import AsyncAuthFlow, AuthFlow, FlowAuth
 from fastapi_server.mcp.errors import AuthenticationError, ConfigError, MCPClientError
 
 _LIBRARIES = ("httpx2", "httpx")
@@ -26,17 +26,17 @@ class FlowAuthenticator(Authenticator):
     free again before anything is sent. After a refusal it is run once more, is handed the refusal, and goes on.
 
     Args:
-        flow: The `Auth` of httpx or httpx2, or what looks like one.
+        auth: The `Auth` of httpx or httpx2, or what looks like one; in a `FlowAuth` where more origins are allowed.
         server: URL of the MCP server.
         ca_file: Trust the authorities in this PEM file, and no others.
     """
 
-    def __init__(self, flow: AuthFlow, server: str, ca_file: Path | None = None) -> None:
+    def __init__(self, auth: FlowAuth | AuthFlow, server: str, ca_file: Path | None = None) -> None:
         super().__init__()
-        self._flow = flow
+        self._config = auth if isinstance(auth, FlowAuth) else FlowAuth(auth)
         self._server = server
         self._ca_file = ca_file
-        self._library = _library_of(flow)
+        self._library = _library_of(self._config.flow)
 
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
         """What the flow adds before the request is sent."""
@@ -80,7 +80,7 @@ class FlowAuthenticator(Authenticator):
         """Send what the flow wants sent until it wants the request itself; returns that."""
         if _is_same(wanted, request):
             return wanted
-        async with Backchannel(self._server, self._ca_file) as channel:
+        async with Backchannel(self._server, self._ca_file, self._config.insecure_origins) as channel:
             while not _is_same(wanted, request):
                 headers = {name: value for name, value in wanted.headers.items() if name.lower() not in _BY_THE_CLIENT}
                 reply = await channel.send(wanted.method, str(wanted.url), headers, await wanted.aread() or None)
@@ -88,9 +88,10 @@ class FlowAuthenticator(Authenticator):
         return wanted
 
     def _steps(self, request: Any) -> AsyncGenerator[Any, Any]:
-        if isinstance(self._flow, AsyncAuthFlow):
-            return self._flow.async_auth_flow(request)
-        return _from_plain(self._flow.auth_flow(request))
+        flow = self._config.flow
+        return (
+            flow.async_auth_flow(request) if isinstance(flow, AsyncAuthFlow) else _from_plain(flow.auth_flow(request))
+        )
 
     def _response(self, status: int, headers: Mapping[str, str], body: bytes, request: Any) -> Any:
         kept = [(name, value) for name, value in headers.items() if name.lower() not in _DECODED]

@@ -99,17 +99,21 @@ class Reach:
             return None
         special = special_of(url.host)
         if url.scheme == "http" and special != "loopback":
-            return f"it is not https (config: auth.insecure_origins does not name {url.origin()})"
-        return None if special in {None, self._special} else special_refusal(special)
+            return f"it is not https ({_not_named(url)})"
+        return None if special in {None, self._special} else special_refusal(url, special)
 
     def names(self, host: str, port: int) -> bool:
         """Whether the configuration names what listens there."""
         return any((origin.host, origin.port) == (host, port) for origin in (self.server, *self._configured))
 
 
-def special_refusal(special: Special | None) -> str:
+def special_refusal(url: URL, special: Special | None) -> str:
     """Why a special address is not followed."""
-    return f"its address is {special}, and the server's is not (config: auth.issuer does not name it)"
+    return f"its address is {special}, and the server's is not ({_not_named(url)})"
+
+
+def _not_named(url: URL) -> str:
+    return f"config: auth.insecure_origins does not name {url.origin()}"
 
 
 def shown(url: URL) -> str:
