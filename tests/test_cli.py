@@ -258,7 +258,7 @@ class TestTheCommandLine:
             ["prompts", "name", "prompt", "-c", "no-such.json"],
             ["ping", "-c", "no-such.json"],
             ["detect", "name", "-c", "no-such.json"],
-            ["login", "name", "-c", "no-such.json"],
+            ["login", "name", "--again", "-c", "no-such.json"],
             ["logout", "name", "-c", "no-such.json"],
         ],
     )

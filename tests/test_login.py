@@ -75,9 +75,9 @@ def options_for(peer: GuardedPeer, folder: Path, **settings: Any) -> Options:
     return Options(config=path)
 
 
-async def signed_in(options: Options, desk: Desk = desk) -> int:
+async def signed_in(options: Options, desk: Desk = desk, *, again: bool = False) -> int:
     try:
-        return await login.show_login("guarded", options, desk)
+        return await login.show_login("guarded", options, desk, again=again)
     finally:
         await MCPClientFactory.shutdown_all()
 
@@ -227,6 +227,42 @@ async def test_who_may_connect_signs_in_again_where_the_token_has_run_out(
     assert await signed_in(options) == 0
     assert "expires  in 60 min" in capsys.readouterr().out
     assert issuer.grants() == ["authorization_code"] * 2
+
+
+async def test_who_may_connect_signs_in_again_where_they_know_that_the_token_was_revoked(
+    options: Options, issuer: AuthorizationServer, peer: GuardedPeer, state: Path, capsys: Capture
+) -> None:
+    peer.for_all = CONNECTING
+    await signed_in(options)
+    issuer.revoke_all()
+    assert await signed_in(options, empty_desk) == 0  # nothing says so
+    assert await signed_in(options, again=True) == 0
+    assert capsys.readouterr().out.count(f"  kept in  the file {state}\n") == 3
+
+    auth = OAuth(redirect_uri="http://127.0.0.1/callback", store=FileTokenStore(state))
+    async with HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth)) as client:
+        await client.call_tool("echo", {})
+    assert issuer.grants() == ["authorization_code"] * 2
+    assert not peer.refused
+
+
+async def test_who_signs_in_again_is_asked_once_and_nothing_is_left_of_before(
+    options: Options, issuer: AuthorizationServer, state: Path
+) -> None:
+    await signed_in(options)
+    before = {name: value for name, value in FileTokenStore(state)._load().items() if "access_token" in value}
+    assert await signed_in(options, again=True) == 0
+    assert issuer.grants() == ["authorization_code"] * 2
+    after = FileTokenStore(state)._load()
+    assert len(after) == 3  # tokens, client, issuer
+    assert [after[name] == value for name, value in before.items()] == [False]
+
+
+async def test_what_is_stored_outlives_a_sign_in_that_fails(options: Options, issuer: AuthorizationServer) -> None:
+    await signed_in(options)
+    with pytest.raises(ConnectTimeoutError, match="nobody has signed in within"):
+        await signed_in(Options(options.config, timeout=0.1), empty_desk, again=True)
+    assert await signed_in(options, empty_desk) == 0
 
 
 async def test_who_may_connect_has_a_token_that_has_run_out_renewed(

@@ -210,6 +210,7 @@ def login(
             "--timeout", "-t", metavar="SECONDS", min=0.001, help="To wait for the browser to come back. Default: 300."
         ),
     ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Sign in afresh, whatever tokens there are.")] = False,
     output: OutputOption = Output.TEXT,
     json: JSONOption = False,
 ) -> None:
@@ -218,7 +219,7 @@ def login(
     The tokens are kept in an encrypted file, or in what $MCP_TOKEN_STORE names: another file, or `keyring`. All other
     commands find them there.
     """
-    run(show_login(server, _options(config, timeout, output, json)))
+    run(show_login(server, _options(config, timeout, output, json), again=again))
 
 
 @app.command(epilog=_STATUSES)

@@ -5,7 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastapi_server.mcp import ConfigError, HTTPConfig, OAuth, ServerConfig, SSEConfig, TokenStore
+from fastapi_server.mcp import (
+    ConfigError,
+    HTTPConfig,
+    MemoryTokenStore,
+    OAuth,
+    ServerConfig,
+    SSEConfig,
+    TokenStore,
+)
 from fastapi_server.mcp.auth.account import Account, Kept
 from fastapi_server.mcp.auth.choose import oauth_authenticator
 from fastapi_server.mcp.auth.holders import holder_of
@@ -38,11 +46,24 @@ class Granted:
     place: str
 
 
-async def show_login(server: str, options: Options, desk: Callable[..., LoopbackRedirect] = LoopbackRedirect) -> int:
-    """Sign in to a server, unless that has been done, and say what was granted."""
+async def show_login(
+    server: str, options: Options, desk: Callable[..., LoopbackRedirect] = LoopbackRedirect, *, again: bool = False
+) -> int:
+    """Sign in to a server, unless that has been done, and say what was granted.
+
+    Args:
+        server: A name, a URL or a command line.
+        options: `timeout` is how long to wait for the person.
+        desk: Where they sit.
+        again: As if nothing were stored; once that has succeeded, what was stored is replaced.
+    """
     config = only(server, replace(options, timeout=None))
     auth, store = _signed_in_with(config)
-    granted = await _sign_in(config, replace(auth, store=store), store, options.timeout or WAIT_SECONDS, desk)
+    used = MemoryTokenStore() if again else store
+    kept = await _sign_in(config, replace(auth, store=used), used, options.timeout or WAIT_SECONDS, desk)
+    if again and kept is not None:
+        await _replace_all(_account_of(config, auth, store), kept)
+    granted = None if kept is None else _granted(kept, store)
     if options.as_json:
         render.say_json({"name": config.name, "granted": None if granted is None else vars(granted)})
     elif granted is None:
@@ -68,6 +89,12 @@ async def show_logout(server: str, options: Options) -> int:
     return Status.OK
 
 
+async def _replace_all(account: Account, kept: Kept) -> None:
+    async with account.lock():
+        await account.forget()
+        await account.save(kept)
+
+
 def _account_of(server: ServerConfig, auth: OAuthSettings, store: TokenStore) -> Account:
     return Account(store, server.config.endpoint, None, holder_of(auth))
 
@@ -86,7 +113,7 @@ def _signed_in_with(server: ServerConfig) -> tuple[OAuthSettings, TokenStore]:
 
 async def _sign_in(
     server: ServerConfig, auth: OAuthSettings, store: TokenStore, seconds: float, desk: Callable[..., LoopbackRedirect]
-) -> Granted | None:
+) -> Kept | None:
     """Get tokens into the store, with the browser where that is asked for."""
     if not isinstance(auth, OAuth):
         return await _connect(server, auth, store)
@@ -95,7 +122,7 @@ async def _sign_in(
         return await _connect(_patient(server, seconds), at_a_desk, store)
 
 
-async def _connect(server: ServerConfig, auth: OAuthSettings, store: TokenStore) -> Granted | None:
+async def _connect(server: ServerConfig, auth: OAuthSettings, store: TokenStore) -> Kept | None:
     """Connect, which signs in; and where everybody may connect, sign in where the server's metadata says."""
     await client_of(with_auth(server, auth)).initialize()
     authenticator = oauth_authenticator(server.config, auth, None)
@@ -103,7 +130,7 @@ async def _connect(server: ServerConfig, auth: OAuthSettings, store: TokenStore)
         signed_in = await authenticator.sign_in()
     finally:
         await authenticator.close()
-    return _granted(await _account_of(server, auth, store).load(), store) if signed_in else None
+    return await _account_of(server, auth, store).load() if signed_in else None
 
 
 def _patient(server: ServerConfig, seconds: float) -> ServerConfig:
