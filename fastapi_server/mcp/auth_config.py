@@ -103,7 +103,10 @@ class AuthorizationResponse:
 
 @runtime_checkable
 class Interaction(Protocol):
-    """A person at a desk: opens a URL for them, and waits until they come back."""
+    """A person at a desk: opens a URL for them, and waits until they come back.
+
+    Clients may share one: the next sign-in begins when the one before has come back.
+    """
 
     async def redirect(self, url: str) -> None:
         """Show the authorization page."""

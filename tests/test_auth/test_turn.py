@@ -112,6 +112,42 @@ async def test_what_others_got_while_a_person_thought_is_kept_where_the_person_f
         assert kept.refresh_token == refreshed.refresh_token
 
 
+async def test_two_principals_who_share_a_desk_sit_down_one_after_the_other(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    person = Hesitant()
+    person.go.clear()
+    ann, bob = (client(auth=OAuth(interaction=person), principal=principal) for principal in ("ann", "bob"))
+    calls = [asyncio.create_task(ann.list_tools())]
+    await person.there.wait()
+    calls.append(asyncio.create_task(bob.list_tools()))
+    while len(issuer.registrations) < 2:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.05)  # time enough for Bob's page
+    assert len(person.opened) == 1
+    person.go.set()
+    await asyncio.gather(*calls)
+    for one in (ann, bob):
+        await one.disconnect()
+    assert issuer.grants() == ["authorization_code"] * 2
+    assert len(set(peer.tokens) - {""}) == 2
+
+
+async def test_who_leaves_a_desk_makes_room_for_the_next(client: Make, issuer: AuthorizationServer) -> None:
+    person = Hesitant()
+    person.go.clear()
+    ann = client(auth=OAuth(interaction=person), principal="ann")
+    calling = asyncio.create_task(ann.list_tools())
+    await person.there.wait()
+    await ann.disconnect()
+    with pytest.raises(MCPClientError):
+        await calling
+    person.go.set()
+    async with client(auth=OAuth(interaction=person), principal="bob") as bob:
+        await bob.list_tools()
+    assert issuer.grants() == ["authorization_code"]
+
+
 async def test_a_sign_in_for_one_place_to_come_back_to_is_none_for_another(
     client: Make, peer: GuardedPeer, store: MemoryTokenStore
 ) -> None:

@@ -16,7 +16,7 @@ from fastapi_server.mcp.auth.dpop import ProofKey
 from fastapi_server.mcp.auth.exchange import CLIENT_UNKNOWN, Exchange
 from fastapi_server.mcp.auth.grants import configured_urls, metadata_of
 from fastapi_server.mcp.auth.keys import store_key
-from fastapi_server.mcp.auth.locks import to_the_end
+from fastapi_server.mcp.auth.locks import KeyedLocks, to_the_end
 from fastapi_server.mcp.auth.sdk import Provider, in_our_words
 from fastapi_server.mcp.auth.stores import TokenStore
 from fastapi_server.mcp.auth_config import AuthorizationResponse, Interaction, OAuth
@@ -24,6 +24,9 @@ from fastapi_server.mcp.errors import AuthenticationError, AuthorizationRequired
 
 PENDING_SECONDS = 600.0
 """How long a person has."""
+
+_desks = KeyedLocks()
+"""An interaction knows of one sign-in only, and clients of several principals may have the same one."""
 
 
 def code_grant(
@@ -78,7 +81,7 @@ async def _at_a_desk(
 ) -> httpx2.Request:
     pkce, state = PKCEParameters.generate(), secrets.token_urlsafe(32)
     url = provider.authorization_url(pkce, state, extra)
-    async with meanwhile(provider):
+    async with meanwhile(provider), _desks.hold(str(id(interaction))):
         await interaction.redirect(url)
         response = await interaction.callback()
     _check(response, state, provider)
