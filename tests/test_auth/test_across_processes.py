@@ -3,6 +3,8 @@
 import asyncio
 import sys
 from asyncio.subprocess import PIPE
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -37,15 +39,35 @@ async def test_fifty_expired_callers_in_two_processes_make_one_refresh(
     async with HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth)):
         pass
     issuer.forms.clear()
-    command = (sys.executable, "-m", "tests.servers.many_callers", f"{peer.url}/mcp", str(file))
+    async with many_callers(f"{peer.url}/mcp", str(file)) as begin:
+        assert await begin() == [b"25\n"] * 2
+    assert issuer.grants() == ["refresh_token"]
+
+
+async def test_fifty_callers_in_two_processes_sign_in_once_where_fresh_tokens_are_refused(
+    issuer: AuthorizationServer, peer: GuardedPeer, tmp_path: Path
+) -> None:
+    issuer.refreshes = False
+    async with many_callers(f"{peer.url}/mcp", str(tmp_path / "tokens"), "nightly") as begin:
+        assert issuer.grants() == ["client_credentials"]
+        peer.issuers[0] = AuthorizationServer(issuer.url)  # whatever is issued, it does not know it
+        assert await begin() == [b"0\n"] * 2
+    assert issuer.grants() == ["client_credentials"] * 2
+
+
+@asynccontextmanager
+async def many_callers(*arguments: str) -> AsyncGenerator[Callable[[], Awaitable[list[bytes]]]]:
+    """Two processes that are connected; gives what has them begin, and tells how many calls succeeded in each."""
+    command = (sys.executable, "-m", "tests.servers.many_callers", *arguments)
     processes = [await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE) for _ in range(2)]
     for process in processes:
         assert process.stdout is not None
         assert await process.stdout.readline() == b"ready\n"
-    answers = await asyncio.gather(*(process.communicate(b"\n") for process in processes))
 
-    assert [answer[0] for answer in answers] == [b"25\n"] * 2
-    assert issuer.grants() == ["refresh_token"]
+    async def begin() -> list[bytes]:
+        return [answer for answer, _ in await asyncio.gather(*(one.communicate(b"\n") for one in processes))]
+
+    yield begin
 
 
 async def test_another_process_completes_a_sign_in(

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,8 +24,10 @@ from fastapi_server.mcp import (
     OAuth,
     complete_authorization,
 )
+from fastapi_server.mcp.auth import authorization
 from fastapi_server.mcp.auth.account import Account
 from fastapi_server.mcp.auth.authenticator import Outgoing
+from fastapi_server.mcp.auth.back_off import BackOff
 from fastapi_server.mcp.auth.holders import holder_of
 from fastapi_server.mcp.auth.oauth import OAuthAuthenticator
 from fastapi_server.mcp.testing.authorization_server import (
@@ -319,6 +322,35 @@ async def test_a_server_that_refuses_fresh_tokens_opens_ever_fewer_pages(
             await one.call_tool("echo", {})
 
 
+@pytest.mark.parametrize("renewable", [True, False])
+async def test_many_clients_of_one_store_ask_once_for_a_token_that_helps_none_of_them(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, store: MemoryTokenStore, renewable: bool
+) -> None:
+    issuer.refreshes = renewable
+    auth = ClientCredentials("nightly", client_secret="s3cret-of-ours", store=store)
+    clients = [client(auth=auth) for _ in range(25)]
+    await asyncio.gather(*(one.list_tools() for one in clients))
+    assert issuer.grants() == ["client_credentials"]
+
+    outage, late = Outage(peer), client(auth=auth)
+    outage.begin()
+    for _ in range(3):
+        calls = [one.call_tool("echo", {}) for one in (*clients, late) for _ in range(2)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {AuthenticationError}
+        assert "signing in is tried again in" in str(outcomes[0])
+    asked = [*(["refresh_token"] if renewable else []), "client_credentials"]
+    assert issuer.grants() == ["client_credentials", *asked]
+
+    outage.end()
+    await clients[0].call_tool("echo", {})
+    issuer.revoke_all()
+    await asyncio.gather(*(one.call_tool("echo", {}) for one in (*clients, late)))
+    for one in (*clients, late):
+        await one.disconnect()
+    assert issuer.grants() == ["client_credentials", *asked, asked[0]]
+
+
 @dataclass
 class Picky(GuardedPeer):
     """Refuses what is about `tool` whatever the token, and answers every second request about it with `between`."""
@@ -354,11 +386,12 @@ async def test_what_is_answered_besides_does_not_prove_a_token_good(
 
 
 async def test_pages_that_are_completed_elsewhere_and_do_not_help_are_asked_for_ever_more_seldom(
-    client: Make, peer: GuardedPeer, store: MemoryTokenStore
+    client: Make, peer: GuardedPeer, store: MemoryTokenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outage = Outage(peer)
     outage.begin()
     one, now = client(auth=OAuth(store=store)), 0.0
+    monkeypatch.setattr(authorization, "Account", partial(Account, clock=lambda: time.time() + now))
     for pause in (30, 60, 120):
         pass_time(one, now)
         with pytest.raises(AuthorizationRequired) as required:
@@ -372,8 +405,9 @@ async def test_pages_that_are_completed_elsewhere_and_do_not_help_are_asked_for_
         now += pause + 5
     outage.end()
     await one.list_tools()
-    assert not authenticator_of(one)._fruitless
     await one.disconnect()
+    account = Account(store, f"{peer.url}/mcp", None, holder_of(OAuth()))
+    assert (await account.load()).back_off == BackOff()
 
 
 async def test_more_scope_that_was_granted_elsewhere_and_is_not_enough_is_not_asked_for_again(
@@ -445,7 +479,9 @@ async def test_a_client_that_has_given_up_uses_what_another_one_gets(
             await one.call_tool("echo", {})
         issuer.revoke_all()
         outage.end()
-        async with client() as another:
+        another = client()
+        pass_time(another, 31)
+        async with another:
             await another.list_tools()
         await one.call_tool("echo", {})
 

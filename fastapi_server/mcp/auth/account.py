@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+from fastapi_server.mcp.auth.back_off import BackOff
 from fastapi_server.mcp.auth.keys import Kind, store_key
 from fastapi_server.mcp.auth.stores import MemoryTokenStore, TokenStore
 
@@ -74,6 +75,7 @@ class Kept:
         resource_metadata: Of the MCP server (RFC 9728).
         pending: `state`, `url`, `aim` and `expires_at` of a sign-in that waits for a person.
         busy_until: Seconds since the epoch: before, the token endpoint is left alone, since it failed in passing.
+        back_off: For how long no token is asked for, since the MCP server takes none.
     """
 
     tokens: Tokens | None = None
@@ -84,6 +86,7 @@ class Kept:
     resource_metadata: dict[str, Any] | None = None
     pending: dict[str, Any] | None = field(default=None, repr=False)
     busy_until: float | None = None
+    back_off: BackOff = field(default_factory=BackOff)
 
 
 _ABOUT_ISSUER = ("issuer", "auth_server_url", "metadata", "resource_metadata", "pending", "busy_until")
@@ -126,7 +129,8 @@ class Account:
     async def load(self) -> Kept:
         """What there is."""
         about = await self.store.get(self._about) or {}
-        kept = Kept(**{name: about.get(name) for name in _ABOUT_ISSUER})
+        found: dict[str, Any] = {name: about.get(name) for name in _ABOUT_ISSUER}
+        kept = Kept(**found, back_off=BackOff.read(about.get("back_off")))
         kept.tokens = Tokens.read(await self.store.get(self._key("tokens", kept.issuer)))
         kept.client = await self.store.get(self._key("client", kept.issuer))
         return kept
@@ -139,7 +143,8 @@ class Account:
                 await self.store.set(self._key(kind, before.get("issuer")), None)
         await self.store.set(self._key("client", kept.issuer), kept.client)
         await self.store.set(self._key("tokens", kept.issuer), None if kept.tokens is None else asdict(kept.tokens))
-        await self.store.set(self._about, {name: getattr(kept, name) for name in _ABOUT_ISSUER})
+        about = {name: getattr(kept, name) for name in _ABOUT_ISSUER}
+        await self.store.set(self._about, {**about, "back_off": asdict(kept.back_off)})
 
     async def forget(self) -> None:
         """Delete all of it."""

@@ -169,6 +169,8 @@ async def _finish(pending: dict[str, Any], code: str, iss: str | None, account: 
             await account.store.set(store_key("pending", server=pending["state"]), pending)
         raise
     async with account.lock():
+        kept.back_off = (await account.load()).back_off
+        kept.back_off.has_tried("sign-in", account.clock())
         await account.save(kept)
 
 

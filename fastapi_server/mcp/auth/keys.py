@@ -19,8 +19,8 @@ def store_key(
     """The key for what belongs to a server, a principal, a holder and an issuer: different for any two that differ.
 
     Args:
-        kind: `tokens`; `client`, a registration; `issuer`, what was discovered; or `pending`, a sign-in that a person
-            has to finish, whose `server` is its `state`.
+        kind: `tokens`; `client`, a registration; `issuer`, what was discovered, and when to sign in again; or
+            `pending`, a sign-in that a person has to finish, whose `server` is its `state`.
         server: URL of the MCP server.
         principal: On whose behalf; `None` for nobody in particular.
         holder: What tells one registered client or account from another.

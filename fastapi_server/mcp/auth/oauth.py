@@ -1,18 +1,19 @@
 """OAuth for one client: the token at hand for each request, and one sign-in or refresh for all who need a new one."""
 
 import asyncio
+import hashlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import msgspec
 from yarl import URL
 
 from fastapi_server.mcp.auth.account import Account, Kept, Tokens
 from fastapi_server.mcp.auth.authenticator import NONCE_TRIED, Authenticator, Outgoing, Refusal, SingleFlight
+from fastapi_server.mcp.auth.back_off import BackOff
 from fastapi_server.mcp.auth.challenge import Challenge, read_challenge
 from fastapi_server.mcp.auth.discovery import names_authorization_server
 from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey, nonce_in, wait_before_nonce
@@ -26,30 +27,22 @@ from fastapi_server.mcp.errors import (
     MCPConnectionError,
 )
 
-Way: TypeAlias = Literal["refresh", "sign-in"]
-_Purpose: TypeAlias = tuple[str, str, str]
-"""Methods of HTTP and JSON-RPC, and the name or URI that the latter is about: a server may refuse one tool alone."""
-
 _NONCE_WANTED = "use_dpop_nonce"
 _MORE_SCOPE = "insufficient_scope"
 _MOST_STEP_UPS, _STEP_UP_SECONDS = 5, 600.0
 """How often more scope is asked for, and in which time."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 3600.0
-"""Seconds without a sign-in after one has led to no token that the server takes; doubled each time."""
-_MOST_REFUSED = 256
 
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A sign-in that a person elsewhere was asked for.
+    """More scope that a person elsewhere was asked for.
 
     Attributes:
         used: The token that was refused.
-        more_scope: What was asked for, where that was more scope.
     """
 
     used: str = field(repr=False)
-    more_scope: str | None
+    more_scope: str
 
 
 class OAuthAuthenticator(Authenticator):
@@ -81,10 +74,9 @@ class OAuthAuthenticator(Authenticator):
         self._proof_key: ProofKey | None = None
         self._asked: set[str] = set()
         self._step_ups: deque[float] = deque()
-        # Since the server has taken a token for what it had refused:
-        self._refused: deque[_Purpose] = deque(maxlen=_MOST_REFUSED)
-        self._tried: dict[Way, float] = {}  # when each may be tried again
-        self._fruitless = 0  # sign-ins
+        self._refused: set[str] = set()  # for these, the token of now
+        self._back_off = BackOff()  # as it was when the store was last looked at
+        self._ending = SingleFlight()  # of the back-off
         self._waiting: _Waiting | None = None
         self._refresh_after = 0.0
 
@@ -123,14 +115,23 @@ class OAuthAuthenticator(Authenticator):
         """
         if "DPoP-Nonce" in headers:
             self._means.nonces[str(URL(outgoing.url).origin())] = headers["DPoP-Nonce"]
-        if not (self._tried or self._refused) or not 200 <= status < 300 or self._tokens is None:
+        refused = self._refused.union(self._back_off.refused)
+        if not (self._back_off.until or refused) or not 200 <= status < 300 or self._tokens is None:
             return
-        if _token_in(sent) == self._tokens.access_token and (
-            not self._refused or _purpose_of(outgoing) in self._refused
-        ):
+        good = self._tokens.access_token
+        if _token_in(sent) == good and (not refused or _purpose_of(outgoing) in refused):
             self._refused.clear()
-            self._tried.clear()
-            self._fruitless = 0
+            self._back_off = BackOff()
+            self._ending.start(lambda: self._end_back_off(good))
+
+    async def _end_back_off(self, good: str) -> None:
+        """For all who share the store, unless the token that has proved good was replaced meanwhile."""
+        with self._ending.vital():
+            async with self._account.lock():
+                kept = await self._account.load()
+                if kept.tokens is not None and kept.tokens.access_token == good and kept.back_off != BackOff():
+                    kept.back_off = BackOff()
+                    await self._account.save(kept)
 
     async def refused(self, refusal: Refusal) -> Mapping[str, str] | None:
         """The credentials to try next: with a nonce, with somebody else's new token, or after signing in."""
@@ -139,20 +140,16 @@ class OAuthAuthenticator(Authenticator):
         if bound and challenge.error == _NONCE_WANTED and challenge.nonce is not None:
             return await self._with_nonce(refusal, challenge.nonce)
         used = _token_in(refusal.sent)
-        self._note_refusal(refusal, challenge)
         if not self._has_another(used):
-            if self._can_help(refusal, challenge):
-                if refusal.status == 403 and self._flight.task is None:
-                    refusal.tried[_MORE_SCOPE] += 1
-                await self._flight.join(lambda: _in_one_word(self._sign_in(refusal, challenge, used)))
-            else:
+            if refusal.status == 401 or challenge.error == _MORE_SCOPE:
+                self._refused.add(_purpose_of(refusal.outgoing))
+            if not self._can_help(refusal, challenge):
                 await _in_one_word(self._look())
+        if not self._has_another(used) and self._can_help(refusal, challenge):
+            if refusal.status == 403 and self._flight.task is None:
+                refusal.tried[_MORE_SCOPE] += 1
+            await self._flight.join(lambda: _in_one_word(self._sign_in(refusal, challenge, used)))
         return await self.headers(refusal.outgoing) if self._has_another(used) else None
-
-    def _note_refusal(self, refusal: Refusal, challenge: Challenge) -> None:
-        purpose = _purpose_of(refusal.outgoing)
-        if (refusal.status == 401 or challenge.error == _MORE_SCOPE) and purpose not in self._refused:
-            self._refused.append(purpose)
 
     async def _with_nonce(self, refusal: Refusal, given: str) -> Mapping[str, str] | None:
         """A proof with the nonce that was given, which may be good once; or after a wait, the last given to anybody.
@@ -213,17 +210,15 @@ class OAuthAuthenticator(Authenticator):
 
     def _given_up(self) -> bool:
         """Whether the server takes no token, whatever is tried; after a while it may be asked again."""
+        now = self._clock()
         renewable = self._tokens is not None and self._tokens.refresh_token is not None
-        return self._was_tried("sign-in") and (self._was_tried("refresh") or not renewable)
-
-    def _was_tried(self, way: Way) -> bool:
-        return self._clock() < self._tried.get(way, 0.0)
+        return self._back_off.waits("sign-in", now) and (self._back_off.waits("refresh", now) or not renewable)
 
     def advice(self, status: int) -> str:
         """That signing in does not help, and when it is tried again."""
         if status != 401 or not self._given_up():
             return super().advice(status)
-        seconds = self._tried["sign-in"] - self._clock()
+        seconds = self._back_off.until["sign-in"] - self._clock()
         return f"it refuses even tokens that were just issued for it; signing in is tried again in {seconds:.0f} s"
 
     async def settled(self) -> bool:
@@ -233,6 +228,7 @@ class OAuthAuthenticator(Authenticator):
     async def close(self) -> None:
         """Stop signing in."""
         await self._flight.close()
+        await self._ending.close()
 
     # The single flight.
 
@@ -247,9 +243,11 @@ class OAuthAuthenticator(Authenticator):
     async def _sign_in(self, refusal: Refusal, challenge: Challenge, used: str) -> None:
         """Get a token that the server may accept, unless another process has done it."""
         config = self._means.config
+        await self._ending.wait()
         async with self._turn(desk=isinstance(config, OAuth) and config.interaction is not None) as turn:
             if turn.tokens is None or turn.tokens.access_token == used:
                 self._keep_secret(used)
+                turn.kept.back_off.note(self._refused)
                 await self._renewed(turn, refusal, challenge, used)
             self._adopt(turn.kept)
 
@@ -258,16 +256,13 @@ class OAuthAuthenticator(Authenticator):
         if refusal.status == 403:
             await self._stepped_up(turn, refusal, challenge, used)
             return
-        if not self._was_tried("refresh") and await self._refreshed(turn, refusal.outgoing):
+        back_off, now = turn.kept.back_off, self._clock()
+        if not back_off.waits("refresh", now) and await self._refreshed(turn, refusal.outgoing):
             return
         self._asked.clear()
-        if not self._was_tried("sign-in"):
-            try:
-                await turn.sign_in(refusal, challenge)
-            except AuthorizationRequired:
-                self._waiting = _Waiting(used, None)
-                raise
-            self._has_tried("sign-in")
+        if not back_off.waits("sign-in", now):
+            self._waiting = None
+            await turn.sign_in(refusal, challenge)
 
     async def _stepped_up(self, turn: Turn, refusal: Refusal, challenge: Challenge, used: str) -> None:
         """More scope; what was granted once is not asked for again, and what failed only so often."""
@@ -280,7 +275,6 @@ class OAuthAuthenticator(Authenticator):
             self._waiting = _Waiting(used, more_scope)
             raise
         self._asked.add(more_scope)
-        self._has_tried("sign-in")
 
     def _note_completion(self, kept: Kept, tokens: Tokens) -> None:
         """Where a person elsewhere has signed in, that counts as if they had been here; a refresh does not."""
@@ -288,25 +282,15 @@ class OAuthAuthenticator(Authenticator):
         if waiting is None or kept.pending is not None or tokens.access_token == waiting.used:
             return
         self._waiting = None
-        if waiting.more_scope is not None:
-            self._step_ups.append(self._clock())
-            self._asked.add(waiting.more_scope)
-        self._has_tried("sign-in")
+        self._step_ups.append(self._clock())
+        self._asked.add(waiting.more_scope)
 
     async def _refreshed(self, turn: Turn, outgoing: Outgoing | None) -> bool:
         try:
-            refreshed = await turn.refresh(outgoing)
+            return await turn.refresh(outgoing)
         except MCPClientError:
             self._refresh_after = self._clock() + PAUSE_SECONDS
             raise
-        if refreshed:
-            self._has_tried("refresh")
-        return refreshed
-
-    def _has_tried(self, way: Way) -> None:
-        self._fruitless += way == "sign-in"
-        pause = min(_FIRST_PAUSE * 2 ** max(self._fruitless - 1, 0), _LONGEST_PAUSE)
-        self._tried[way] = self._clock() + pause
 
     def _turn(self, *, desk: bool = False) -> Turn:
         return Turn(self._means, self._proof_key, desk=desk)
@@ -315,7 +299,10 @@ class OAuthAuthenticator(Authenticator):
         return self._clock()
 
     def _adopt(self, kept: Kept) -> None:
+        used, self._back_off = "" if self._tokens is None else self._tokens.access_token, kept.back_off
         tokens = self._tokens = tokens_for(self._means.config, kept, self._means.own)
+        if self._has_another(used):
+            self._refused.clear()
         if tokens is None:
             return
         self._note_completion(kept, tokens)
@@ -348,9 +335,11 @@ class _Message(msgspec.Struct):
     params: _About = msgspec.field(default_factory=_About)
 
 
-def _purpose_of(outgoing: Outgoing) -> _Purpose:
+def _purpose_of(outgoing: Outgoing) -> str:
+    """A digest of the methods of HTTP and JSON-RPC and of what the latter is about: one tool alone may be refused."""
     try:
         message = msgspec.json.decode(outgoing.body or b"{}", type=_Message)
     except msgspec.DecodeError:  # a batch, say
         message = _Message()
-    return outgoing.method, message.method, str(message.params.name or message.params.uri)
+    purpose = repr((outgoing.method, message.method, message.params.name or message.params.uri))
+    return hashlib.blake2b(purpose.encode(), digest_size=8).hexdigest()

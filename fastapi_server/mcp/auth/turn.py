@@ -120,7 +120,7 @@ class Turn:
         yield
         await self._take()
         fresh = await self._means.account.load()  # others may have refreshed, or signed in
-        self.kept.tokens, self.kept.pending = fresh.tokens, fresh.pending
+        self.kept.tokens, self.kept.pending, self.kept.back_off = fresh.tokens, fresh.pending, fresh.back_off
 
     @property
     def tokens(self) -> Tokens | None:
@@ -150,6 +150,8 @@ class Turn:
                     refreshed = await provider.refresh(exchange.send)
                     if refreshed:
                         self.kept.tokens = self._tokens_of(provider, exchange)
+                        if outgoing is not None:
+                            self.kept.back_off.has_tried("refresh", self._means.clock())
                     else:
                         self._forget_refresh_token(tokens, exchange)
         return refreshed
@@ -194,6 +196,7 @@ class Turn:
                 finally:
                     provider.keep(self.kept)
                 self.kept.tokens = self._tokens_of(provider, exchange)
+                self.kept.back_off.has_tried("sign-in", self._means.clock())
 
     @asynccontextmanager
     async def _saved(self, exchange: Exchange) -> AsyncGenerator[None]:
