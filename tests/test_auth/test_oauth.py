@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from fastapi_server.mcp import (
     AuthorizationRequired,
     AuthorizationResponse,
     ClientCredentials,
+    Delivery,
     HTTPConfig,
     HTTPMCPClient,
     HTTPStatusError,
@@ -21,10 +22,12 @@ from fastapi_server.mcp import (
     MCPConnectionError,
     MemoryTokenStore,
     OAuth,
+    WorkloadIdentity,
     complete_authorization,
 )
 from fastapi_server.mcp.auth.account import Account
 from fastapi_server.mcp.auth.authenticator import Outgoing
+from fastapi_server.mcp.auth.choose import oauth_authenticator
 from fastapi_server.mcp.auth.holders import holder_of
 from fastapi_server.mcp.auth.oauth import OAuthAuthenticator
 from fastapi_server.mcp.testing.authorization_server import (
@@ -674,6 +677,75 @@ async def test_metadata_that_must_not_be_used(
     assert says in str(one.last_error)
     await one.disconnect()
     assert not issuer.forms
+
+
+@dataclass
+class Lookout(GuardedPeer):
+    """Notes what comes for none of its own pages."""
+
+    strays: list[str] = field(default_factory=list[str])
+
+    async def elsewhere(self, http: web.Request) -> web.StreamResponse:
+        self.strays.append(http.path)
+        return await super().elsewhere(http)
+
+
+WAYS = {
+    "nobody": OAuth("ours", client_secret="s3cret-of-ours"),
+    "unregistered": OAuth(),
+    "program": ClientCredentials("ours", client_secret="s3cret-of-ours"),
+    "workload": WorkloadIdentity("assertion-of-ours"),
+}
+METADATA = "/.well-known/oauth-authorization-server"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("statuses", "changes", "says"),
+    [
+        ({METADATA: 404}, {}, f"{METADATA} answers with HTTP 404; .*/openid-configuration answers with HTTP 404"),
+        ({}, {"token_endpoint": "https://h:abc/t"}, rf"{METADATA} is malformed \(token_endpoint\)"),
+    ],
+)
+async def test_what_is_for_an_authorization_server_never_goes_to_the_server(
+    issuer: AuthorizationServer, way: str, statuses: dict[str, int], changes: dict[str, object], says: str
+) -> None:
+    issuer.statuses, issuer.metadata_changes = statuses, changes
+    peer = Lookout(issuers=[issuer], stateless=True)
+    async with http_peer(peer):
+        one = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=WAYS[way], retries=0))
+        with pytest.raises(AuthenticationError, match=f"no usable metadata of the authorization server .*{says}"):
+            await one.list_tools()
+        await one.disconnect()
+    assert not peer.strays
+    assert not issuer.registrations
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+async def test_metadata_that_fails_in_passing_is_looked_for_again(
+    issuer: AuthorizationServer, way: str, status: int
+) -> None:
+    issuer.statuses = {METADATA: status}
+    peer = Lookout(issuers=[issuer], stateless=True)
+    async with http_peer(peer):
+        authenticator = oauth_authenticator(HTTPConfig(f"{peer.url}/mcp"), WAYS[way], None)
+        with pytest.raises(HTTPStatusError, match=f"{METADATA} answered with HTTP {status}") as raised:
+            await authenticator.sign_in()
+    assert not isinstance(raised.value, AuthenticationError)
+    assert raised.value.delivery is Delivery.NOT_SENT
+    assert not peer.strays
+
+
+async def test_a_registration_that_fails_in_passing_is_tried_again(client: Make, issuer: AuthorizationServer) -> None:
+    issuer.statuses = {"/register": 503}
+    one = client()
+    with pytest.raises(HTTPStatusError, match="/register answered with HTTP 503"):
+        await one.list_tools()
+    issuer.statuses.clear()
+    pass_time(one, 3)
+    await one.list_tools()
+    await one.disconnect()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from yarl import URL
 
 from fastapi_server.mcp.auth.backchannel import Backchannel, Reply
 from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey, wait_before_nonce
+from fastapi_server.mcp.auth.reach import shown
 from fastapi_server.mcp.errors import AuthenticationError, Delivery, HTTPStatusError, MCPConnectionError
 from fastapi_server.mcp.retry_after import retry_after
 from fastapi_server.mcp.userinfo import without_userinfo
@@ -66,7 +67,7 @@ class Exchange:
 
         Raises:
             AuthenticationError: The authorization server refused for good.
-            MCPConnectionError: It cannot be reached, or is busy.
+            MCPConnectionError: It cannot be reached, or fails in passing.
         """
         try:
             return await self._answer_to(request)
@@ -78,6 +79,13 @@ class Exchange:
         form = _form_of(request)
         self._note(form)
         reply = await self._reply(request, is_token=form is not None)
+        if reply.status >= 500 or reply.status in _BUSY:
+            raise HTTPStatusError(
+                f"signing in failed: {shown(URL(str(request.url)))} answered with HTTP {reply.status}",
+                status=reply.status,
+                retry_after=retry_after(reply.headers),
+                delivery=Delivery.NOT_SENT,
+            )
         if form is not None:
             self._judge(reply, refresh=form.get("grant_type") == "refresh_token")
         elif request.method == "POST" and reply.status not in {200, 201}:
@@ -118,14 +126,12 @@ class Exchange:
         self.error = _error(reply)
         if reply.status == 200 or (reply.status == 201 and not refresh):
             return
-        answered = f"the authorization server answered with HTTP {reply.status}"
-        if reply.status >= 500 or reply.status in _BUSY:
-            wait = retry_after(reply.headers)
-            raise HTTPStatusError(answered, status=reply.status, retry_after=wait, delivery=Delivery.NOT_SENT)
         if not refresh:
             raise self._refusal(reply, "gives no token")
         if self.error not in _DEAD:  # a refresh token that has run out is no failure: the person signs in again
-            raise MCPConnectionError(answered, delivery=Delivery.NOT_SENT)
+            raise MCPConnectionError(
+                f"the authorization server answered with HTTP {reply.status}", delivery=Delivery.NOT_SENT
+            )
 
     def _refusal(self, reply: Reply, what: str) -> AuthenticationError:
         said = _object(reply.body) or {}

@@ -108,6 +108,7 @@ class Provider(OAuthClientProvider):
         self._challenged = challenged
         self._reach = Reach(server, configured)
         self._granted: str | None = None
+        self._answers: list[httpx2.Response] = []  # since the authorization server was chosen
         self.authorized = False
 
     def _comes_back_to(self, client: OAuthClientInformationFull) -> bool:
@@ -206,8 +207,25 @@ class Provider(OAuthClientProvider):
         """What is being asked for."""
         return self.context.client_metadata.scope
 
+    def note(self, answer: httpx2.Response) -> None:
+        """Told of everything that the flow is told."""
+        self._answers.append(answer)
+
+    def check_metadata(self) -> None:
+        """To be asked before anything but metadata is: the SDK would go to the MCP server's own default paths instead.
+
+        Raises:
+            AuthenticationError: An authorization server is named, and its metadata (RFC 8414) is not known.
+        """
+        metadata, named = self.context.oauth_metadata, self._issuer or self.context.auth_server_url
+        if named is None or (metadata is not None and issuers_match(str(metadata.issuer), named)):
+            return
+        why = "; ".join(_fault_of(answer) for answer in self._answers) or "nothing leads to it"
+        raise AuthenticationError(f"no usable metadata of the authorization server {shown(URL(named))}: {why}")
+
     def _select_authorization_server(self, advertised: list[str]) -> str:
         """The one configured, or the one that a client registered beforehand has been used with; else the first."""
+        self._answers.clear()
         if self._issuer is None:
             return super()._select_authorization_server(advertised)
         for server in advertised:
@@ -219,9 +237,7 @@ class Provider(OAuthClientProvider):
         )
 
     async def _perform_authorization(self) -> httpx2.Request:
-        metadata = self.context.oauth_metadata
-        if self._issuer is not None and (metadata is None or not issuers_match(str(metadata.issuer), self._issuer)):
-            raise AuthenticationError(f"no metadata of the authorization server {self._issuer} was found")
+        self.check_metadata()
         if self._scopes is not None:
             wider = union_scopes(self._scopes, self._granted if self._challenged else None)
             self.context.client_metadata.scope = union_scopes(wider, self._challenged)
@@ -315,6 +331,19 @@ class Provider(OAuthClientProvider):
         if self.scope:
             data["scope"] = self.scope
         return httpx2.Request("POST", self.token_endpoint, data=data, headers=headers)
+
+
+def _fault_of(answer: httpx2.Response) -> str:
+    """Why there is no metadata in an answer."""
+    where = shown(URL(str(answer.url)))
+    if answer.status_code != 200:
+        return f"{where} answers with HTTP {answer.status_code}"
+    try:
+        OAuthMetadata.model_validate_json(answer.content)
+    except ValidationError as error:
+        members = ", ".join(".".join(map(str, one["loc"])) for one in error.errors())
+        return f"{where} is malformed ({members or 'no object'})"
+    return f"{where} is about another"
 
 
 def _dumped(model: Any) -> dict[str, Any] | None:

@@ -277,9 +277,13 @@ async def _drive(
         answer = httpx2.Response(refusal.status, headers={"WWW-Authenticate": challenge.header}, request=original)
         wanted = await flow.asend(answer)
         while wanted is not original:
+            if wanted.method != "GET":
+                provider.check_metadata()
             if provider.authorized:
                 begin()
-            wanted = await flow.asend(await exchange.send(wanted))
+            answer = await exchange.send(wanted)
+            provider.note(answer)
+            wanted = await flow.asend(answer)
     finally:
         await flow.aclose()
 

@@ -80,6 +80,7 @@ class AuthorizationServer:
         echo: Token requests are refused, and quoted.
         malformed: The answer to a token request is none, and holds what was sent.
         redirects: Where these paths are said to have moved.
+        statuses: What these paths answer with, and nothing else.
         answers: Scope of what is given for further grant types.
         callback_changes: Laid over what the browser brings back.
         path: Where the metadata is.
@@ -103,6 +104,7 @@ class AuthorizationServer:
     echo: bool = False
     malformed: bool = False
     redirects: dict[str, str] = field(default_factory=dict[str, str])
+    statuses: dict[str, int] = field(default_factory=dict[str, int])
     answers: dict[str, str] = field(default_factory=dict[str, str])
     clients: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     codes: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
@@ -141,6 +143,8 @@ class AuthorizationServer:
         self.paths.append(request.path)
         if request.path in self.redirects:
             return web.Response(status=307, headers={"Location": self.redirects[request.path]})
+        if request.path in self.statuses:
+            return web.Response(status=self.statuses[request.path])
         match request.path:
             case self.path:
                 return web.json_response(self.metadata())
