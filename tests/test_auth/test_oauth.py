@@ -624,6 +624,95 @@ async def test_a_server_that_moves_to_another_authorization_server(
     assert len(other.registrations) == 1
 
 
+@dataclass
+class Unconventional(GuardedPeer):
+    """Its metadata is only where its refusals say."""
+
+    async def handle(self, http: web.Request) -> web.StreamResponse:
+        if http.path.startswith("/.well-known/"):
+            return web.Response(status=404)
+        if http.path == "/about":
+            http = http.clone(rel_url="/.well-known/oauth-protected-resource/mcp")
+        return await super().handle(http)
+
+    @property
+    def _metadata(self) -> str:
+        return f"{self.url}/about"
+
+
+@pytest.mark.parametrize("kind", [GuardedPeer, Unconventional])
+@pytest.mark.parametrize("seconds", [0, 3601])
+async def test_a_server_moves_away_from_an_authorization_server_that_is_gone(
+    issuer: AuthorizationServer, person: Person, kind: type[GuardedPeer], seconds: float
+) -> None:
+    peer, store = kind(stateless=True), MemoryTokenStore()
+    auth = OAuth(interaction=person, store=store)
+    async with http_peer(peer):
+        one = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth, retries=0))
+        async with authorization_server() as gone:
+            peer.issuers = [gone]
+            await one.list_tools()
+        pass_time(one, seconds)
+        peer.issuers = [issuer]
+        await one.call_tool("echo", {})
+        await one.disconnect()
+    assert issuer.grants() == ["authorization_code"]
+    assert len(person.opened) == 2
+
+
+async def test_a_sign_in_completed_elsewhere_also_finds_out_that_its_authorization_server_was_left(
+    issuer: AuthorizationServer, store: MemoryTokenStore
+) -> None:
+    peer = Unconventional(stateless=True)
+    async with http_peer(peer):
+        one = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=OAuth(store=store), retries=0))
+        async with authorization_server() as gone:
+            peer.issuers = [gone]
+            with pytest.raises(AuthorizationRequired) as required:
+                await one.list_tools()
+            back = await visit(required.value.url)
+            await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+            await one.list_tools()
+        peer.issuers = [issuer]
+        pass_time(one, 3601)
+        with pytest.raises(AuthorizationRequired) as required:
+            await one.list_tools()
+        assert required.value.url.startswith(issuer.url)
+        await one.disconnect()
+
+
+async def test_a_registered_client_keeps_its_refresh_token_where_the_server_moves_away(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, person: Person
+) -> None:
+    async with client(client_id="ours", client_secret="s3cret-of-ours") as one, authorization_server() as other:
+        pass_time(one, 3601)
+        peer.issuers[:] = [other]
+        issuer.fail.append((503, {}))
+        with pytest.raises(AuthenticationError, match=r"auth\.issuer"):
+            await one.call_tool("echo", {})
+        peer.issuers[:] = [issuer]
+        pass_time(one, 3604)
+        await one.call_tool("echo", {})
+    assert not other.forms
+    assert len(person.opened) == 1
+
+
+@pytest.mark.parametrize("status", [404, 405, 410])
+async def test_a_token_endpoint_that_has_moved_is_found(
+    client: Make, issuer: AuthorizationServer, person: Person, status: int
+) -> None:
+    async with client() as one, authorization_server() as other:
+        other.refresh_tokens, other.granted = issuer.refresh_tokens, issuer.granted
+        issuer.statuses = {"/token": status}
+        issuer.metadata_changes = {"token_endpoint": f"{other.url}/token"}
+        for seconds in (3601, 7202):
+            pass_time(one, seconds)
+            await one.call_tool("echo", {})
+    assert other.grants() == ["refresh_token"] * 2
+    assert issuer.paths.count("/token") == 2
+    assert len(person.opened) == 1
+
+
 async def test_nothing_is_left_of_an_authorization_server_that_was_moved_away_from(
     client: Make, issuer: AuthorizationServer, peer: GuardedPeer, store: MemoryTokenStore
 ) -> None:

@@ -72,6 +72,7 @@ class Kept:
         auth_server_url: As the server's metadata names it (RFC 9728).
         metadata: Of the authorization server (RFC 8414).
         resource_metadata: Of the MCP server (RFC 9728).
+        resource_metadata_url: Where that was.
         pending: `state`, `url`, `aim` and `expires_at` of a sign-in that waits for a person.
         busy_until: Seconds since the epoch: before, the token endpoint is left alone, since it failed in passing.
     """
@@ -82,11 +83,15 @@ class Kept:
     auth_server_url: str | None = None
     metadata: dict[str, Any] | None = None
     resource_metadata: dict[str, Any] | None = None
+    resource_metadata_url: str | None = None
     pending: dict[str, Any] | None = field(default=None, repr=False)
     busy_until: float | None = None
 
 
-_ABOUT_ISSUER = ("issuer", "auth_server_url", "metadata", "resource_metadata", "pending", "busy_until")
+_ABOUT_ISSUER = (
+    *("issuer", "auth_server_url", "metadata", "resource_metadata", "resource_metadata_url"),
+    *("pending", "busy_until"),
+)
 
 
 class Account:

@@ -122,6 +122,7 @@ async def _begin(
         "auth_server_url": found.auth_server_url,
         "metadata": found.metadata,
         "resource_metadata": found.resource_metadata,
+        "resource_metadata_url": found.resource_metadata_url,
         "protocol_version": provider.context.protocol_version,
         "scope": provider.scope,
         "proof_key": None if proof_key is None else proof_key.pem,
@@ -179,6 +180,7 @@ def _found(pending: dict[str, Any]) -> Kept:
         auth_server_url=pending["auth_server_url"],
         metadata=pending["metadata"],
         resource_metadata=pending["resource_metadata"],
+        resource_metadata_url=pending.get("resource_metadata_url"),
     )
 
 

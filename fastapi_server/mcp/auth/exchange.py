@@ -27,6 +27,7 @@ CLIENT_UNKNOWN = "invalid_client"
 """Said by a token endpoint that has forgotten, or never knew, the client (RFC 6749, 5.2)."""
 _DEAD = frozenset({"invalid_grant", CLIENT_UNKNOWN})
 """What says that a refresh token is worth nothing any more; all else may come from something in between."""
+_GONE = frozenset({404, 405, 410})
 _SHOWN = 200
 
 
@@ -43,6 +44,7 @@ class Exchange:
         proof_key: As given.
         token_type: Of the tokens that came last: `Bearer` or `DPoP`.
         error: What the token endpoint said last (RFC 6749, 5.2); `None` where it gave tokens, or made no sense.
+        gone: The token endpoint is not where it was asked for last.
         failed_in_passing: Why the server should be left alone for a while.
     """
 
@@ -55,6 +57,7 @@ class Exchange:
     ) -> None:
         self.token_type = "Bearer"  # noqa: S105 - a kind of token
         self.error: str | None = None
+        self.gone = False
         self.failed_in_passing: MCPConnectionError | None = None
         self._channel = channel
         self.proof_key = proof_key
@@ -124,6 +127,7 @@ class Exchange:
 
     def _judge(self, reply: Reply, *, refresh: bool) -> None:
         self.error = _error(reply)
+        self.gone = reply.status in _GONE
         if reply.status == 200 or (reply.status == 201 and not refresh):
             return
         if not refresh:

@@ -14,7 +14,7 @@ from yarl import URL
 from fastapi_server.mcp.auth.account import Account, Kept, Tokens
 from fastapi_server.mcp.auth.authenticator import NONCE_TRIED, Authenticator, Outgoing, Refusal, SingleFlight
 from fastapi_server.mcp.auth.challenge import Challenge, read_challenge
-from fastapi_server.mcp.auth.discovery import names_authorization_server
+from fastapi_server.mcp.auth.discovery import authorization_servers
 from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey, nonce_in, wait_before_nonce
 from fastapi_server.mcp.auth.holders import tokens_for
 from fastapi_server.mcp.auth.turn import PAUSE_SECONDS, Means, Turn
@@ -186,7 +186,7 @@ class OAuthAuthenticator(Authenticator):
 
     async def _takes_tokens(self) -> bool:
         async with self._means.channel() as channel:
-            return await names_authorization_server(self._account.server, channel)
+            return bool(await authorization_servers(self._account.server, channel))
 
     def _has_another(self, used: str) -> bool:
         return self._tokens is not None and self._tokens.access_token != used

@@ -7,7 +7,14 @@ from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
 import httpx2
 from mcp.client.auth import OAuthClientProvider, OAuthFlowError, PKCEParameters
-from mcp.client.auth.utils import issuers_match, union_scopes, validate_authorization_response_iss
+from mcp.client.auth.utils import (
+    build_oauth_authorization_server_metadata_discovery_urls,
+    create_oauth_metadata_request,
+    handle_auth_metadata_response,
+    issuers_match,
+    union_scopes,
+    validate_authorization_response_iss,
+)
 from mcp.shared.auth import (
     OAuthClientInformationFull,
     OAuthClientMetadata,
@@ -27,6 +34,9 @@ from fastapi_server.mcp.userinfo import without_userinfo
 
 GrantRequest: TypeAlias = "Callable[[Provider], Awaitable[httpx2.Request]]"
 """Makes the token request once discovery and registration are over."""
+
+Send: TypeAlias = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
+"""Sends a request to an authorization server."""
 
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -109,6 +119,7 @@ class Provider(OAuthClientProvider):
         self._reach = Reach(server, configured)
         self._granted: str | None = None
         self._answers: list[httpx2.Response] = []  # since the authorization server was chosen
+        self._resource_metadata_url: str | None = None
         self.authorized = False
 
     def _comes_back_to(self, client: OAuthClientInformationFull) -> bool:
@@ -136,6 +147,7 @@ class Provider(OAuthClientProvider):
         if kept.resource_metadata is not None:
             context.protected_resource_metadata = ProtectedResourceMetadata.model_validate(kept.resource_metadata)
         context.auth_server_url = kept.auth_server_url
+        self._resource_metadata_url = kept.resource_metadata_url
         if self._fixed_client is not None:
             self._issuer = self._issuer or kept.issuer
             context.client_info = self._fixed_client
@@ -162,9 +174,10 @@ class Provider(OAuthClientProvider):
         kept.auth_server_url = context.auth_server_url
         kept.metadata = _dumped(metadata)
         kept.resource_metadata = _dumped(context.protected_resource_metadata)
+        kept.resource_metadata_url = self._resource_metadata_url
         kept.client = None if self._fixed_client is not None else _dumped(context.client_info)
 
-    async def refresh(self, send: Callable[[httpx2.Request], Awaitable[httpx2.Response]]) -> bool:
+    async def refresh(self, send: Send) -> bool:
         """Exchange the refresh token. Whether that gave tokens; where it did not, the refresh token is dead.
 
         Raises:
@@ -178,6 +191,29 @@ class Provider(OAuthClientProvider):
         if not await self._handle_refresh_response(response):
             raise AuthenticationError("signing in failed: the authorization server's answer is malformed")
         return True
+
+    def is_left(self, advertised: list[str]) -> bool:
+        """Whether the server names others in the place of the authorization server that the tokens are of.
+
+        Raises:
+            AuthenticationError: It does, and the credentials are for that one.
+        """
+        if not advertised or any(issuers_match(one, self.audience) for one in advertised):
+            return False
+        self._choose(advertised)
+        return True
+
+    async def finds_another_token_endpoint(self, send: Send) -> bool:
+        """Whether the authorization server says by now that it gives tokens elsewhere."""
+        before, context = self.token_endpoint, self.context
+        for url in build_oauth_authorization_server_metadata_discovery_urls(
+            context.auth_server_url, context.server_url
+        ):
+            _, found = await handle_auth_metadata_response(await send(create_oauth_metadata_request(url)))
+            if found is not None and issuers_match(str(found.issuer), self.audience):
+                context.oauth_metadata = found
+                break
+        return self.token_endpoint != before
 
     def tokens(self, now: float, exchange: Exchange, identity: str | None = None) -> Tokens | None:
         """The tokens that the flow has now, as they are kept.
@@ -224,10 +260,14 @@ class Provider(OAuthClientProvider):
         raise AuthenticationError(f"no usable metadata of the authorization server {shown(URL(named))}: {why}")
 
     def _select_authorization_server(self, advertised: list[str]) -> str:
-        """The one configured, or the one that a client registered beforehand has been used with; else the first."""
+        self._resource_metadata_url = str(self._answers[-1].url)
         self._answers.clear()
+        return self._choose(advertised)
+
+    def _choose(self, advertised: list[str]) -> str:
+        """The one configured, or the one that a client registered beforehand has been used with; else the first."""
         if self._issuer is None:
-            return super()._select_authorization_server(advertised)
+            return advertised[0]
         for server in advertised:
             if issuers_match(server, self._issuer):
                 return server
