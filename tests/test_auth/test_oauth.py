@@ -145,6 +145,19 @@ async def test_a_fresh_token_is_given_without_waiting_for_anything(client: Make)
         assert given.value.value["Authorization"].startswith("Bearer ")
 
 
+async def test_headers_and_challenges_may_hold_any_text(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    issuer.headers = {"X-Served-By": "Café"}
+    peer.challenges_before = ['Bearer scope="lése", resource_metadata="é"', 'Basic realm="Café"']
+    async with client() as one:
+        await one.list_tools()
+        issuer.revoke_all()
+        await one.list_tools()
+    assert "scope" not in issuer.authorizations[0]
+    assert issuer.grants() == ["authorization_code", "refresh_token"]
+
+
 async def test_a_refresh_token_that_has_run_out_means_signing_in_again(
     client: Make, issuer: AuthorizationServer, person: Person
 ) -> None:

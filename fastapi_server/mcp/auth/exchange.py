@@ -96,7 +96,7 @@ class Exchange:
         answer = _object(reply.body)
         self._note(answer)
         body = reply.body if answer is None else self._for_the_sdk(answer, is_token=form is not None)
-        return httpx2.Response(reply.status, headers=list(reply.headers.items()), content=body, request=request)
+        return httpx2.Response(reply.status, content=body, request=request)  # the SDK reads no header
 
     async def _reply(self, request: httpx2.Request, *, is_token: bool) -> Reply:
         if not is_token:

@@ -80,6 +80,7 @@ class AuthorizationServer:
         echo: Token requests are refused, and quoted.
         malformed: The answer to a token request is none, and holds what was sent.
         redirects: Where these paths are said to have moved.
+        headers: What every answer carries besides.
         statuses: What these paths answer with, and nothing else.
         answers: Scope of what is given for further grant types.
         callback_changes: Laid over what the browser brings back.
@@ -104,6 +105,7 @@ class AuthorizationServer:
     echo: bool = False
     malformed: bool = False
     redirects: dict[str, str] = field(default_factory=dict[str, str])
+    headers: dict[str, str] = field(default_factory=dict[str, str])
     statuses: dict[str, int] = field(default_factory=dict[str, int])
     answers: dict[str, str] = field(default_factory=dict[str, str])
     clients: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
@@ -141,6 +143,11 @@ class AuthorizationServer:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.paths.append(request.path)
+        answer = await self._page(request)
+        answer.headers.update(self.headers)
+        return answer
+
+    async def _page(self, request: web.Request) -> web.Response:
         if request.path in self.redirects:
             return web.Response(status=307, headers={"Location": self.redirects[request.path]})
         if request.path in self.statuses:
