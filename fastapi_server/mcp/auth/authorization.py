@@ -146,18 +146,23 @@ async def complete(state: str, code: str, iss: str | None, store: TokenStore | N
     """What `complete_authorization` says."""
     store = store or default_store()
     key = store_key("pending", server=state)
-    async with store.lock(key):
-        pending = await store.get(key)
-        if pending is not None and pending["principal"] == principal:
-            await store.set(key, None)
-    if pending is None:
-        raise AuthenticationError("there is no sign-in with this state: it was completed, or never begun here")
+    pending = await _pending(store, key)
     if pending["principal"] != principal:
         raise AuthenticationError("this sign-in was begun for another principal")
     account = Account(store, pending["server"], principal, pending["holder"])
+    async with account.lock():  # not one of the state's own: whoever guesses states would have locks made
+        pending = await _pending(store, key)
+        await store.set(key, None)
     if account.clock() >= pending["expires_at"]:
         raise AuthenticationError("this sign-in is more than ten minutes old; begin another one")
     await to_the_end(_finish(pending, code, iss, account))
+
+
+async def _pending(store: TokenStore, key: str) -> dict[str, Any]:
+    pending = await store.get(key)
+    if pending is None:
+        raise AuthenticationError("there is no sign-in with this state: it was completed, or never begun here")
+    return pending
 
 
 async def _finish(pending: dict[str, Any], code: str, iss: str | None, account: Account) -> None:
