@@ -22,10 +22,11 @@ from fastapi_server.mcp import (
     MCPConnectionError,
     MemoryTokenStore,
     OAuth,
+    TokenStoreError,
     WorkloadIdentity,
     complete_authorization,
 )
-from fastapi_server.mcp.auth.account import Account
+from fastapi_server.mcp.auth.account import Account, Kept
 from fastapi_server.mcp.auth.authenticator import Outgoing
 from fastapi_server.mcp.auth.choose import oauth_authenticator
 from fastapi_server.mcp.auth.holders import holder_of
@@ -1034,6 +1035,76 @@ async def test_a_store_that_fails_is_named_and_not_quoted(client: Make, store: M
     assert "signing in failed: OSError" in str(one.last_error)
     assert "planted-secret" not in str(one.last_error)
     await one.disconnect()
+
+
+class FullStore(MemoryTokenStore):
+    """Takes nothing while it is `full`."""
+
+    full = False
+
+    async def set(self, key: str, value: dict[str, Any] | None) -> None:
+        if self.full:
+            raise TokenStoreError("no room")
+        await super().set(key, value)
+
+
+@pytest.mark.parametrize("seconds", [0, 3590, 3601])
+async def test_a_refresh_token_that_was_replaced_is_kept_until_the_store_takes_it(
+    client: Make, issuer: AuthorizationServer, person: Person, seconds: float
+) -> None:
+    store = FullStore()
+    auth = OAuth(interaction=person, store=store)
+    async with client(auth=auth) as one:
+        issuer.revoke_all()
+        pass_time(one, seconds)
+        store.full = True
+        for _ in range(2):
+            with pytest.raises(TokenStoreError, match="no room"):
+                await one.call_tool("echo", {})
+        store.full = False
+        await one.call_tool("echo", {})
+    async with client(auth=auth) as another:
+        await another.call_tool("echo", {})
+    assert issuer.grants() == ["authorization_code", "refresh_token"]
+
+
+async def test_what_others_have_saved_since_is_not_replaced_by_what_a_store_did_not_take(
+    client: Make, issuer: AuthorizationServer, person: Person
+) -> None:
+    store = FullStore()
+    auth = OAuth(interaction=person, store=store)
+    async with client(auth=auth) as one, client(auth=auth) as another:
+        issuer.revoke_all()
+        store.full = True
+        with pytest.raises(TokenStoreError):
+            await one.call_tool("echo", {})
+        store.full = False
+        await another.call_tool("echo", {})
+        issuer.revoke_all()
+        await one.call_tool("echo", {})
+    assert issuer.grants()[3:] == ["authorization_code", "refresh_token"]
+
+
+async def test_a_person_who_has_signed_in_when_the_store_was_full_is_not_asked_again(
+    client: Make, issuer: AuthorizationServer
+) -> None:
+    store = FullStore()
+
+    class Filling(Person):
+        async def redirect(self, url: str) -> None:
+            store.full = True
+            await super().redirect(url)
+
+    person = Filling()
+    one = client(auth=OAuth(interaction=person, store=store))
+    for _ in range(2):
+        with pytest.raises(MCPClientError, match="no room"):
+            await one.list_tools()
+    store.full = False
+    await one.list_tools()
+    await one.disconnect()
+    assert issuer.grants() == ["authorization_code"]
+    assert await Account(store, one.config.endpoint, None, holder_of(OAuth())).load() != Kept()
 
 
 async def test_a_query_of_the_endpoint_goes_to_no_authorization_server(

@@ -103,6 +103,9 @@ class Account:
         principal: On whose behalf.
         holder: Which of the clients and accounts that are configured for them.
         clock: Seconds since the epoch.
+
+    Attributes:
+        unsaved: What the store has not taken.
     """
 
     def __init__(
@@ -118,6 +121,8 @@ class Account:
         self.principal = principal
         self.holder = holder
         self.clock = clock
+        self.unsaved: Kept | None = None
+        self._replaced: Tokens | None = None  # what the store holds in the place of `unsaved`
         self._about = store_key("issuer", server=server, principal=principal, holder=holder)
 
     def lock(self) -> AbstractAsyncContextManager[None]:
@@ -136,8 +141,18 @@ class Account:
         kept.client = await self.store.get(self._key("client", kept.issuer))
         return kept
 
+    async def recover(self) -> Kept:
+        """What there is. The lock is held: what the store has not taken is saved, unless others have saved since."""
+        kept = await self.load()
+        if self.unsaved is not None and kept.tokens in (self._replaced, self.unsaved.tokens):
+            kept = self.unsaved
+            await self.save(kept)
+        self.unsaved, self._replaced = None, kept.tokens
+        return kept
+
     async def save(self, kept: Kept) -> None:
         """Keep all of it; what belonged to another issuer goes."""
+        self.unsaved = kept
         before = await self.store.get(self._about)
         if before is not None and before.get("issuer") != kept.issuer:
             for kind in ("tokens", "client"):
@@ -145,6 +160,7 @@ class Account:
         await self.store.set(self._key("client", kept.issuer), kept.client)
         await self.store.set(self._key("tokens", kept.issuer), None if kept.tokens is None else asdict(kept.tokens))
         await self.store.set(self._about, {name: getattr(kept, name) for name in _ABOUT_ISSUER})
+        self.unsaved, self._replaced = None, kept.tokens
 
     async def forget(self) -> None:
         """Delete all of it."""

@@ -103,7 +103,11 @@ class OAuthAuthenticator(Authenticator):
 
     async def _look(self) -> None:
         """Another process may have signed in, or this one before."""
-        self._adopt(await self._account.load())
+        if self._account.unsaved is None:
+            self._adopt(await self._account.load())
+            return
+        async with self._turn() as turn:
+            self._adopt(turn.kept)
 
     def _credentials(self, outgoing: Outgoing, nonce: str | None = None) -> Mapping[str, str]:
         tokens, key = self._tokens, self._proof_key

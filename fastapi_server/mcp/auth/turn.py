@@ -88,7 +88,7 @@ class Turn:
             if self._at_desk:
                 await self._desk.enter_async_context(self._means.account.desk())
             await self._take()
-            self.kept = await self._means.account.load()
+            self.kept = await self._means.account.recover()
         except BaseException:
             await self._give_up()
             raise
@@ -120,7 +120,7 @@ class Turn:
         await to_the_end(self._lock.aclose())
         yield
         await self._take()
-        fresh = await self._means.account.load()  # others may have refreshed, or signed in
+        fresh = await self._means.account.recover()  # others may have refreshed, or signed in
         self.kept.tokens, self.kept.pending = fresh.tokens, fresh.pending
 
     @property
