@@ -99,22 +99,21 @@ class Exchange:
         return httpx2.Response(reply.status, content=body, request=request)  # the SDK reads no header
 
     async def _reply(self, request: httpx2.Request, *, is_token: bool) -> Reply:
-        if not is_token:
+        if not is_token or self.proof_key is None:
             return await self._send_once(request)
         nonce = self._nonces.get(_origin_of(request))
-        reply = await self._send_once(request, self._proof(request, nonce))
+        reply = await self._send_proven(request, self.proof_key, nonce)
         for tried in range(1, MOST_NONCES + 1):
             wanted = reply.headers.get("DPoP-Nonce") if _error(reply) == "use_dpop_nonce" else None
             if wanted is None or wanted == nonce:
                 break
             nonce = wanted
             await asyncio.sleep(wait_before_nonce(tried))
-            reply = await self._send_once(request, self._proof(request, nonce))
+            reply = await self._send_proven(request, self.proof_key, nonce)
         return reply
 
-    def _proof(self, request: httpx2.Request, nonce: str | None) -> str | None:
-        key = self.proof_key
-        return None if key is None else key.proof(request.method, str(request.url), nonce=nonce)
+    async def _send_proven(self, request: httpx2.Request, key: ProofKey, nonce: str | None) -> Reply:
+        return await self._send_once(request, key.proof(request.method, str(request.url), nonce=nonce))
 
     async def _send_once(self, request: httpx2.Request, proof: str | None = None) -> Reply:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _BY_THE_CLIENT}
