@@ -337,6 +337,67 @@ async def test_a_server_that_refuses_fresh_tokens_opens_ever_fewer_pages(
 
 
 @dataclass
+class Forgetful(GuardedPeer):
+    """Takes each token once."""
+
+    async def _refusal(self, http: web.Request) -> web.Response | None:
+        refusal = await super()._refusal(http)
+        self.issuers[0].granted.pop(self.tokens[-1], None)
+        return refusal
+
+
+@pytest.mark.parametrize("desk", [True, False])
+async def test_a_server_that_takes_each_token_once_opens_a_few_pages(
+    issuer: AuthorizationServer, person: Person, store: MemoryTokenStore, desk: bool
+) -> None:
+    issuer.refreshes = False
+    peer = Forgetful(issuers=[issuer], stateless=True)
+    auth = OAuth(interaction=person if desk else None, store=store)
+
+    async def call() -> None:
+        try:
+            await one.call_tool("echo", {})
+        except AuthorizationRequired as required:
+            back = await visit(required.url)
+            await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+            await one.call_tool("echo", {})
+
+    async with http_peer(peer):
+        one = HTTPMCPClient(
+            "guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth, retries=0, protocol_version="2026-07-28")
+        )
+        for _ in range(6):
+            await call()
+        for _ in range(3):
+            with pytest.raises(AuthenticationError, match=r"refuses even tokens .* tried again in (599|600) s"):
+                await call()
+        assert len(issuer.authorizations) == 6
+        pass_time(one, 601)
+        await call()
+        await one.disconnect()
+
+
+async def test_a_program_signs_in_for_each_call_where_it_has_to(issuer: AuthorizationServer) -> None:
+    peer = Forgetful(issuers=[issuer], stateless=True)
+    auth = ClientCredentials("nightly", client_secret="s3cret-of-ours")
+    async with http_peer(peer), HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth, retries=0)) as one:
+        for _ in range(10):
+            await one.call_tool("echo", {})
+
+
+async def test_a_token_that_has_run_out_is_replaced_however_often(
+    client: Make, issuer: AuthorizationServer, person: Person
+) -> None:
+    issuer.refreshes, issuer.expires_in = False, 20
+    async with client() as one:
+        for n in range(1, 10):
+            pass_time(one, n * 21)
+            issuer.revoke_all()
+            await one.call_tool("echo", {})
+    assert len(person.opened) == 10
+
+
+@dataclass
 class Picky(GuardedPeer):
     """Refuses what is about `tool` whatever the token, and answers every second request about it with `between`."""
 

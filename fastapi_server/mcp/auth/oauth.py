@@ -32,8 +32,8 @@ _Purpose: TypeAlias = tuple[str, str, str]
 
 _NONCE_WANTED = "use_dpop_nonce"
 _MORE_SCOPE = "insufficient_scope"
-_MOST_STEP_UPS, _STEP_UP_SECONDS = 5, 600.0
-"""How often more scope is asked for, and in which time."""
+_MOST_PAGES, _PAGES_SECONDS = 5, 600.0
+"""How often more scope is asked for, or a token replaced that has not expired, and in which time."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 3600.0
 """Seconds without a sign-in after one has led to no token that the server takes; doubled each time."""
 _MOST_REFUSED = 256
@@ -85,6 +85,7 @@ class OAuthAuthenticator(Authenticator):
         self._refused: deque[_Purpose] = deque(maxlen=_MOST_REFUSED)
         self._tried: dict[Way, float] = {}  # when each may be tried again
         self._fruitless = 0  # sign-ins
+        self._early: deque[float] = deque(maxlen=_MOST_PAGES)  # when the last sign-ins replaced a token before its time
         self._waiting: _Waiting | None = None
         self._refresh_after = 0.0
 
@@ -208,10 +209,10 @@ class OAuthAuthenticator(Authenticator):
     def _may_ask(self, challenge: Challenge) -> bool:
         """Whether to ask for more scope: not for the same again, and not again and again."""
         now = self._clock()
-        while self._step_ups and now >= self._step_ups[0] + _STEP_UP_SECONDS:
+        while self._step_ups and now >= self._step_ups[0] + _PAGES_SECONDS:
             self._step_ups.popleft()
         granted = set((self._tokens.scope if self._tokens and self._tokens.scope else "").split())
-        if " ".join(sorted(challenge.scopes)) in self._asked or len(self._step_ups) == _MOST_STEP_UPS:
+        if " ".join(sorted(challenge.scopes)) in self._asked or len(self._step_ups) == _MOST_PAGES:
             return False
         return not challenge.scopes or not set(challenge.scopes) <= granted
 
@@ -221,13 +222,18 @@ class OAuthAuthenticator(Authenticator):
         return self._was_tried("sign-in") and (self._was_tried("refresh") or not renewable)
 
     def _was_tried(self, way: Way) -> bool:
-        return self._clock() < self._tried.get(way, 0.0)
+        return self._clock() < self._again(way)
+
+    def _again(self, way: Way) -> float:
+        """When it may be tried."""
+        bound = way == "sign-in" and isinstance(self._means.config, OAuth) and len(self._early) == _MOST_PAGES
+        return max(self._tried.get(way, 0.0), self._early[0] + _PAGES_SECONDS if bound else 0.0)
 
     def advice(self, status: int) -> str:
         """That signing in does not help, and when it is tried again."""
         if status != 401 or not self._given_up():
             return super().advice(status)
-        seconds = self._tried["sign-in"] - self._clock()
+        seconds = self._again("sign-in") - self._clock()
         return f"it refuses even tokens that were just issued for it; signing in is tried again in {seconds:.0f} s"
 
     async def settled(self) -> bool:
@@ -308,7 +314,10 @@ class OAuthAuthenticator(Authenticator):
         return refreshed
 
     def _has_tried(self, way: Way) -> None:
-        self._fruitless += way == "sign-in"
+        if way == "sign-in":
+            self._fruitless += 1
+            if self._has_good():
+                self._early.append(self._clock())
         pause = min(_FIRST_PAUSE * 2 ** max(self._fruitless - 1, 0), _LONGEST_PAUSE)
         self._tried[way] = self._clock() + pause
 
@@ -319,13 +328,13 @@ class OAuthAuthenticator(Authenticator):
         return self._clock()
 
     def _adopt(self, kept: Kept) -> None:
-        tokens = self._tokens = tokens_for(self._means.config, kept, self._means.own)
-        if tokens is None:
-            return
-        self._note_completion(kept, tokens)
-        self._keep_secret(tokens.access_token, tokens.refresh_token)
-        if tokens.proof_key is not None and (self._proof_key is None or self._proof_key.pem != tokens.proof_key):
-            self._proof_key = ProofKey(tokens.proof_key)
+        tokens = tokens_for(self._means.config, kept, self._means.own)
+        if tokens is not None:
+            self._note_completion(kept, tokens)
+            self._keep_secret(tokens.access_token, tokens.refresh_token)
+            if tokens.proof_key is not None and (self._proof_key is None or self._proof_key.pem != tokens.proof_key):
+                self._proof_key = ProofKey(tokens.proof_key)
+        self._tokens = tokens
 
 
 async def _in_one_word(work: Awaitable[None]) -> None:
