@@ -138,6 +138,28 @@ async def test_a_token_is_renewed_before_it_expires_and_nobody_waits(client: Mak
         assert authenticator._tokens != tokens
 
 
+@pytest.mark.parametrize("said", [0, -1, 10**400, "9" * 400, 1e99, "soon"])
+async def test_a_lifetime_that_is_none_counts_as_not_said(
+    client: Make, issuer: AuthorizationServer, said: float | str
+) -> None:
+    issuer.expires_in = said
+    async with client() as one:
+        for _ in range(3):
+            await one.call_tool("echo", {})
+    assert issuer.grants() == ["authorization_code"]
+
+
+@pytest.mark.parametrize("said", [3600, "3600", 3600.5])
+async def test_a_lifetime_may_be_written_in_any_way(
+    client: Make, issuer: AuthorizationServer, said: float | str
+) -> None:
+    issuer.expires_in = said
+    async with client() as one:
+        tokens = authenticator_of(one)._tokens
+    assert tokens is not None
+    assert tokens.lifetime == 3600
+
+
 async def test_a_fresh_token_is_given_without_waiting_for_anything(client: Make) -> None:
     async with client() as one:
         giving = authenticator_of(one).headers(Outgoing("POST", one.config.endpoint))

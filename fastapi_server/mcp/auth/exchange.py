@@ -29,6 +29,7 @@ _DEAD = frozenset({"invalid_grant", CLIENT_UNKNOWN})
 """What says that a refresh token is worth nothing any more; all else may come from something in between."""
 _GONE = frozenset({404, 405, 410})
 _SHOWN = 200
+_LONGEST_LIFE = 10**10
 
 
 class Exchange:
@@ -158,7 +159,7 @@ class Exchange:
         if is_token and "access_token" in answer:
             said = answer.get("token_type")
             self.token_type = "DPoP" if isinstance(said, str) and said.lower() == "dpop" else "Bearer"
-            answer = {**answer, "token_type": "Bearer"}
+            answer = {**answer, "token_type": "Bearer", "expires_in": _lifetime(answer.get("expires_in"))}
         elif "token_endpoint" in answer and "issuer" in answer:
             answer = {"authorization_endpoint": answer["token_endpoint"], **answer}
         return json.dumps(answer).encode()
@@ -181,6 +182,15 @@ def _object(body: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def _lifetime(said: Any) -> int | None:
+    """Seconds; what no token can last, counts as not said."""
+    try:
+        seconds = int(float(said))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return seconds if 0 < seconds <= _LONGEST_LIFE else None
 
 
 def _error(reply: Reply) -> str | None:

@@ -66,7 +66,7 @@ class AuthorizationServer:
     """Issues opaque tokens; `granted` says what each is good for.
 
     Attributes:
-        expires_in: Seconds that the next tokens last; `None` says nothing.
+        expires_in: Seconds that the next tokens last, or what is no such thing; `None` says nothing.
         scopes: What is granted, whatever is asked for; `None` for just that.
         refreshes: Refresh tokens are given.
         gate: Token requests wait for it.
@@ -88,7 +88,7 @@ class AuthorizationServer:
     """
 
     url: str = ""
-    expires_in: int | None = 3600
+    expires_in: float | str | None = 3600
     scopes: str | None = None
     refreshes: bool = True
     dpop: bool = False
