@@ -934,6 +934,22 @@ async def test_a_registration_that_fails_in_passing_is_tried_again(client: Make,
     await one.disconnect()
 
 
+async def test_what_an_authorization_server_says_writes_nowhere_else_on_a_terminal(
+    client: Make, issuer: AuthorizationServer
+) -> None:
+    issuer.fail = [(400, {"error": "x\n2026-01-01 CRITICAL forged", "error_description": "\x1b[31mred\x07 é"})]
+    one = client(auth=ClientCredentials("ours", client_secret="s3cret-of-ours"))
+    with pytest.raises(AuthenticationError, match=r"x\?2026-01-01 CRITICAL forged: \?\[31mred\? \?$"):
+        await one.list_tools()
+    await one.disconnect()
+
+    issuer.callback_changes = {"iss": "https://ann:planted@elsewhere.example\n\x1b[31m"}
+    one = client()
+    with pytest.raises(AuthenticationError, match=r"mismatch: https://\*\*\*@elsewhere.example\?\?\[31m != http"):
+        await one.list_tools()
+    await one.disconnect()
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

@@ -11,10 +11,10 @@ from yarl import URL
 
 from fastapi_server.mcp.auth.backchannel import Backchannel, Reply
 from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey, wait_before_nonce
+from fastapi_server.mcp.auth.quoting import quoted
 from fastapi_server.mcp.auth.reach import shown
 from fastapi_server.mcp.errors import AuthenticationError, Delivery, HTTPStatusError, MCPConnectionError
 from fastapi_server.mcp.retry_after import retry_after
-from fastapi_server.mcp.userinfo import without_userinfo
 
 _FORM = "application/x-www-form-urlencoded"
 _BY_THE_CLIENT = frozenset({"host", "content-length"})
@@ -28,7 +28,6 @@ CLIENT_UNKNOWN = "invalid_client"
 _DEAD = frozenset({"invalid_grant", CLIENT_UNKNOWN})
 """What says that a refresh token is worth nothing any more; all else may come from something in between."""
 _GONE = frozenset({404, 405, 410})
-_SHOWN = 200
 _LONGEST_LIFE = 10**10
 
 
@@ -142,7 +141,7 @@ class Exchange:
         words = ": ".join(str(said[name]) for name in ("error", "error_description") if isinstance(said.get(name), str))
         for secret in sorted(self._secrets, key=len, reverse=True):
             words = words.replace(secret, "***")
-        reason = f": {without_userinfo(words)[:_SHOWN]}" if words else ""
+        reason = f": {quoted(words)}" if words else ""
         return AuthenticationError(
             f"the authorization server {what} (HTTP {reply.status}){reason}", status=reply.status
         )

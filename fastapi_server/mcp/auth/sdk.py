@@ -28,9 +28,9 @@ from yarl import URL
 from fastapi_server.mcp.auth.account import Kept, Tokens
 from fastapi_server.mcp.auth.exchange import Exchange
 from fastapi_server.mcp.auth.quiet import alone, quiet
+from fastapi_server.mcp.auth.quoting import quoted
 from fastapi_server.mcp.auth.reach import Reach, shown
 from fastapi_server.mcp.errors import AuthenticationError
-from fastapi_server.mcp.userinfo import without_userinfo
 
 GrantRequest: TypeAlias = "Callable[[Provider], Awaitable[httpx2.Request]]"
 """Makes the token request once discovery and registration are over."""
@@ -58,7 +58,7 @@ def _translated() -> Generator[None]:
         yield
     except OAuthFlowError as error:
         plain = type(error) is OAuthFlowError
-        reason = without_userinfo(str(error)) if plain else "the authorization server's answer is malformed"
+        reason = quoted(str(error)) if plain else "the authorization server's answer is malformed"
         raise AuthenticationError(f"signing in failed: {reason}") from None
     except ValidationError:
         raise AuthenticationError("signing in failed: the authorization server's answer is malformed") from None
