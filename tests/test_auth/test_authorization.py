@@ -117,6 +117,16 @@ async def test_a_state_is_good_once_for_all_who_come_with_it_at_once(
     await one.disconnect()
 
 
+@pytest.mark.parametrize("code", ["", "x\udc80", "é", "x\n"])
+async def test_what_is_no_code_uses_up_no_sign_in(headless: Make, store: MemoryTokenStore, code: str) -> None:
+    one = headless()
+    back = await visit((await refusal(one)).url)
+    with pytest.raises(AuthenticationError, match="no authorization code"):
+        await complete_authorization(back["state"], code, back["iss"], store=store)
+    await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    await one.disconnect()
+
+
 async def test_states_leave_no_locks_behind(client: Make, tmp_path: Path) -> None:
     store = FileTokenStore(tmp_path / "tokens")
     locks = tmp_path / "tokens.locks"

@@ -956,6 +956,8 @@ async def test_what_an_authorization_server_says_writes_nowhere_else_on_a_termin
         ({"iss": "https://elsewhere.example"}, "iss mismatch"),
         ({"iss": None}, "missing iss"),
         ({"state": "another"}, "state"),
+        ({"state": "é"}, "state"),
+        ({"code": "é"}, "no authorization code"),
         ({"state": None}, "state"),
     ],
 )

@@ -1,5 +1,6 @@
 """The authorization code grant: at a desk in one go, on a server in two steps with a person between them."""
 
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -24,6 +25,9 @@ from fastapi_server.mcp.errors import AuthenticationError, AuthorizationRequired
 
 PENDING_SECONDS = 600.0
 """How long a person has."""
+
+_CODE = re.compile(r"[\x20-\x7e]+")
+"""RFC 6749, A.11."""
 
 _desks = KeyedLocks()
 """An interaction knows of one sign-in only, and clients of several principals may have the same one."""
@@ -89,9 +93,16 @@ async def _at_a_desk(
 
 
 def _check(response: AuthorizationResponse, state: str, provider: Provider) -> None:
-    if response.state is None or not secrets.compare_digest(response.state.encode(), state.encode()):
+    came_back = (response.state or "").encode(errors="surrogatepass")
+    if not secrets.compare_digest(came_back, state.encode()):
         raise AuthenticationError("signing in failed: the state that came back is not the one that was sent")
+    _check_code(response.code)
     provider.check_response_issuer(response.iss)
+
+
+def _check_code(code: str) -> None:
+    if not _CODE.fullmatch(code):
+        raise AuthenticationError("signing in failed: what came back is no authorization code")
 
 
 async def _begin(
@@ -144,6 +155,7 @@ def _aim(provider: Provider) -> list[str | None]:
 
 async def complete(state: str, code: str, iss: str | None, store: TokenStore | None, principal: str | None) -> None:
     """What `complete_authorization` says."""
+    _check_code(code)
     store = store or default_store()
     key = store_key("pending", server=state)
     pending = await _pending(store, key)
