@@ -850,6 +850,7 @@ async def test_a_server_of_2025_03_26_is_its_own_authorization_server(
     ("changes", "says"),
     [
         ({"code_challenge_methods_supported": None}, "PKCE"),
+        ({"authorization_endpoint": None}, "no page where people sign in"),
         ({"issuer": "https://elsewhere.example"}, "issuer mismatch"),
     ],
 )

@@ -25,6 +25,8 @@ _SECRET_FIELDS = frozenset(
 _BUSY = frozenset({408, 429})
 CLIENT_UNKNOWN = "invalid_client"
 """Said by a token endpoint that has forgotten, or never knew, the client (RFC 6749, 5.2)."""
+NO_PAGE = "https://no-authorization-endpoint.invalid/"
+"""Given to the SDK where the metadata names no page: programs need none."""
 _DEAD = frozenset({"invalid_grant", CLIENT_UNKNOWN})
 """What says that a refresh token is worth nothing any more; all else may come from something in between."""
 _GONE = frozenset({404, 405, 410})
@@ -160,7 +162,7 @@ class Exchange:
             self.token_type = "DPoP" if isinstance(said, str) and said.lower() == "dpop" else "Bearer"
             answer = {**answer, "token_type": "Bearer", "expires_in": _lifetime(answer.get("expires_in"))}
         elif "token_endpoint" in answer and "issuer" in answer:
-            answer = {"authorization_endpoint": answer["token_endpoint"], **answer}
+            answer = {"authorization_endpoint": NO_PAGE, **answer}
         return json.dumps(answer).encode()
 
 

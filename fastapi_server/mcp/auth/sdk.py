@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from yarl import URL
 
 from fastapi_server.mcp.auth.account import Kept, Tokens
-from fastapi_server.mcp.auth.exchange import Exchange
+from fastapi_server.mcp.auth.exchange import NO_PAGE, Exchange
 from fastapi_server.mcp.auth.quiet import alone, quiet
 from fastapi_server.mcp.auth.quoting import quoted
 from fastapi_server.mcp.auth.reach import Reach, shown
@@ -292,13 +292,15 @@ class Provider(OAuthClientProvider):
 
         Raises:
             AuthenticationError: The authorization server has no PKCE with S256, which the specification wants refused;
-                or its page is not where a person may be sent.
+                or no page, or none where a person may be sent.
         """
         context, client, metadata = self.context, self.context.client_info, self.context.oauth_metadata
         assert client is not None
         if metadata is not None and "S256" not in (metadata.code_challenge_methods_supported or ()):
             raise AuthenticationError("the authorization server does not say that it has PKCE with S256")
         endpoint = str(metadata.authorization_endpoint) if metadata else urljoin(self._server_base, "/authorize")
+        if endpoint == NO_PAGE:
+            raise AuthenticationError("the authorization server names no page where people sign in")
         refusal = self._reach.page_refusal_of(URL(endpoint))
         if refusal is not None:
             where = shown(URL(endpoint))
