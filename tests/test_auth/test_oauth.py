@@ -1200,8 +1200,9 @@ async def test_a_person_who_has_signed_in_when_the_store_was_full_is_not_asked_a
     person = Filling()
     one = client(auth=OAuth(interaction=person, store=store))
     for _ in range(2):
-        with pytest.raises(MCPClientError, match="no room"):
+        with pytest.raises(TokenStoreError, match="no room"):
             await one.list_tools()
+    assert isinstance(one.last_error, TokenStoreError)
     store.full = False
     await one.list_tools()
     await one.disconnect()
