@@ -1139,6 +1139,33 @@ async def test_a_store_that_fails_is_named_and_not_quoted(client: Make, store: M
     await one.disconnect()
 
 
+@pytest.mark.parametrize(
+    ("kind", "damage", "says"),
+    [
+        ("tokens", {"expires_at": "soon"}, r"Expected `float \| null`, got `str` - at `\$\.expires_at`"),
+        ("tokens", {"refresh_token": 5}, r"Expected `str \| null`, got `int` - at `\$\.refresh_token`"),
+        ("tokens", {"access_token": None}, r"Expected `str`, got `null` - at `\$\.access_token`"),
+        ("issuer", {"busy_until": "soon"}, r"Expected `float \| null`, got `str` - at `\$\.busy_until`"),
+    ],
+)
+async def test_what_a_store_has_damaged_is_named_and_not_quoted(
+    client: Make, store: MemoryTokenStore, kind: str, damage: dict[str, object], says: str
+) -> None:
+    async with client() as one:
+        await one.list_tools()
+    (key,) = (key for key in store._kept if key.startswith(kind))
+    store._kept[key] |= damage
+    one = client()
+    for _ in range(2):
+        with pytest.raises(TokenStoreError, match=f"document {key} is damaged: {says}; sign out and in again"):
+            await one.list_tools()
+    assert isinstance(one.last_error, TokenStoreError)
+    await one.disconnect()
+    account = Account(store, one.config.endpoint, None, holder_of(OAuth()))
+    assert await account.forget()
+    assert not store._kept
+
+
 class FullStore(MemoryTokenStore):
     """Takes nothing while it is `full`."""
 

@@ -3,11 +3,16 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
 
 from fastapi_server.mcp.auth.keys import Kind, store_key
 from fastapi_server.mcp.auth.stores import MemoryTokenStore, TokenStore
+from fastapi_server.mcp.errors import TokenStoreError
+
+DocumentT = TypeVar("DocumentT")
 
 _EARLY_SECONDS = 30.0
 _EARLY_PART = 0.1
@@ -41,14 +46,6 @@ class Tokens:
     lifetime: float | None = None
     proof_key: str | None = field(default=None, repr=False)
     identity: str | None = field(default=None, repr=False)
-
-    @classmethod
-    def read(cls, document: dict[str, Any] | None) -> Self | None:
-        """From the store; what a later version has added is passed over."""
-        if document is None or not isinstance(document.get("access_token"), str):
-            return None
-        known = {one.name for one in fields(cls)}
-        return cls(**{name: value for name, value in document.items() if name in known})
 
     def expired(self, now: float) -> bool:
         """Whether the server will refuse it."""
@@ -135,11 +132,20 @@ class Account:
 
     async def load(self) -> Kept:
         """What there is."""
-        about = await self.store.get(self._about) or {}
-        kept = Kept(**{name: about.get(name) for name in _ABOUT_ISSUER})
-        kept.tokens = Tokens.read(await self.store.get(self._key("tokens", kept.issuer)))
-        kept.client = await self.store.get(self._key("client", kept.issuer))
+        kept = await self._read(self._about, Kept) or Kept()
+        kept.tokens = await self._read(self._key("tokens", kept.issuer), Tokens)
+        kept.client = await self._read(self._key("client", kept.issuer), dict[str, Any])
         return kept
+
+    async def _read(self, key: str, kind: type[DocumentT]) -> DocumentT | None:
+        """A document; what a later version has added is passed over."""
+        document = await self.store.get(key)
+        try:
+            return None if document is None else msgspec.convert(document, kind)
+        except msgspec.ValidationError as error:
+            raise TokenStoreError(
+                f"the token store's document {key} is damaged: {error}; sign out and in again"
+            ) from None
 
     async def recover(self) -> Kept:
         """What there is. The lock is held: what the store has not taken is saved, unless others have saved since."""
@@ -162,15 +168,17 @@ class Account:
         await self.store.set(self._about, {name: getattr(kept, name) for name in _ABOUT_ISSUER})
         self.unsaved, self._replaced = None, kept.tokens
 
-    async def forget(self) -> None:
-        """Delete all of it."""
+    async def forget(self) -> bool:
+        """Delete all of it, damaged or not. Whether there were tokens."""
         about = await self.store.get(self._about) or {}
         issuer, pending = about.get("issuer"), about.get("pending")
         keys = [self._key("tokens", issuer), self._key("client", issuer), self._about]
+        had_tokens = await self.store.get(keys[0]) is not None
         if pending is not None:
             keys.append(store_key("pending", server=pending["state"]))
         for key in keys:
             await self.store.set(key, None)
+        return had_tokens
 
     def _key(self, kind: Kind, issuer: str | None) -> str:
         return store_key(kind, server=self.server, principal=self.principal, holder=self.holder, issuer=issuer)

@@ -79,8 +79,7 @@ async def show_logout(server: str, options: Options) -> int:
     auth, store = _signed_in_with(config)
     account = _account_of(config, auth, store)
     async with account.lock():
-        was = (await account.load()).tokens is not None
-        await account.forget()
+        was = await account.forget()
     if options.as_json:
         render.say_json({"name": config.name, "was_signed_in": was, "place": place_of(store)})
     else:
