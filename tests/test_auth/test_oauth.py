@@ -1120,6 +1120,24 @@ async def test_a_sign_in_that_takes_longer_than_the_probe_hides_no_era(
     await one.disconnect()
 
 
+async def test_a_person_who_says_no_after_the_probe_is_not_asked_again(
+    issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    class Unwilling(Person):
+        async def callback(self) -> AuthorizationResponse:
+            await asyncio.sleep(0.2)  # four times the probe_timeout
+            raise AuthenticationError("access was denied in the browser")
+
+    person = Unwilling()
+    one = HTTPMCPClient(
+        "guarded", HTTPConfig(f"{peer.url}/mcp", auth=OAuth(interaction=person), probe_timeout=50, retries=0)
+    )
+    with pytest.raises(AuthenticationError, match="access was denied"):
+        await one.list_tools()
+    await one.disconnect()
+    assert len(person.opened) == 1
+
+
 async def test_the_store_keeps_everything_apart(client: Make, store: MemoryTokenStore) -> None:
     async with client(principal="ann"):
         pass
