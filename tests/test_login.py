@@ -110,9 +110,22 @@ async def test_other_commands_find_the_tokens_and_logout_deletes_them(
     assert await login.show_logout("guarded", options) == 0
     said = capsys.readouterr()
     assert "guarded: sign in first: mcp-clients login guarded" in said.err
-    assert f"signed out of guarded; nothing of it is left in the file {state}" in said.out
-    assert f"was not signed in to guarded; nothing of it is left in the file {state}" in said.out
+    assert f"signed out of guarded as it is configured now; nothing of that is left in the file {state}" in said.out
+    assert (
+        f"was not signed in to guarded as it is configured now; nothing of that is left in the file {state}" in said.out
+    )
     assert issuer.grants() == ["authorization_code"]
+
+
+async def test_logout_says_nothing_of_what_was_configured_before(
+    options: Options, peer: GuardedPeer, tmp_path: Path, capsys: Capture
+) -> None:
+    await signed_in(options)
+    auth = {"type": "oauth", "redirect_uri": "http://127.0.0.1/callback", "scopes": ["read"]}
+    assert await login.show_logout("guarded", options_for(peer, tmp_path, auth=auth)) == 0
+    assert "was not signed in to guarded as it is configured now; nothing of that" in capsys.readouterr().out
+    assert await login.show_logout("guarded", options_for(peer, tmp_path)) == 0
+    assert "signed out of guarded as it is configured now" in capsys.readouterr().out
 
 
 async def test_logout_leaves_nothing(options: Options, state: Path) -> None:

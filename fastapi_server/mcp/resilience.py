@@ -18,9 +18,18 @@ from fastapi_server.mcp.errors import (
     MCPConnectionError,
     OutcomeUnknownError,
     SessionExpiredError,
+    TokenStoreError,
 )
 
-PERMANENT = (CommandNotFoundError, AuthenticationError, HandshakeError, ClientClosedError, CircuitOpenError, BusyError)
+PERMANENT = (
+    CommandNotFoundError,
+    AuthenticationError,
+    HandshakeError,
+    ClientClosedError,
+    CircuitOpenError,
+    BusyError,
+    TokenStoreError,
+)
 """Trying again changes nothing about these, or not soon."""
 
 _MOST_DOUBLINGS = 60
@@ -45,7 +54,7 @@ def backoff_delays(
         yield min(cap, base * 2 ** min(tried, _MOST_DOUBLINGS)) * dice()
 
 
-def is_permanent(error: MCPConnectionError) -> bool:
+def is_permanent(error: MCPClientError) -> bool:
     """Whether to try connecting again changes nothing."""
     if isinstance(error, HTTPStatusError) and error.status < 500:
         return error.status not in _PASSING_STATUSES

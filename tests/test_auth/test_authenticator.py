@@ -317,6 +317,7 @@ class Kept:
 
 
 async def test_a_provider_of_the_official_sdk_is_a_flow_too(issuer: AuthorizationServer, peer: GuardedPeer) -> None:
+    issuer.headers = {"X-Served-By": "Café"}
     provider = ClientCredentialsOAuthProvider(
         f"{peer.url}/mcp", Kept(), client_id="ours", client_secret="s3cret-1", issuer=issuer.issuer
     )

@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from fastapi_server.mcp import (
     AuthorizationResponse,
     ConnectionState,
     Delivery,
+    FileTokenStore,
     HTTPConfig,
     HTTPMCPClient,
     HTTPStatusError,
@@ -98,6 +101,44 @@ async def test_a_state_is_good_once(headless: Make, store: MemoryTokenStore) -> 
     with pytest.raises(AuthenticationError, match="no sign-in with this state"):
         await complete_authorization(back["state"], back["code"], back["iss"], store=store)
     await one.disconnect()
+
+
+async def test_a_state_is_good_once_for_all_who_come_with_it_at_once(
+    headless: Make, store: MemoryTokenStore, issuer: AuthorizationServer
+) -> None:
+    one = headless()
+    back = await visit((await refusal(one)).url)
+    outcomes = await asyncio.gather(
+        *(complete_authorization(back["state"], back["code"], back["iss"], store=store) for _ in range(5)),
+        return_exceptions=True,
+    )
+    assert [outcome for outcome in outcomes if not isinstance(outcome, AuthenticationError)] == [None]
+    assert issuer.grants() == ["authorization_code"]
+    await one.disconnect()
+
+
+@pytest.mark.parametrize("code", ["", "x\udc80", "é", "x\n"])
+async def test_what_is_no_code_uses_up_no_sign_in(headless: Make, store: MemoryTokenStore, code: str) -> None:
+    one = headless()
+    back = await visit((await refusal(one)).url)
+    with pytest.raises(AuthenticationError, match="no authorization code"):
+        await complete_authorization(back["state"], code, back["iss"], store=store)
+    await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    await one.disconnect()
+
+
+async def test_states_leave_no_locks_behind(client: Make, tmp_path: Path) -> None:
+    store = FileTokenStore(tmp_path / "tokens")
+    locks = tmp_path / "tokens.locks"
+    one = client(auth=OAuth(store=store))
+    back = await visit((await refusal(one)).url)
+    before = set(locks.iterdir())
+    for state in ("guessed", "another", back["state"]):
+        with suppress(AuthenticationError):
+            await complete_authorization(state, back["code"], back["iss"], store=store)
+    await one.list_tools()
+    await one.disconnect()
+    assert set(locks.iterdir()) == before
 
 
 async def test_nobody_completes_a_sign_in_for_another_principal(headless: Make, store: MemoryTokenStore) -> None:

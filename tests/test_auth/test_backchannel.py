@@ -54,6 +54,13 @@ async def test_where_nothing_is_sent(nothing_left: None, url: str) -> None:
             await channel.send("GET", url, {}, None)
 
 
+@pytest.mark.parametrize("url", ["https://h:99999/", "https://h:abc/", "https://[::1/", "https://xn--/"])
+async def test_what_is_no_url(nothing_left: None, url: str) -> None:
+    async with Backchannel("https://mcp.example.com/mcp") as channel:
+        with pytest.raises(AuthenticationError, match="no URL"):
+            await channel.send("GET", url, {}, None)
+
+
 @pytest.mark.parametrize(
     "url", ["http://localhost:1/", "http://127.0.0.1:1/", "http://[::1]:1/", "https://127.0.0.1:1/"]
 )

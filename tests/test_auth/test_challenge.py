@@ -44,6 +44,17 @@ def test_what_is_malformed_counts_as_not_there(value: str) -> None:
     assert read_challenge({"WWW-Authenticate": value}) == Challenge()
 
 
+@pytest.mark.parametrize("value", ["é", "x y", "/metadata", "https://h:99999/m", "https://h:abc/m", "https://xn--/m"])
+def test_metadata_at_no_url_counts_as_not_there(value: str) -> None:
+    assert read_challenge({"WWW-Authenticate": f'Bearer resource_metadata="{value}", error="e"'}) == Challenge("e")
+
+
+@pytest.mark.parametrize("character", ["é", "\udc80", "\x80", "\x1b"])
+def test_what_no_header_may_hold_counts_as_not_there(character: str) -> None:
+    value = f'Bearer scope="l{character}se", error={character}, error="e"'
+    assert read_challenge({"WWW-Authenticate": value}) == Challenge("e")
+
+
 def test_the_header_holds_one_challenge() -> None:
     assert Challenge().header == "Bearer"
     found = read_challenge(lines('Basic realm="x"', BEARER))

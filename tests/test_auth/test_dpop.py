@@ -92,6 +92,23 @@ async def test_twenty_callers_with_nonces_that_change_all_the_time(
     assert issuer.grants() == ["authorization_code"]
 
 
+async def test_a_client_without_a_key_keeps_to_no_nonce(
+    client: Make, issuer: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[web.Request]()
+
+    async def demand(request: web.Request) -> web.Response:
+        asked.append(request)
+        return web.json_response({"error": "use_dpop_nonce"}, status=400, headers={"DPoP-Nonce": f"nonce-{len(asked)}"})
+
+    monkeypatch.setattr(issuer, "_token", demand)
+    one = client(auth=ClientCredentials("nightly", client_secret="s3cret-of-ours"))
+    with pytest.raises(AuthenticationError, match="use_dpop_nonce"):
+        await one.list_tools()
+    await one.disconnect()
+    assert len(asked) == 1
+
+
 async def test_ten_sign_ins_with_nonces_that_change_all_the_time(
     client: Make, issuer: AuthorizationServer, peer: GuardedPeer, store: MemoryTokenStore
 ) -> None:

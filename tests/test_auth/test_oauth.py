@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from fastapi_server.mcp import (
     AuthorizationRequired,
     AuthorizationResponse,
     ClientCredentials,
+    Delivery,
     HTTPConfig,
     HTTPMCPClient,
     HTTPStatusError,
@@ -22,12 +23,15 @@ from fastapi_server.mcp import (
     MCPConnectionError,
     MemoryTokenStore,
     OAuth,
+    TokenStoreError,
+    WorkloadIdentity,
     complete_authorization,
 )
 from fastapi_server.mcp.auth import authorization
-from fastapi_server.mcp.auth.account import Account
+from fastapi_server.mcp.auth.account import Account, Kept
 from fastapi_server.mcp.auth.authenticator import Outgoing
 from fastapi_server.mcp.auth.back_off import BackOff
+from fastapi_server.mcp.auth.choose import oauth_authenticator
 from fastapi_server.mcp.auth.holders import holder_of
 from fastapi_server.mcp.auth.oauth import OAuthAuthenticator
 from fastapi_server.mcp.testing.authorization_server import (
@@ -137,12 +141,47 @@ async def test_a_token_is_renewed_before_it_expires_and_nobody_waits(client: Mak
         assert authenticator._tokens != tokens
 
 
+@pytest.mark.parametrize("said", [0, -1, 10**400, "9" * 400, 1e99, "soon"])
+async def test_a_lifetime_that_is_none_counts_as_not_said(
+    client: Make, issuer: AuthorizationServer, said: float | str
+) -> None:
+    issuer.expires_in = said
+    async with client() as one:
+        for _ in range(3):
+            await one.call_tool("echo", {})
+    assert issuer.grants() == ["authorization_code"]
+
+
+@pytest.mark.parametrize("said", [3600, "3600", 3600.5])
+async def test_a_lifetime_may_be_written_in_any_way(
+    client: Make, issuer: AuthorizationServer, said: float | str
+) -> None:
+    issuer.expires_in = said
+    async with client() as one:
+        tokens = authenticator_of(one)._tokens
+    assert tokens is not None
+    assert tokens.lifetime == 3600
+
+
 async def test_a_fresh_token_is_given_without_waiting_for_anything(client: Make) -> None:
     async with client() as one:
         giving = authenticator_of(one).headers(Outgoing("POST", one.config.endpoint))
         with pytest.raises(StopIteration) as given:
             giving.send(None)
         assert given.value.value["Authorization"].startswith("Bearer ")
+
+
+async def test_headers_and_challenges_may_hold_any_text(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    issuer.headers = {"X-Served-By": "Café"}
+    peer.challenges_before = ['Bearer scope="lése", resource_metadata="é"', 'Basic realm="Café"']
+    async with client() as one:
+        await one.list_tools()
+        issuer.revoke_all()
+        await one.list_tools()
+    assert "scope" not in issuer.authorizations[0]
+    assert issuer.grants() == ["authorization_code", "refresh_token"]
 
 
 async def test_a_refresh_token_that_has_run_out_means_signing_in_again(
@@ -349,6 +388,67 @@ async def test_many_clients_of_one_store_ask_once_for_a_token_that_helps_none_of
     for one in (*clients, late):
         await one.disconnect()
     assert issuer.grants() == ["client_credentials", *asked, asked[0]]
+
+
+@dataclass
+class Forgetful(GuardedPeer):
+    """Takes each token once."""
+
+    async def _refusal(self, http: web.Request) -> web.Response | None:
+        refusal = await super()._refusal(http)
+        self.issuers[0].granted.pop(self.tokens[-1], None)
+        return refusal
+
+
+@pytest.mark.parametrize("desk", [True, False])
+async def test_a_server_that_takes_each_token_once_opens_a_few_pages(
+    issuer: AuthorizationServer, person: Person, store: MemoryTokenStore, desk: bool
+) -> None:
+    issuer.refreshes = False
+    peer = Forgetful(issuers=[issuer], stateless=True)
+    auth = OAuth(interaction=person if desk else None, store=store)
+
+    async def call() -> None:
+        try:
+            await one.call_tool("echo", {})
+        except AuthorizationRequired as required:
+            back = await visit(required.url)
+            await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+            await one.call_tool("echo", {})
+
+    async with http_peer(peer):
+        one = HTTPMCPClient(
+            "guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth, retries=0, protocol_version="2026-07-28")
+        )
+        for _ in range(6):
+            await call()
+        for _ in range(3):
+            with pytest.raises(AuthenticationError, match=r"refuses even tokens .* tried again in (599|600) s"):
+                await call()
+        assert len(issuer.authorizations) == 6
+        pass_time(one, 601)
+        await call()
+        await one.disconnect()
+
+
+async def test_a_program_signs_in_for_each_call_where_it_has_to(issuer: AuthorizationServer) -> None:
+    peer = Forgetful(issuers=[issuer], stateless=True)
+    auth = ClientCredentials("nightly", client_secret="s3cret-of-ours")
+    async with http_peer(peer), HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth, retries=0)) as one:
+        for _ in range(10):
+            await one.call_tool("echo", {})
+
+
+async def test_a_token_that_has_run_out_is_replaced_however_often(
+    client: Make, issuer: AuthorizationServer, person: Person
+) -> None:
+    issuer.refreshes, issuer.expires_in = False, 20
+    async with client() as one:
+        for n in range(1, 10):
+            pass_time(one, n * 21)
+            issuer.revoke_all()
+            await one.call_tool("echo", {})
+    assert len(person.opened) == 10
 
 
 @dataclass
@@ -657,6 +757,95 @@ async def test_a_server_that_moves_to_another_authorization_server(
     assert len(other.registrations) == 1
 
 
+@dataclass
+class Unconventional(GuardedPeer):
+    """Its metadata is only where its refusals say."""
+
+    async def handle(self, http: web.Request) -> web.StreamResponse:
+        if http.path.startswith("/.well-known/"):
+            return web.Response(status=404)
+        if http.path == "/about":
+            http = http.clone(rel_url="/.well-known/oauth-protected-resource/mcp")
+        return await super().handle(http)
+
+    @property
+    def _metadata(self) -> str:
+        return f"{self.url}/about"
+
+
+@pytest.mark.parametrize("kind", [GuardedPeer, Unconventional])
+@pytest.mark.parametrize("seconds", [0, 3601])
+async def test_a_server_moves_away_from_an_authorization_server_that_is_gone(
+    issuer: AuthorizationServer, person: Person, kind: type[GuardedPeer], seconds: float
+) -> None:
+    peer, store = kind(stateless=True), MemoryTokenStore()
+    auth = OAuth(interaction=person, store=store)
+    async with http_peer(peer):
+        one = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth, retries=0))
+        async with authorization_server() as gone:
+            peer.issuers = [gone]
+            await one.list_tools()
+        pass_time(one, seconds)
+        peer.issuers = [issuer]
+        await one.call_tool("echo", {})
+        await one.disconnect()
+    assert issuer.grants() == ["authorization_code"]
+    assert len(person.opened) == 2
+
+
+async def test_a_sign_in_completed_elsewhere_also_finds_out_that_its_authorization_server_was_left(
+    issuer: AuthorizationServer, store: MemoryTokenStore
+) -> None:
+    peer = Unconventional(stateless=True)
+    async with http_peer(peer):
+        one = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=OAuth(store=store), retries=0))
+        async with authorization_server() as gone:
+            peer.issuers = [gone]
+            with pytest.raises(AuthorizationRequired) as required:
+                await one.list_tools()
+            back = await visit(required.value.url)
+            await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+            await one.list_tools()
+        peer.issuers = [issuer]
+        pass_time(one, 3601)
+        with pytest.raises(AuthorizationRequired) as required:
+            await one.list_tools()
+        assert required.value.url.startswith(issuer.url)
+        await one.disconnect()
+
+
+async def test_a_registered_client_keeps_its_refresh_token_where_the_server_moves_away(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, person: Person
+) -> None:
+    async with client(client_id="ours", client_secret="s3cret-of-ours") as one, authorization_server() as other:
+        pass_time(one, 3601)
+        peer.issuers[:] = [other]
+        issuer.fail.append((503, {}))
+        with pytest.raises(AuthenticationError, match=r"auth\.issuer"):
+            await one.call_tool("echo", {})
+        peer.issuers[:] = [issuer]
+        pass_time(one, 3604)
+        await one.call_tool("echo", {})
+    assert not other.forms
+    assert len(person.opened) == 1
+
+
+@pytest.mark.parametrize("status", [404, 405, 410])
+async def test_a_token_endpoint_that_has_moved_is_found(
+    client: Make, issuer: AuthorizationServer, person: Person, status: int
+) -> None:
+    async with client() as one, authorization_server() as other:
+        other.refresh_tokens, other.granted = issuer.refresh_tokens, issuer.granted
+        issuer.statuses = {"/token": status}
+        issuer.metadata_changes = {"token_endpoint": f"{other.url}/token"}
+        for seconds in (3601, 7202):
+            pass_time(one, seconds)
+            await one.call_tool("echo", {})
+    assert other.grants() == ["refresh_token"] * 2
+    assert issuer.paths.count("/token") == 2
+    assert len(person.opened) == 1
+
+
 async def test_nothing_is_left_of_an_authorization_server_that_was_moved_away_from(
     client: Make, issuer: AuthorizationServer, peer: GuardedPeer, store: MemoryTokenStore
 ) -> None:
@@ -697,6 +886,7 @@ async def test_a_server_of_2025_03_26_is_its_own_authorization_server(
     ("changes", "says"),
     [
         ({"code_challenge_methods_supported": None}, "PKCE"),
+        ({"authorization_endpoint": None}, "no page where people sign in"),
         ({"issuer": "https://elsewhere.example"}, "issuer mismatch"),
     ],
 )
@@ -712,12 +902,99 @@ async def test_metadata_that_must_not_be_used(
     assert not issuer.forms
 
 
+@dataclass
+class Lookout(GuardedPeer):
+    """Notes what comes for none of its own pages."""
+
+    strays: list[str] = field(default_factory=list[str])
+
+    async def elsewhere(self, http: web.Request) -> web.StreamResponse:
+        self.strays.append(http.path)
+        return await super().elsewhere(http)
+
+
+WAYS = {
+    "nobody": OAuth("ours", client_secret="s3cret-of-ours"),
+    "unregistered": OAuth(),
+    "program": ClientCredentials("ours", client_secret="s3cret-of-ours"),
+    "workload": WorkloadIdentity("assertion-of-ours"),
+}
+METADATA = "/.well-known/oauth-authorization-server"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("statuses", "changes", "says"),
+    [
+        ({METADATA: 404}, {}, f"{METADATA} answers with HTTP 404; .*/openid-configuration answers with HTTP 404"),
+        ({}, {"token_endpoint": "https://h:abc/t"}, rf"{METADATA} is malformed \(token_endpoint\)"),
+    ],
+)
+async def test_what_is_for_an_authorization_server_never_goes_to_the_server(
+    issuer: AuthorizationServer, way: str, statuses: dict[str, int], changes: dict[str, object], says: str
+) -> None:
+    issuer.statuses, issuer.metadata_changes = statuses, changes
+    peer = Lookout(issuers=[issuer], stateless=True)
+    async with http_peer(peer):
+        one = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=WAYS[way], retries=0))
+        with pytest.raises(AuthenticationError, match=f"no usable metadata of the authorization server .*{says}"):
+            await one.list_tools()
+        await one.disconnect()
+    assert not peer.strays
+    assert not issuer.registrations
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+async def test_metadata_that_fails_in_passing_is_looked_for_again(
+    issuer: AuthorizationServer, way: str, status: int
+) -> None:
+    issuer.statuses = {METADATA: status}
+    peer = Lookout(issuers=[issuer], stateless=True)
+    async with http_peer(peer):
+        authenticator = oauth_authenticator(HTTPConfig(f"{peer.url}/mcp"), WAYS[way], None)
+        with pytest.raises(HTTPStatusError, match=f"{METADATA} answered with HTTP {status}") as raised:
+            await authenticator.sign_in()
+    assert not isinstance(raised.value, AuthenticationError)
+    assert raised.value.delivery is Delivery.NOT_SENT
+    assert not peer.strays
+
+
+async def test_a_registration_that_fails_in_passing_is_tried_again(client: Make, issuer: AuthorizationServer) -> None:
+    issuer.statuses = {"/register": 503}
+    one = client()
+    with pytest.raises(HTTPStatusError, match="/register answered with HTTP 503"):
+        await one.list_tools()
+    issuer.statuses.clear()
+    pass_time(one, 3)
+    await one.list_tools()
+    await one.disconnect()
+
+
+async def test_what_an_authorization_server_says_writes_nowhere_else_on_a_terminal(
+    client: Make, issuer: AuthorizationServer
+) -> None:
+    issuer.fail = [(400, {"error": "x\n2026-01-01 CRITICAL forged", "error_description": "\x1b[31mred\x07 é"})]
+    one = client(auth=ClientCredentials("ours", client_secret="s3cret-of-ours"))
+    with pytest.raises(AuthenticationError, match=r"x\?2026-01-01 CRITICAL forged: \?\[31mred\? \?$"):
+        await one.list_tools()
+    await one.disconnect()
+
+    issuer.callback_changes = {"iss": "https://ann:planted@elsewhere.example\n\x1b[31m"}
+    one = client()
+    with pytest.raises(AuthenticationError, match=r"mismatch: https://\*\*\*@elsewhere.example\?\?\[31m != http"):
+        await one.list_tools()
+    await one.disconnect()
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"iss": "https://elsewhere.example"}, "iss mismatch"),
         ({"iss": None}, "missing iss"),
         ({"state": "another"}, "state"),
+        ({"state": "é"}, "state"),
+        ({"code": "é"}, "no authorization code"),
         ({"state": None}, "state"),
     ],
 )
@@ -879,6 +1156,24 @@ async def test_a_sign_in_that_takes_longer_than_the_probe_hides_no_era(
     await one.disconnect()
 
 
+async def test_a_person_who_says_no_after_the_probe_is_not_asked_again(
+    issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    class Unwilling(Person):
+        async def callback(self) -> AuthorizationResponse:
+            await asyncio.sleep(0.2)  # four times the probe_timeout
+            raise AuthenticationError("access was denied in the browser")
+
+    person = Unwilling()
+    one = HTTPMCPClient(
+        "guarded", HTTPConfig(f"{peer.url}/mcp", auth=OAuth(interaction=person), probe_timeout=50, retries=0)
+    )
+    with pytest.raises(AuthenticationError, match="access was denied"):
+        await one.list_tools()
+    await one.disconnect()
+    assert len(person.opened) == 1
+
+
 async def test_the_store_keeps_everything_apart(client: Make, store: MemoryTokenStore) -> None:
     async with client(principal="ann"):
         pass
@@ -896,6 +1191,104 @@ async def test_a_store_that_fails_is_named_and_not_quoted(client: Make, store: M
     assert "signing in failed: OSError" in str(one.last_error)
     assert "planted-secret" not in str(one.last_error)
     await one.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage", "says"),
+    [
+        ("tokens", {"expires_at": "soon"}, r"Expected `float \| null`, got `str` - at `\$\.expires_at`"),
+        ("tokens", {"refresh_token": 5}, r"Expected `str \| null`, got `int` - at `\$\.refresh_token`"),
+        ("tokens", {"access_token": None}, r"Expected `str`, got `null` - at `\$\.access_token`"),
+        ("issuer", {"busy_until": "soon"}, r"Expected `float \| null`, got `str` - at `\$\.busy_until`"),
+    ],
+)
+async def test_what_a_store_has_damaged_is_named_and_not_quoted(
+    client: Make, store: MemoryTokenStore, kind: str, damage: dict[str, object], says: str
+) -> None:
+    async with client() as one:
+        await one.list_tools()
+    (key,) = (key for key in store._kept if key.startswith(kind))
+    store._kept[key] |= damage
+    one = client()
+    for _ in range(2):
+        with pytest.raises(TokenStoreError, match=f"document {key} is damaged: {says}; sign out and in again"):
+            await one.list_tools()
+    assert isinstance(one.last_error, TokenStoreError)
+    await one.disconnect()
+    account = Account(store, one.config.endpoint, None, holder_of(OAuth()))
+    assert await account.forget()
+    assert not store._kept
+
+
+class FullStore(MemoryTokenStore):
+    """Takes nothing while it is `full`."""
+
+    full = False
+
+    async def set(self, key: str, value: dict[str, Any] | None) -> None:
+        if self.full:
+            raise TokenStoreError("no room")
+        await super().set(key, value)
+
+
+@pytest.mark.parametrize("seconds", [0, 3590, 3601])
+async def test_a_refresh_token_that_was_replaced_is_kept_until_the_store_takes_it(
+    client: Make, issuer: AuthorizationServer, person: Person, seconds: float
+) -> None:
+    store = FullStore()
+    auth = OAuth(interaction=person, store=store)
+    async with client(auth=auth) as one:
+        issuer.revoke_all()
+        pass_time(one, seconds)
+        store.full = True
+        for _ in range(2):
+            with pytest.raises(TokenStoreError, match="no room"):
+                await one.call_tool("echo", {})
+        store.full = False
+        await one.call_tool("echo", {})
+    async with client(auth=auth) as another:
+        await another.call_tool("echo", {})
+    assert issuer.grants() == ["authorization_code", "refresh_token"]
+
+
+async def test_what_others_have_saved_since_is_not_replaced_by_what_a_store_did_not_take(
+    client: Make, issuer: AuthorizationServer, person: Person
+) -> None:
+    store = FullStore()
+    auth = OAuth(interaction=person, store=store)
+    async with client(auth=auth) as one, client(auth=auth) as another:
+        issuer.revoke_all()
+        store.full = True
+        with pytest.raises(TokenStoreError):
+            await one.call_tool("echo", {})
+        store.full = False
+        await another.call_tool("echo", {})
+        issuer.revoke_all()
+        await one.call_tool("echo", {})
+    assert issuer.grants()[3:] == ["authorization_code", "refresh_token"]
+
+
+async def test_a_person_who_has_signed_in_when_the_store_was_full_is_not_asked_again(
+    client: Make, issuer: AuthorizationServer
+) -> None:
+    store = FullStore()
+
+    class Filling(Person):
+        async def redirect(self, url: str) -> None:
+            store.full = True
+            await super().redirect(url)
+
+    person = Filling()
+    one = client(auth=OAuth(interaction=person, store=store))
+    for _ in range(2):
+        with pytest.raises(TokenStoreError, match="no room"):
+            await one.list_tools()
+    assert isinstance(one.last_error, TokenStoreError)
+    store.full = False
+    await one.list_tools()
+    await one.disconnect()
+    assert issuer.grants() == ["authorization_code"]
+    assert await Account(store, one.config.endpoint, None, holder_of(OAuth())).load() != Kept()
 
 
 async def test_a_query_of_the_endpoint_goes_to_no_authorization_server(

@@ -11,8 +11,8 @@ async def complete_authorization(
 ) -> None:
     """Finish a sign-in that `AuthorizationRequired` began: in any process that has the same token store.
 
-    It can be tried once, and again where the error's `delivery` is `not_sent`; afterwards the next call of any client
-    of that server and principal simply works.
+    It can be tried once, and again where the error's `delivery` is `not_sent` or `code` is none; afterwards the next
+    call of any client of that server and principal simply works.
 
     Args:
         state: As the browser brought it back to the redirect URI.

@@ -3,12 +3,17 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
 
 from fastapi_server.mcp.auth.back_off import BackOff
 from fastapi_server.mcp.auth.keys import Kind, store_key
 from fastapi_server.mcp.auth.stores import MemoryTokenStore, TokenStore
+from fastapi_server.mcp.errors import TokenStoreError
+
+DocumentT = TypeVar("DocumentT")
 
 _EARLY_SECONDS = 30.0
 _EARLY_PART = 0.1
@@ -43,14 +48,6 @@ class Tokens:
     proof_key: str | None = field(default=None, repr=False)
     identity: str | None = field(default=None, repr=False)
 
-    @classmethod
-    def read(cls, document: dict[str, Any] | None) -> Self | None:
-        """From the store; what a later version has added is passed over."""
-        if document is None or not isinstance(document.get("access_token"), str):
-            return None
-        known = {one.name for one in fields(cls)}
-        return cls(**{name: value for name, value in document.items() if name in known})
-
     def expired(self, now: float) -> bool:
         """Whether the server will refuse it."""
         return self.expires_at is not None and now >= self.expires_at
@@ -73,6 +70,7 @@ class Kept:
         auth_server_url: As the server's metadata names it (RFC 9728).
         metadata: Of the authorization server (RFC 8414).
         resource_metadata: Of the MCP server (RFC 9728).
+        resource_metadata_url: Where that was.
         pending: `state`, `url`, `aim` and `expires_at` of a sign-in that waits for a person.
         busy_until: Seconds since the epoch: before, the token endpoint is left alone, since it failed in passing.
         back_off: For how long no token is asked for, since the MCP server takes none.
@@ -84,12 +82,16 @@ class Kept:
     auth_server_url: str | None = None
     metadata: dict[str, Any] | None = None
     resource_metadata: dict[str, Any] | None = None
+    resource_metadata_url: str | None = None
     pending: dict[str, Any] | None = field(default=None, repr=False)
     busy_until: float | None = None
     back_off: BackOff = field(default_factory=BackOff)
 
 
-_ABOUT_ISSUER = ("issuer", "auth_server_url", "metadata", "resource_metadata", "pending", "busy_until")
+_ABOUT_ISSUER = (
+    *("issuer", "auth_server_url", "metadata", "resource_metadata", "resource_metadata_url"),
+    *("pending", "busy_until"),
+)
 
 
 class Account:
@@ -101,6 +103,9 @@ class Account:
         principal: On whose behalf.
         holder: Which of the clients and accounts that are configured for them.
         clock: Seconds since the epoch.
+
+    Attributes:
+        unsaved: What the store has not taken.
     """
 
     def __init__(
@@ -116,6 +121,8 @@ class Account:
         self.principal = principal
         self.holder = holder
         self.clock = clock
+        self.unsaved: Kept | None = None
+        self._replaced: Tokens | None = None  # what the store holds in the place of `unsaved`
         self._about = store_key("issuer", server=server, principal=principal, holder=holder)
 
     def lock(self) -> AbstractAsyncContextManager[None]:
@@ -128,15 +135,33 @@ class Account:
 
     async def load(self) -> Kept:
         """What there is."""
-        about = await self.store.get(self._about) or {}
-        found: dict[str, Any] = {name: about.get(name) for name in _ABOUT_ISSUER}
-        kept = Kept(**found, back_off=BackOff.read(about.get("back_off")))
-        kept.tokens = Tokens.read(await self.store.get(self._key("tokens", kept.issuer)))
-        kept.client = await self.store.get(self._key("client", kept.issuer))
+        kept = await self._read(self._about, Kept) or Kept()
+        kept.tokens = await self._read(self._key("tokens", kept.issuer), Tokens)
+        kept.client = await self._read(self._key("client", kept.issuer), dict[str, Any])
+        return kept
+
+    async def _read(self, key: str, kind: type[DocumentT]) -> DocumentT | None:
+        """A document; what a later version has added is passed over."""
+        document = await self.store.get(key)
+        try:
+            return None if document is None else msgspec.convert(document, kind)
+        except msgspec.ValidationError as error:
+            raise TokenStoreError(
+                f"the token store's document {key} is damaged: {error}; sign out and in again"
+            ) from None
+
+    async def recover(self) -> Kept:
+        """What there is. The lock is held: what the store has not taken is saved, unless others have saved since."""
+        kept = await self.load()
+        if self.unsaved is not None and kept.tokens in (self._replaced, self.unsaved.tokens):
+            kept = self.unsaved
+            await self.save(kept)
+        self.unsaved, self._replaced = None, kept.tokens
         return kept
 
     async def save(self, kept: Kept) -> None:
         """Keep all of it; what belonged to another issuer goes."""
+        self.unsaved = kept
         before = await self.store.get(self._about)
         if before is not None and before.get("issuer") != kept.issuer:
             for kind in ("tokens", "client"):
@@ -145,16 +170,19 @@ class Account:
         await self.store.set(self._key("tokens", kept.issuer), None if kept.tokens is None else asdict(kept.tokens))
         about = {name: getattr(kept, name) for name in _ABOUT_ISSUER}
         await self.store.set(self._about, {**about, "back_off": asdict(kept.back_off)})
+        self.unsaved, self._replaced = None, kept.tokens
 
-    async def forget(self) -> None:
-        """Delete all of it."""
+    async def forget(self) -> bool:
+        """Delete all of it, damaged or not. Whether there were tokens."""
         about = await self.store.get(self._about) or {}
         issuer, pending = about.get("issuer"), about.get("pending")
         keys = [self._key("tokens", issuer), self._key("client", issuer), self._about]
+        had_tokens = await self.store.get(keys[0]) is not None
         if pending is not None:
             keys.append(store_key("pending", server=pending["state"]))
         for key in keys:
             await self.store.set(key, None)
+        return had_tokens
 
     def _key(self, kind: Kind, issuer: str | None) -> str:
         return store_key(kind, server=self.server, principal=self.principal, holder=self.holder, issuer=issuer)

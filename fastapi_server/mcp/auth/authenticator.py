@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi_server.mcp.auth_config import AuthCallable, BearerAuth, is_headers, revealed
-from fastapi_server.mcp.errors import ConfigError, Delivery, MCPClientError, MCPConnectionError
+from fastapi_server.mcp.errors import AuthenticationError, ConfigError, Delivery, MCPClientError, MCPConnectionError
 
 CHECK_CREDENTIALS = "check the credentials configured for this server"
 NONCE_TRIED = "nonce"
@@ -89,7 +89,11 @@ class Authenticator(ABC):
         return CHECK_CREDENTIALS
 
     async def settled(self) -> bool:
-        """Wait until nobody is signing in. Whether somebody was."""
+        """Wait until nobody is signing in. Whether somebody was.
+
+        Raises:
+            AuthenticationError: That was refused, by a person or a server: to ask again is up to the caller.
+        """
         return False
 
     def secrets(self) -> Iterable[str]:
@@ -188,11 +192,18 @@ class SingleFlight:
             raise
 
     async def wait(self) -> bool:
-        """Wait until nobody is doing it, however it ends. Whether somebody was."""
+        """Wait until nobody is doing it. Whether somebody was.
+
+        Raises:
+            AuthenticationError: It was refused; whatever else ends it is no concern of who waits.
+        """
         task = self.task
         if task is None:
             return False
         await asyncio.wait([task])
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, AuthenticationError):
+            raise copy.copy(error) from error.__cause__
         return True
 
     @contextmanager

@@ -1,5 +1,6 @@
 """The authorization code grant: at a desk in one go, on a server in two steps with a person between them."""
 
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -24,6 +25,9 @@ from fastapi_server.mcp.errors import AuthenticationError, AuthorizationRequired
 
 PENDING_SECONDS = 600.0
 """How long a person has."""
+
+_CODE = re.compile(r"[\x20-\x7e]+")
+"""RFC 6749, A.11."""
 
 _desks = KeyedLocks()
 """An interaction knows of one sign-in only, and clients of several principals may have the same one."""
@@ -89,9 +93,16 @@ async def _at_a_desk(
 
 
 def _check(response: AuthorizationResponse, state: str, provider: Provider) -> None:
-    if response.state is None or not secrets.compare_digest(response.state.encode(), state.encode()):
+    came_back = (response.state or "").encode(errors="surrogatepass")
+    if not secrets.compare_digest(came_back, state.encode()):
         raise AuthenticationError("signing in failed: the state that came back is not the one that was sent")
+    _check_code(response.code)
     provider.check_response_issuer(response.iss)
+
+
+def _check_code(code: str) -> None:
+    if not _CODE.fullmatch(code):
+        raise AuthenticationError("signing in failed: what came back is no authorization code")
 
 
 async def _begin(
@@ -122,6 +133,7 @@ async def _begin(
         "auth_server_url": found.auth_server_url,
         "metadata": found.metadata,
         "resource_metadata": found.resource_metadata,
+        "resource_metadata_url": found.resource_metadata_url,
         "protocol_version": provider.context.protocol_version,
         "scope": provider.scope,
         "proof_key": None if proof_key is None else proof_key.pem,
@@ -143,20 +155,26 @@ def _aim(provider: Provider) -> list[str | None]:
 
 async def complete(state: str, code: str, iss: str | None, store: TokenStore | None, principal: str | None) -> None:
     """What `complete_authorization` says."""
+    _check_code(code)
     store = store or default_store()
     key = store_key("pending", server=state)
-    async with store.lock(key):
-        pending = await store.get(key)
-        if pending is not None and pending["principal"] == principal:
-            await store.set(key, None)
-    if pending is None:
-        raise AuthenticationError("there is no sign-in with this state: it was completed, or never begun here")
+    pending = await _pending(store, key)
     if pending["principal"] != principal:
         raise AuthenticationError("this sign-in was begun for another principal")
     account = Account(store, pending["server"], principal, pending["holder"])
+    async with account.lock():  # not one of the state's own: whoever guesses states would have locks made
+        pending = await _pending(store, key)
+        await store.set(key, None)
     if account.clock() >= pending["expires_at"]:
         raise AuthenticationError("this sign-in is more than ten minutes old; begin another one")
     await to_the_end(_finish(pending, code, iss, account))
+
+
+async def _pending(store: TokenStore, key: str) -> dict[str, Any]:
+    pending = await store.get(key)
+    if pending is None:
+        raise AuthenticationError("there is no sign-in with this state: it was completed, or never begun here")
+    return pending
 
 
 async def _finish(pending: dict[str, Any], code: str, iss: str | None, account: Account) -> None:
@@ -181,6 +199,7 @@ def _found(pending: dict[str, Any]) -> Kept:
         auth_server_url=pending["auth_server_url"],
         metadata=pending["metadata"],
         resource_metadata=pending["resource_metadata"],
+        resource_metadata_url=pending.get("resource_metadata_url"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, TypeAlias
+from typing import Literal, TypeAlias
 
 Way: TypeAlias = Literal["refresh", "sign-in"]
 
@@ -25,14 +25,9 @@ class BackOff:
     fruitless: int = 0
     refused: list[str] = field(default_factory=list[str])
 
-    @classmethod
-    def read(cls, document: dict[str, Any] | None) -> Self:
-        """From the store."""
-        return cls() if document is None else cls(document["until"], document["fruitless"], document["refused"])
-
-    def waits(self, way: Way, now: float) -> bool:
-        """Whether it was tried not long ago, and that for something that was refused: a person may sign in at will."""
-        return bool(self.refused) and now < self.until.get(way, 0.0)
+    def again(self, way: Way) -> float:
+        """When it may be tried; at any time where nothing was refused since: a person may sign in at will."""
+        return self.until.get(way, 0.0) if self.refused else 0.0
 
     def has_tried(self, way: Way, now: float) -> None:
         """Note that it has led to a token, which may be no better."""

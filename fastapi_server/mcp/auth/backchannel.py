@@ -69,9 +69,11 @@ class Backchannel:
             AuthenticationError: The URL is not one that requests go to, or the response is larger than 1 MiB.
             MCPConnectionError: There is no connection, or it broke.
         """
-        target = URL(url, encoded=True)
-        where = shown(target)
-        refusal = self._reach.refusal_of(target)
+        try:
+            target = URL(url, encoded=True)
+            where, refusal = shown(target), self._reach.refusal_of(target)
+        except ValueError:
+            raise AuthenticationError("signing in leads to what is no URL") from None
         if refusal is not None:
             raise _out_of_reach(where, refusal)
         try:

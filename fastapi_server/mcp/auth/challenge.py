@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from multidict import CIMultiDict
+from yarl import URL
 
 _TOKEN = r"[\w!#$%&'*+.^`|~-]+"  # noqa: S105 - of a header
 _PART = re.compile(
@@ -12,6 +13,7 @@ _PART = re.compile(
     re.ASCII,
 )
 _ESCAPED = re.compile(r"\\(.)")
+_NOT_IN_A_VALUE = re.compile(r'[^\x20-\x7e]|["\\]')
 _SHOWN = ("error", "scope", "resource_metadata")
 
 
@@ -55,8 +57,15 @@ def read_challenge(headers: Mapping[str, str], *, bound: bool = False) -> Challe
         found.get("error"),
         tuple(found.get("scope", "").split()),
         CIMultiDict(headers).get("DPoP-Nonce"),
-        found.get("resource_metadata"),
+        _url(found.get("resource_metadata", "")),
     )
+
+
+def _url(value: str) -> str | None:
+    try:
+        return value if URL(value).host else None
+    except ValueError:
+        return None
 
 
 def _schemes(lines: list[str]) -> dict[str, dict[str, str]]:
@@ -68,6 +77,6 @@ def _schemes(lines: list[str]) -> dict[str, dict[str, str]]:
             value = part["bare"] if part["quoted"] is None else _ESCAPED.sub(r"\1", part["quoted"])
             if value is None:
                 parameters = schemes.setdefault(part["name"].lower(), {})
-            elif '"' not in value and "\\" not in value:
+            elif not _NOT_IN_A_VALUE.search(value):
                 parameters.setdefault(part["name"].lower(), value)
     return schemes

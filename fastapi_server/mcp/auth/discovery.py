@@ -1,4 +1,4 @@
-"""Whether a server that has refused nothing takes tokens at all: what it says of itself (RFC 9728)."""
+"""Who issues tokens for a server: what it says of itself (RFC 9728) without having refused anything."""
 
 from http import HTTPStatus
 
@@ -11,21 +11,23 @@ from fastapi_server.mcp.errors import Delivery, HTTPStatusError
 from fastapi_server.mcp.retry_after import retry_after
 
 
-async def names_authorization_server(server: str, channel: Backchannel) -> bool:
-    """Whether a server's metadata is where it belongs (RFC 9728, 3.1) and names who issues tokens for it.
+async def authorization_servers(server: str, channel: Backchannel, found_at: str | None = None) -> list[str]:
+    """Those that a server's metadata names; none where there is no metadata.
 
     Args:
         server: URL of the MCP server.
         channel: Open.
+        found_at: Where its metadata was, before where it belongs (RFC 9728, 3.1).
 
     Raises:
         MCPConnectionError: It cannot be reached, or fails in passing.
     """
     failure: HTTPStatusError | None = None
-    for url in build_protected_resource_metadata_discovery_urls(None, server):
+    for url in build_protected_resource_metadata_discovery_urls(found_at, server):
         reply = await channel.send("GET", url, {"Accept": "application/json"}, None)
-        if reply.status == 200 and _is_metadata(reply.body):
-            return True
+        named = _named_in(reply.body) if reply.status == 200 else []
+        if named:
+            return named
         if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR or reply.status == HTTPStatus.TOO_MANY_REQUESTS:
             failure = HTTPStatusError(
                 f"whether the server takes tokens is unknown: its metadata (RFC 9728) answers with HTTP {reply.status}",
@@ -35,11 +37,11 @@ async def names_authorization_server(server: str, channel: Backchannel) -> bool:
             )
     if failure is not None:
         raise failure
-    return False
+    return []
 
 
-def _is_metadata(body: bytes) -> bool:
+def _named_in(body: bytes) -> list[str]:
     try:
-        return bool(ProtectedResourceMetadata.model_validate_json(body).authorization_servers)
+        return [str(url) for url in ProtectedResourceMetadata.model_validate_json(body).authorization_servers]
     except ValidationError:
-        return False
+        return []

@@ -11,9 +11,10 @@ from yarl import URL
 
 from fastapi_server.mcp.auth.backchannel import Backchannel, Reply
 from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey, wait_before_nonce
+from fastapi_server.mcp.auth.quoting import quoted
+from fastapi_server.mcp.auth.reach import shown
 from fastapi_server.mcp.errors import AuthenticationError, Delivery, HTTPStatusError, MCPConnectionError
 from fastapi_server.mcp.retry_after import retry_after
-from fastapi_server.mcp.userinfo import without_userinfo
 
 _FORM = "application/x-www-form-urlencoded"
 _BY_THE_CLIENT = frozenset({"host", "content-length"})
@@ -24,9 +25,12 @@ _SECRET_FIELDS = frozenset(
 _BUSY = frozenset({408, 429})
 CLIENT_UNKNOWN = "invalid_client"
 """Said by a token endpoint that has forgotten, or never knew, the client (RFC 6749, 5.2)."""
+NO_PAGE = "https://no-authorization-endpoint.invalid/"
+"""Given to the SDK where the metadata names no page: programs need none."""
 _DEAD = frozenset({"invalid_grant", CLIENT_UNKNOWN})
 """What says that a refresh token is worth nothing any more; all else may come from something in between."""
-_SHOWN = 200
+_GONE = frozenset({404, 405, 410})
+_LONGEST_LIFE = 10**10
 
 
 class Exchange:
@@ -42,6 +46,7 @@ class Exchange:
         proof_key: As given.
         token_type: Of the tokens that came last: `Bearer` or `DPoP`.
         error: What the token endpoint said last (RFC 6749, 5.2); `None` where it gave tokens, or made no sense.
+        gone: The token endpoint is not where it was asked for last.
         failed_in_passing: Why the server should be left alone for a while.
     """
 
@@ -54,6 +59,7 @@ class Exchange:
     ) -> None:
         self.token_type = "Bearer"  # noqa: S105 - a kind of token
         self.error: str | None = None
+        self.gone = False
         self.failed_in_passing: MCPConnectionError | None = None
         self._channel = channel
         self.proof_key = proof_key
@@ -66,7 +72,7 @@ class Exchange:
 
         Raises:
             AuthenticationError: The authorization server refused for good.
-            MCPConnectionError: It cannot be reached, or is busy.
+            MCPConnectionError: It cannot be reached, or fails in passing.
         """
         try:
             return await self._answer_to(request)
@@ -78,6 +84,13 @@ class Exchange:
         form = _form_of(request)
         self._note(form)
         reply = await self._reply(request, is_token=form is not None)
+        if reply.status >= 500 or reply.status in _BUSY:
+            raise HTTPStatusError(
+                f"signing in failed: {shown(URL(str(request.url)))} answered with HTTP {reply.status}",
+                status=reply.status,
+                retry_after=retry_after(reply.headers),
+                delivery=Delivery.NOT_SENT,
+            )
         if form is not None:
             self._judge(reply, refresh=form.get("grant_type") == "refresh_token")
         elif request.method == "POST" and reply.status not in {200, 201}:
@@ -85,25 +98,24 @@ class Exchange:
         answer = _object(reply.body)
         self._note(answer)
         body = reply.body if answer is None else self._for_the_sdk(answer, is_token=form is not None)
-        return httpx2.Response(reply.status, headers=list(reply.headers.items()), content=body, request=request)
+        return httpx2.Response(reply.status, content=body, request=request)  # the SDK reads no header
 
     async def _reply(self, request: httpx2.Request, *, is_token: bool) -> Reply:
-        if not is_token:
+        if not is_token or self.proof_key is None:
             return await self._send_once(request)
         nonce = self._nonces.get(_origin_of(request))
-        reply = await self._send_once(request, self._proof(request, nonce))
+        reply = await self._send_proven(request, self.proof_key, nonce)
         for tried in range(1, MOST_NONCES + 1):
             wanted = reply.headers.get("DPoP-Nonce") if _error(reply) == "use_dpop_nonce" else None
             if wanted is None or wanted == nonce:
                 break
             nonce = wanted
             await asyncio.sleep(wait_before_nonce(tried))
-            reply = await self._send_once(request, self._proof(request, nonce))
+            reply = await self._send_proven(request, self.proof_key, nonce)
         return reply
 
-    def _proof(self, request: httpx2.Request, nonce: str | None) -> str | None:
-        key = self.proof_key
-        return None if key is None else key.proof(request.method, str(request.url), nonce=nonce)
+    async def _send_proven(self, request: httpx2.Request, key: ProofKey, nonce: str | None) -> Reply:
+        return await self._send_once(request, key.proof(request.method, str(request.url), nonce=nonce))
 
     async def _send_once(self, request: httpx2.Request, proof: str | None = None) -> Reply:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _BY_THE_CLIENT}
@@ -116,23 +128,22 @@ class Exchange:
 
     def _judge(self, reply: Reply, *, refresh: bool) -> None:
         self.error = _error(reply)
+        self.gone = reply.status in _GONE
         if reply.status == 200 or (reply.status == 201 and not refresh):
             return
-        answered = f"the authorization server answered with HTTP {reply.status}"
-        if reply.status >= 500 or reply.status in _BUSY:
-            wait = retry_after(reply.headers)
-            raise HTTPStatusError(answered, status=reply.status, retry_after=wait, delivery=Delivery.NOT_SENT)
         if not refresh:
             raise self._refusal(reply, "gives no token")
         if self.error not in _DEAD:  # a refresh token that has run out is no failure: the person signs in again
-            raise MCPConnectionError(answered, delivery=Delivery.NOT_SENT)
+            raise MCPConnectionError(
+                f"the authorization server answered with HTTP {reply.status}", delivery=Delivery.NOT_SENT
+            )
 
     def _refusal(self, reply: Reply, what: str) -> AuthenticationError:
         said = _object(reply.body) or {}
         words = ": ".join(str(said[name]) for name in ("error", "error_description") if isinstance(said.get(name), str))
         for secret in sorted(self._secrets, key=len, reverse=True):
             words = words.replace(secret, "***")
-        reason = f": {without_userinfo(words)[:_SHOWN]}" if words else ""
+        reason = f": {quoted(words)}" if words else ""
         return AuthenticationError(
             f"the authorization server {what} (HTTP {reply.status}){reason}", status=reply.status
         )
@@ -149,9 +160,9 @@ class Exchange:
         if is_token and "access_token" in answer:
             said = answer.get("token_type")
             self.token_type = "DPoP" if isinstance(said, str) and said.lower() == "dpop" else "Bearer"
-            answer = {**answer, "token_type": "Bearer"}
+            answer = {**answer, "token_type": "Bearer", "expires_in": _lifetime(answer.get("expires_in"))}
         elif "token_endpoint" in answer and "issuer" in answer:
-            answer = {"authorization_endpoint": answer["token_endpoint"], **answer}
+            answer = {"authorization_endpoint": NO_PAGE, **answer}
         return json.dumps(answer).encode()
 
 
@@ -172,6 +183,15 @@ def _object(body: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def _lifetime(said: Any) -> int | None:
+    """Seconds; what no token can last, counts as not said."""
+    try:
+        seconds = int(float(said))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return seconds if 0 < seconds <= _LONGEST_LIFE else None
 
 
 def _error(reply: Reply) -> str | None:

@@ -94,7 +94,11 @@ class FlowAuthenticator(Authenticator):
         )
 
     def _response(self, status: int, headers: Mapping[str, str], body: bytes, request: Any) -> Any:
-        kept = [(name, value) for name, value in headers.items() if name.lower() not in _DECODED]
+        kept = [
+            (name.encode(), value.encode(errors="surrogateescape"))  # text has to be ASCII there
+            for name, value in headers.items()
+            if name.lower() not in _DECODED
+        ]
         return self._library.Response(status, headers=kept, content=body, request=request)
 
 

@@ -2,8 +2,6 @@
 
 import time
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
 
 import httpx2
 import jwt
@@ -11,7 +9,7 @@ from mcp.shared.auth import JWT_BEARER_GRANT_TYPE, OAuthClientInformationFull, O
 from mcp.shared.auth import TokenEndpointAuthMethod as Method
 from pydantic import AnyUrl
 
-from fastapi_server.mcp.auth.sdk import GrantRequest, Provider
+from fastapi_server.mcp.auth.sdk import GrantRequest, Provider, Send
 from fastapi_server.mcp.auth_config import (
     AssertionSource,
     ClientCredentials,
@@ -23,9 +21,6 @@ from fastapi_server.mcp.auth_config import (
     revealed,
 )
 from fastapi_server.mcp.errors import AuthenticationError, MCPClientError
-
-Send: TypeAlias = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
-"""Sends a request to an authorization server."""
 
 _ASSERTION_SECONDS = 300
 _CLIENT_ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -14,15 +14,14 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 from aiohttp import web
 from yarl import URL
 
+from fastapi_server.mcp.auth.quoting import quoted
 from fastapi_server.mcp.auth_config import AuthorizationResponse
 from fastapi_server.mcp.errors import AuthenticationError, ConfigError, ConnectTimeoutError, MCPConnectionError
 
 _LOCAL_HOSTS = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "::1"}
 """Where to listen for each."""
-_MOST_SHOWN = 200
 _CLOSING_SECONDS = 2.0
 _NOT_IN_A_URL = re.compile(r"[^\x21-\x7e]")
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
@@ -204,17 +203,12 @@ def _parameters(request: web.BaseRequest) -> dict[str, list[str]]:
 def _read(query: dict[str, str]) -> AuthorizationResponse | AuthenticationError:
     if "error" not in query:
         return AuthorizationResponse(query["code"], query.get("state"), query.get("iss"))
-    said = _short(query["error"])
+    said = quoted(query["error"])
     if "error_description" in query:
-        said = f"{said}: {_short(query['error_description'])}"
+        said = f"{said}: {quoted(query['error_description'])}"
     if query["error"] == "access_denied":
         return AuthenticationError(f"access was denied in the browser ({said})")
     return AuthenticationError(f"the authorization server refused ({said})")
-
-
-def _short(text: str) -> str:
-    """A server's text, without what could write elsewhere on a terminal."""
-    return _UNPRINTABLE.sub("?", text[:_MOST_SHOWN])
 
 
 def _page_for(answer: AuthorizationResponse | AuthenticationError) -> web.Response:

@@ -13,9 +13,9 @@ from yarl import URL
 
 from fastapi_server.mcp.auth.account import Account, Kept, Tokens
 from fastapi_server.mcp.auth.authenticator import NONCE_TRIED, Authenticator, Outgoing, Refusal, SingleFlight
-from fastapi_server.mcp.auth.back_off import BackOff
+from fastapi_server.mcp.auth.back_off import BackOff, Way
 from fastapi_server.mcp.auth.challenge import Challenge, read_challenge
-from fastapi_server.mcp.auth.discovery import names_authorization_server
+from fastapi_server.mcp.auth.discovery import authorization_servers
 from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey, nonce_in, wait_before_nonce
 from fastapi_server.mcp.auth.holders import tokens_for
 from fastapi_server.mcp.auth.turn import PAUSE_SECONDS, Means, Turn
@@ -29,20 +29,21 @@ from fastapi_server.mcp.errors import (
 
 _NONCE_WANTED = "use_dpop_nonce"
 _MORE_SCOPE = "insufficient_scope"
-_MOST_STEP_UPS, _STEP_UP_SECONDS = 5, 600.0
-"""How often more scope is asked for, and in which time."""
+_MOST_PAGES, _PAGES_SECONDS = 5, 600.0
+"""How often more scope is asked for, or a token replaced that has not expired, and in which time."""
 
 
 @dataclass(frozen=True)
 class _Waiting:
-    """More scope that a person elsewhere was asked for.
+    """A person elsewhere was asked to sign in.
 
     Attributes:
         used: The token that was refused.
+        more_scope: That was asked for, where it was that.
     """
 
     used: str = field(repr=False)
-    more_scope: str
+    more_scope: str | None
 
 
 class OAuthAuthenticator(Authenticator):
@@ -77,6 +78,7 @@ class OAuthAuthenticator(Authenticator):
         self._refused: set[str] = set()  # for these, the token of now
         self._back_off = BackOff()  # as it was when the store was last looked at
         self._ending = SingleFlight()  # of the back-off
+        self._early: deque[float] = deque(maxlen=_MOST_PAGES)  # when the last sign-ins replaced a token before its time
         self._waiting: _Waiting | None = None
         self._refresh_after = 0.0
 
@@ -95,7 +97,11 @@ class OAuthAuthenticator(Authenticator):
 
     async def _look(self) -> None:
         """Another process may have signed in, or this one before."""
-        self._adopt(await self._account.load())
+        if self._account.unsaved is None:
+            self._adopt(await self._account.load())
+            return
+        async with self._turn() as turn:
+            self._adopt(turn.kept)
 
     def _credentials(self, outgoing: Outgoing, nonce: str | None = None) -> Mapping[str, str]:
         tokens, key = self._tokens, self._proof_key
@@ -183,7 +189,7 @@ class OAuthAuthenticator(Authenticator):
 
     async def _takes_tokens(self) -> bool:
         async with self._means.channel() as channel:
-            return await names_authorization_server(self._account.server, channel)
+            return bool(await authorization_servers(self._account.server, channel))
 
     def _has_another(self, used: str) -> bool:
         return self._tokens is not None and self._tokens.access_token != used
@@ -201,10 +207,10 @@ class OAuthAuthenticator(Authenticator):
     def _may_ask(self, challenge: Challenge) -> bool:
         """Whether to ask for more scope: not for the same again, and not again and again."""
         now = self._clock()
-        while self._step_ups and now >= self._step_ups[0] + _STEP_UP_SECONDS:
+        while self._step_ups and now >= self._step_ups[0] + _PAGES_SECONDS:
             self._step_ups.popleft()
         granted = set((self._tokens.scope if self._tokens and self._tokens.scope else "").split())
-        if " ".join(sorted(challenge.scopes)) in self._asked or len(self._step_ups) == _MOST_STEP_UPS:
+        if " ".join(sorted(challenge.scopes)) in self._asked or len(self._step_ups) == _MOST_PAGES:
             return False
         return not challenge.scopes or not set(challenge.scopes) <= granted
 
@@ -212,13 +218,21 @@ class OAuthAuthenticator(Authenticator):
         """Whether the server takes no token, whatever is tried; after a while it may be asked again."""
         now = self._clock()
         renewable = self._tokens is not None and self._tokens.refresh_token is not None
-        return self._back_off.waits("sign-in", now) and (self._back_off.waits("refresh", now) or not renewable)
+        return self._waits("sign-in", now) and (self._waits("refresh", now) or not renewable)
+
+    def _waits(self, way: Way, now: float) -> bool:
+        return now < self._again(way)
+
+    def _again(self, way: Way) -> float:
+        """When it may be tried."""
+        bound = way == "sign-in" and isinstance(self._means.config, OAuth) and len(self._early) == _MOST_PAGES
+        return max(self._back_off.again(way), self._early[0] + _PAGES_SECONDS if bound else 0.0)
 
     def advice(self, status: int) -> str:
         """That signing in does not help, and when it is tried again."""
         if status != 401 or not self._given_up():
             return super().advice(status)
-        seconds = self._back_off.until["sign-in"] - self._clock()
+        seconds = self._again("sign-in") - self._clock()
         return f"it refuses even tokens that were just issued for it; signing in is tried again in {seconds:.0f} s"
 
     async def settled(self) -> bool:
@@ -256,13 +270,18 @@ class OAuthAuthenticator(Authenticator):
         if refusal.status == 403:
             await self._stepped_up(turn, refusal, challenge, used)
             return
-        back_off, now = turn.kept.back_off, self._clock()
-        if not back_off.waits("refresh", now) and await self._refreshed(turn, refusal.outgoing):
+        self._back_off, now = turn.kept.back_off, self._clock()
+        if not self._waits("refresh", now) and await self._refreshed(turn, refusal.outgoing):
             return
         self._asked.clear()
-        if not back_off.waits("sign-in", now):
+        if not self._waits("sign-in", now):
             self._waiting = None
-            await turn.sign_in(refusal, challenge)
+            try:
+                await turn.sign_in(refusal, challenge)
+            except AuthorizationRequired:
+                self._waiting = _Waiting(used, None)
+                raise
+            self._count_page()
 
     async def _stepped_up(self, turn: Turn, refusal: Refusal, challenge: Challenge, used: str) -> None:
         """More scope; what was granted once is not asked for again, and what failed only so often."""
@@ -275,6 +294,12 @@ class OAuthAuthenticator(Authenticator):
             self._waiting = _Waiting(used, more_scope)
             raise
         self._asked.add(more_scope)
+        self._count_page()
+
+    def _count_page(self) -> None:
+        """Somebody has signed in. The token that is replaced may have been good for longer."""
+        if self._has_good():
+            self._early.append(self._clock())
 
     def _note_completion(self, kept: Kept, tokens: Tokens) -> None:
         """Where a person elsewhere has signed in, that counts as if they had been here; a refresh does not."""
@@ -282,8 +307,10 @@ class OAuthAuthenticator(Authenticator):
         if waiting is None or kept.pending is not None or tokens.access_token == waiting.used:
             return
         self._waiting = None
-        self._step_ups.append(self._clock())
-        self._asked.add(waiting.more_scope)
+        if waiting.more_scope is not None:
+            self._step_ups.append(self._clock())
+            self._asked.add(waiting.more_scope)
+        self._count_page()
 
     async def _refreshed(self, turn: Turn, outgoing: Outgoing | None) -> bool:
         try:
@@ -299,13 +326,15 @@ class OAuthAuthenticator(Authenticator):
         return self._clock()
 
     def _adopt(self, kept: Kept) -> None:
-        used, self._back_off = "" if self._tokens is None else self._tokens.access_token, kept.back_off
-        tokens = self._tokens = tokens_for(self._means.config, kept, self._means.own)
+        tokens = tokens_for(self._means.config, kept, self._means.own)
+        if tokens is not None:
+            self._note_completion(kept, tokens)
+        used = "" if self._tokens is None else self._tokens.access_token
+        self._tokens, self._back_off = tokens, kept.back_off
         if self._has_another(used):
             self._refused.clear()
         if tokens is None:
             return
-        self._note_completion(kept, tokens)
         self._keep_secret(tokens.access_token, tokens.refresh_token)
         if tokens.proof_key is not None and (self._proof_key is None or self._proof_key.pem != tokens.proof_key):
             self._proof_key = ProofKey(tokens.proof_key)

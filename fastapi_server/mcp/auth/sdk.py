@@ -7,7 +7,14 @@ from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
 import httpx2
 from mcp.client.auth import OAuthClientProvider, OAuthFlowError, PKCEParameters
-from mcp.client.auth.utils import issuers_match, union_scopes, validate_authorization_response_iss
+from mcp.client.auth.utils import (
+    build_oauth_authorization_server_metadata_discovery_urls,
+    create_oauth_metadata_request,
+    handle_auth_metadata_response,
+    issuers_match,
+    union_scopes,
+    validate_authorization_response_iss,
+)
 from mcp.shared.auth import (
     OAuthClientInformationFull,
     OAuthClientMetadata,
@@ -19,14 +26,17 @@ from pydantic import ValidationError
 from yarl import URL
 
 from fastapi_server.mcp.auth.account import Kept, Tokens
-from fastapi_server.mcp.auth.exchange import Exchange
+from fastapi_server.mcp.auth.exchange import NO_PAGE, Exchange
 from fastapi_server.mcp.auth.quiet import alone, quiet
+from fastapi_server.mcp.auth.quoting import quoted
 from fastapi_server.mcp.auth.reach import Reach, shown
 from fastapi_server.mcp.errors import AuthenticationError
-from fastapi_server.mcp.userinfo import without_userinfo
 
 GrantRequest: TypeAlias = "Callable[[Provider], Awaitable[httpx2.Request]]"
 """Makes the token request once discovery and registration are over."""
+
+Send: TypeAlias = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
+"""Sends a request to an authorization server."""
 
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -48,7 +58,7 @@ def _translated() -> Generator[None]:
         yield
     except OAuthFlowError as error:
         plain = type(error) is OAuthFlowError
-        reason = without_userinfo(str(error)) if plain else "the authorization server's answer is malformed"
+        reason = quoted(str(error)) if plain else "the authorization server's answer is malformed"
         raise AuthenticationError(f"signing in failed: {reason}") from None
     except ValidationError:
         raise AuthenticationError("signing in failed: the authorization server's answer is malformed") from None
@@ -108,6 +118,8 @@ class Provider(OAuthClientProvider):
         self._challenged = challenged
         self._reach = Reach(server, configured)
         self._granted: str | None = None
+        self._answers: list[httpx2.Response] = []  # since the authorization server was chosen
+        self._resource_metadata_url: str | None = None
         self.authorized = False
 
     def _comes_back_to(self, client: OAuthClientInformationFull) -> bool:
@@ -135,6 +147,7 @@ class Provider(OAuthClientProvider):
         if kept.resource_metadata is not None:
             context.protected_resource_metadata = ProtectedResourceMetadata.model_validate(kept.resource_metadata)
         context.auth_server_url = kept.auth_server_url
+        self._resource_metadata_url = kept.resource_metadata_url
         if self._fixed_client is not None:
             self._issuer = self._issuer or kept.issuer
             context.client_info = self._fixed_client
@@ -161,9 +174,10 @@ class Provider(OAuthClientProvider):
         kept.auth_server_url = context.auth_server_url
         kept.metadata = _dumped(metadata)
         kept.resource_metadata = _dumped(context.protected_resource_metadata)
+        kept.resource_metadata_url = self._resource_metadata_url
         kept.client = None if self._fixed_client is not None else _dumped(context.client_info)
 
-    async def refresh(self, send: Callable[[httpx2.Request], Awaitable[httpx2.Response]]) -> bool:
+    async def refresh(self, send: Send) -> bool:
         """Exchange the refresh token. Whether that gave tokens; where it did not, the refresh token is dead.
 
         Raises:
@@ -177,6 +191,29 @@ class Provider(OAuthClientProvider):
         if not await self._handle_refresh_response(response):
             raise AuthenticationError("signing in failed: the authorization server's answer is malformed")
         return True
+
+    def is_left(self, advertised: list[str]) -> bool:
+        """Whether the server names others in the place of the authorization server that the tokens are of.
+
+        Raises:
+            AuthenticationError: It does, and the credentials are for that one.
+        """
+        if not advertised or any(issuers_match(one, self.audience) for one in advertised):
+            return False
+        self._choose(advertised)
+        return True
+
+    async def finds_another_token_endpoint(self, send: Send) -> bool:
+        """Whether the authorization server says by now that it gives tokens elsewhere."""
+        before, context = self.token_endpoint, self.context
+        for url in build_oauth_authorization_server_metadata_discovery_urls(
+            context.auth_server_url, context.server_url
+        ):
+            _, found = await handle_auth_metadata_response(await send(create_oauth_metadata_request(url)))
+            if found is not None and issuers_match(str(found.issuer), self.audience):
+                context.oauth_metadata = found
+                break
+        return self.token_endpoint != before
 
     def tokens(self, now: float, exchange: Exchange, identity: str | None = None) -> Tokens | None:
         """The tokens that the flow has now, as they are kept.
@@ -206,10 +243,31 @@ class Provider(OAuthClientProvider):
         """What is being asked for."""
         return self.context.client_metadata.scope
 
+    def note(self, answer: httpx2.Response) -> None:
+        """Told of everything that the flow is told."""
+        self._answers.append(answer)
+
+    def check_metadata(self) -> None:
+        """To be asked before anything but metadata is: the SDK would go to the MCP server's own default paths instead.
+
+        Raises:
+            AuthenticationError: An authorization server is named, and its metadata (RFC 8414) is not known.
+        """
+        metadata, named = self.context.oauth_metadata, self._issuer or self.context.auth_server_url
+        if named is None or (metadata is not None and issuers_match(str(metadata.issuer), named)):
+            return
+        why = "; ".join(_fault_of(answer) for answer in self._answers) or "nothing leads to it"
+        raise AuthenticationError(f"no usable metadata of the authorization server {shown(URL(named))}: {why}")
+
     def _select_authorization_server(self, advertised: list[str]) -> str:
+        self._resource_metadata_url = str(self._answers[-1].url)
+        self._answers.clear()
+        return self._choose(advertised)
+
+    def _choose(self, advertised: list[str]) -> str:
         """The one configured, or the one that a client registered beforehand has been used with; else the first."""
         if self._issuer is None:
-            return super()._select_authorization_server(advertised)
+            return advertised[0]
         for server in advertised:
             if issuers_match(server, self._issuer):
                 return server
@@ -219,9 +277,7 @@ class Provider(OAuthClientProvider):
         )
 
     async def _perform_authorization(self) -> httpx2.Request:
-        metadata = self.context.oauth_metadata
-        if self._issuer is not None and (metadata is None or not issuers_match(str(metadata.issuer), self._issuer)):
-            raise AuthenticationError(f"no metadata of the authorization server {self._issuer} was found")
+        self.check_metadata()
         if self._scopes is not None:
             wider = union_scopes(self._scopes, self._granted if self._challenged else None)
             self.context.client_metadata.scope = union_scopes(wider, self._challenged)
@@ -236,13 +292,15 @@ class Provider(OAuthClientProvider):
 
         Raises:
             AuthenticationError: The authorization server has no PKCE with S256, which the specification wants refused;
-                or its page is not where a person may be sent.
+                or no page, or none where a person may be sent.
         """
         context, client, metadata = self.context, self.context.client_info, self.context.oauth_metadata
         assert client is not None
         if metadata is not None and "S256" not in (metadata.code_challenge_methods_supported or ()):
             raise AuthenticationError("the authorization server does not say that it has PKCE with S256")
         endpoint = str(metadata.authorization_endpoint) if metadata else urljoin(self._server_base, "/authorize")
+        if endpoint == NO_PAGE:
+            raise AuthenticationError("the authorization server names no page where people sign in")
         refusal = self._reach.page_refusal_of(URL(endpoint))
         if refusal is not None:
             where = shown(URL(endpoint))
@@ -315,6 +373,19 @@ class Provider(OAuthClientProvider):
         if self.scope:
             data["scope"] = self.scope
         return httpx2.Request("POST", self.token_endpoint, data=data, headers=headers)
+
+
+def _fault_of(answer: httpx2.Response) -> str:
+    """Why there is no metadata in an answer."""
+    where = shown(URL(str(answer.url)))
+    if answer.status_code != 200:
+        return f"{where} answers with HTTP {answer.status_code}"
+    try:
+        OAuthMetadata.model_validate_json(answer.content)
+    except ValidationError as error:
+        members = ", ".join(".".join(map(str, one["loc"])) for one in error.errors())
+        return f"{where} is malformed ({members or 'no object'})"
+    return f"{where} is about another"
 
 
 def _dumped(model: Any) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from fastapi_server.mcp.auth.authenticator import Outgoing, Refusal
 from fastapi_server.mcp.auth.authorization import code_grant
 from fastapi_server.mcp.auth.backchannel import Backchannel
 from fastapi_server.mcp.auth.challenge import Challenge
+from fastapi_server.mcp.auth.discovery import authorization_servers
 from fastapi_server.mcp.auth.dpop import ProofKey
 from fastapi_server.mcp.auth.exchange import CLIENT_UNKNOWN, Exchange
 from fastapi_server.mcp.auth.grants import (
@@ -87,7 +88,7 @@ class Turn:
             if self._at_desk:
                 await self._desk.enter_async_context(self._means.account.desk())
             await self._take()
-            self.kept = await self._means.account.load()
+            self.kept = await self._means.account.recover()
         except BaseException:
             await self._give_up()
             raise
@@ -119,7 +120,7 @@ class Turn:
         await to_the_end(self._lock.aclose())
         yield
         await self._take()
-        fresh = await self._means.account.load()  # others may have refreshed, or signed in
+        fresh = await self._means.account.recover()  # others may have refreshed, or signed in
         self.kept.tokens, self.kept.pending, self.kept.back_off = fresh.tokens, fresh.pending, fresh.back_off
 
     @property
@@ -147,7 +148,7 @@ class Turn:
             with self._means.vital(), in_our_words():
                 provider.restore(self.kept, self.tokens, self._means.clock(), browser=False)
                 async with self._saved(exchange):
-                    refreshed = await provider.refresh(exchange.send)
+                    refreshed = await self._refreshed(provider, exchange, channel)
                     if refreshed:
                         self.kept.tokens = self._tokens_of(provider, exchange)
                         if outgoing is not None:
@@ -155,6 +156,24 @@ class Turn:
                     else:
                         self._forget_refresh_token(tokens, exchange)
         return refreshed
+
+    async def _refreshed(self, provider: Provider, exchange: Exchange, channel: Backchannel) -> bool:
+        """Where that fails, the server may have left the authorization server, or that one its token endpoint."""
+        try:
+            return await provider.refresh(exchange.send)
+        except MCPConnectionError:
+            if provider.is_left(await self._advertised(channel)):
+                return False
+            if not (exchange.gone and await provider.finds_another_token_endpoint(exchange.send)):
+                raise
+        provider.keep(self.kept)
+        return await provider.refresh(exchange.send)
+
+    async def _advertised(self, channel: Backchannel) -> list[str]:
+        try:
+            return await authorization_servers(self._means.account.server, channel, self.kept.resource_metadata_url)
+        except MCPConnectionError:
+            return []
 
     def _tokens_of(self, provider: Provider, exchange: Exchange) -> Tokens | None:
         return provider.tokens(self._means.clock(), exchange, identity_of(self._means.config, self._means.own))
@@ -280,9 +299,13 @@ async def _drive(
         answer = httpx2.Response(refusal.status, headers={"WWW-Authenticate": challenge.header}, request=original)
         wanted = await flow.asend(answer)
         while wanted is not original:
+            if wanted.method != "GET":
+                provider.check_metadata()
             if provider.authorized:
                 begin()
-            wanted = await flow.asend(await exchange.send(wanted))
+            answer = await exchange.send(wanted)
+            provider.note(answer)
+            wanted = await flow.asend(answer)
     finally:
         await flow.aclose()
 

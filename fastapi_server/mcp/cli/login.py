@@ -79,13 +79,12 @@ async def show_logout(server: str, options: Options) -> int:
     auth, store = _signed_in_with(config)
     account = _account_of(config, auth, store)
     async with account.lock():
-        was = (await account.load()).tokens is not None
-        await account.forget()
+        was = await account.forget()
     if options.as_json:
         render.say_json({"name": config.name, "was_signed_in": was, "place": place_of(store)})
     else:
         done = "signed out of" if was else "was not signed in to"
-        render.say(f"{done} {config.name}; nothing of it is left in {place_of(store)}")
+        render.say(f"{done} {config.name} as it is configured now; nothing of that is left in {place_of(store)}")
     return Status.OK
 
 

@@ -23,6 +23,7 @@ from fastapi_server.mcp.errors import (
     Phase,
     RPCError,
     SessionExpiredError,
+    TokenStoreError,
 )
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol.eras import BareEra, Era, EraName
@@ -366,11 +367,11 @@ class Connector:
         while True:
             try:
                 await self._one_attempt()
-            except MCPConnectionError as error:
+            except (MCPConnectionError, TokenStoreError) as error:
                 self._metrics.failed_connects += 1
                 delay = None if is_permanent(error) else _asked_for(error, next(delays, None))
                 if delay is None:
-                    if not isinstance(error, AuthenticationError):  # that says nothing about the server
+                    if not isinstance(error, (AuthenticationError, TokenStoreError)):  # they say nothing of the server
                         self.breaker.failed()
                     self._fail(error)
                     raise
@@ -439,7 +440,7 @@ class Connector:
             self.channel = await self._open()
             handshake = Handshake(self._config, self._capabilities, self.request_ids, self.report)
             return await handshake.run(self.channel, self._reopen, self._known_version)
-        except MCPConnectionError as error:
+        except (MCPConnectionError, TokenStoreError) as error:
             self._clean(error)
             raise
         except MCPClientError as error:
@@ -520,7 +521,7 @@ async def _nothing_to_do() -> None:
     pass
 
 
-def _asked_for(error: MCPConnectionError, delay: float | None) -> float | None:
+def _asked_for(error: MCPClientError, delay: float | None) -> float | None:
     """The wait before another attempt, as the server asks for it; none where that is longer than anybody would wait."""
     if delay is None or not isinstance(error, HTTPStatusError) or error.retry_after is None:
         return delay

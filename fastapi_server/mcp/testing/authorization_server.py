@@ -66,7 +66,7 @@ class AuthorizationServer:
     """Issues opaque tokens; `granted` says what each is good for.
 
     Attributes:
-        expires_in: Seconds that the next tokens last; `None` says nothing.
+        expires_in: Seconds that the next tokens last, or what is no such thing; `None` says nothing.
         scopes: What is granted, whatever is asked for; `None` for just that.
         refreshes: Refresh tokens are given.
         gate: Token requests wait for it.
@@ -80,13 +80,15 @@ class AuthorizationServer:
         echo: Token requests are refused, and quoted.
         malformed: The answer to a token request is none, and holds what was sent.
         redirects: Where these paths are said to have moved.
+        headers: What every answer carries besides.
+        statuses: What these paths answer with, and nothing else.
         answers: Scope of what is given for further grant types.
         callback_changes: Laid over what the browser brings back.
         path: Where the metadata is.
     """
 
     url: str = ""
-    expires_in: int | None = 3600
+    expires_in: float | str | None = 3600
     scopes: str | None = None
     refreshes: bool = True
     dpop: bool = False
@@ -103,6 +105,8 @@ class AuthorizationServer:
     echo: bool = False
     malformed: bool = False
     redirects: dict[str, str] = field(default_factory=dict[str, str])
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    statuses: dict[str, int] = field(default_factory=dict[str, int])
     answers: dict[str, str] = field(default_factory=dict[str, str])
     clients: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     codes: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
@@ -139,8 +143,15 @@ class AuthorizationServer:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.paths.append(request.path)
+        answer = await self._page(request)
+        answer.headers.update(self.headers)
+        return answer
+
+    async def _page(self, request: web.Request) -> web.Response:
         if request.path in self.redirects:
             return web.Response(status=307, headers={"Location": self.redirects[request.path]})
+        if request.path in self.statuses:
+            return web.Response(status=self.statuses[request.path])
         match request.path:
             case self.path:
                 return web.json_response(self.metadata())
