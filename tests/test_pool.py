@@ -279,7 +279,7 @@ async def test_a_leased_client_is_not_closed_and_the_others_wait_in_order(peer: 
             for name in ("a", "b", "c"):
                 waiting.append(asyncio.create_task(use(pool, name)))
                 async with asyncio.timeout(5):
-                    while pool._admission.waiting < len(waiting):
+                    while len(pool._admission.waiting) < len(waiting):
                         await asyncio.sleep(0)
             assert order == []
         await asyncio.gather(*waiting)

@@ -113,14 +113,15 @@ class Admission:
 
     Attributes:
         taken: Places taken, by server.
+        waiting: Who waits for one, first come first.
     """
 
     def __init__(self, limits: PoolLimits, metrics: PoolMetrics) -> None:
         self.taken: Counter[str] = Counter()
+        self.waiting: dict[asyncio.Future[None], PoolMember] = {}
         self._limits = limits
         self._metrics = metrics
         self._holders: set[PoolMember] = set()
-        self._waiting: dict[asyncio.Future[None], PoolMember] = {}
         self._making_room: dict[PoolMember, list[asyncio.Task[None]]] = {}
         self._given_up: set[PoolMember] = set()
         self._closing: dict[asyncio.Task[None], PoolMember] = {}
@@ -128,11 +129,6 @@ class Admission:
     def __len__(self) -> int:
         """How many places are taken."""
         return len(self._holders)
-
-    @property
-    def waiting(self) -> int:
-        """How many wait for one."""
-        return len(self._waiting)
 
     def has_room(self, server: str, principal: str | None) -> bool:
         """Whether another client could have a place now, without waiting and without anybody having to go."""
@@ -149,7 +145,7 @@ class Admission:
         """The event loop of those who had places, or waited for them, is gone."""
         for member in list(self._holders):
             self._unseat(member)
-        self._waiting.clear()
+        self.waiting.clear()
         self._making_room.clear()
         self._given_up.clear()
         self._closing.clear()
@@ -163,13 +159,13 @@ class Admission:
         self._given_up.discard(member)
         if not member.admitted:
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting[place] = member
+            self.waiting[place] = member
             self.assign()
             try:
                 if not place.done():
                     await self._wait(place)
             finally:
-                self._waiting.pop(place, None)
+                self.waiting.pop(place, None)
         await asyncio.gather(*map(asyncio.shield, self._making_room.get(member, ())))
         self._room_is_made(member)
 
@@ -201,7 +197,7 @@ class Admission:
 
     def assign(self) -> None:
         """Give places to those who wait; one who cannot have a place holds nobody up."""
-        for place, member in self._waiting.items():
+        for place, member in self.waiting.items():
             if place.done():
                 continue
             decision = decide(member, self._holders, self._limits)

@@ -726,6 +726,29 @@ async def test_annotated_arguments_are_mirrored_into_headers(stateless: HTTPPeer
     assert "Mcp-Param-Region" not in without.http.headers
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
+async def test_an_annotation_is_found_however_it_is_written_and_on_whichever_page(
+    stateless: HTTPPeer, content_type: str
+) -> None:
+    @stateless.on("tools/list")
+    async def tools(seen: Seen) -> web.StreamResponse:
+        first = "cursor" not in seen.body["params"]
+        page = {"tools": [TOOL], "nextCursor": "2"} if first else {"tools": [{**TOOL, "name": "other"}]}
+        text = json.dumps({"jsonrpc": "2.0", "id": seen.id, "result": page})
+        text = text.replace("x-mcp-header", r"x-mcp-\u0068eader") if first else text.replace("x-mcp-header", "title")
+        if content_type == "text/event-stream":
+            text = f"data: {text}\n\n"
+        return web.Response(text=text, content_type=content_type)
+
+    async with client_of(stateless) as client:
+        await client.list_tools()
+        await client.call_tool("query", {"region": "eu"})
+        await client.call_tool("other", {"region": "eu"})
+    with_region, without = posts(stateless, "tools/call")
+    assert with_region.http.headers["Mcp-Param-Region"] == "eu"
+    assert "Mcp-Param-Region" not in without.http.headers
+
+
 async def test_tools_with_an_invalid_annotation_are_left_out_with_a_warning(
     stateless: HTTPPeer, peer: HTTPPeer, caplog: pytest.LogCaptureFixture
 ) -> None:

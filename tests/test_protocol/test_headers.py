@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastapi_server.mcp.errors import ProtocolError
-from fastapi_server.mcp.protocol.headers import encode_header_value, mirror_arguments, param_headers
+from fastapi_server.mcp.protocol.headers import AnnotationSearch, encode_header_value, mirror_arguments, param_headers
 
 exactly = settings(deadline=None, derandomize=True)
 
@@ -106,6 +106,24 @@ def test_the_example_of_the_specification() -> None:
     assert headers == {"Mcp-Param-Region": ("region",)}
     arguments = {"region": "us-west1", "query": "SELECT * FROM users"}
     assert mirror_arguments(headers, arguments) == {"Mcp-Param-Region": "us-west1"}
+
+
+@pytest.mark.parametrize(
+    ("texts", "is_vain"),
+    [
+        ([], False),  # nobody has looked
+        ([b'{"a": 1}'], True),
+        ([b'{"a": 1}', bytearray(b'{"b": "\\u2019"}')], True),
+        ([b'{"x-mcp-header": "A"}'], False),
+        ([b'{"x-mcp-header": "A"}', b'{"a": 1}'], False),
+        ([b'{"a": 1}', rb'{"\u0078-mcp-header": "A"}'], False),
+    ],
+)
+def test_a_search_is_vain_where_no_text_holds_an_annotation(texts: list[bytes | bytearray], is_vain: bool) -> None:
+    search = AnnotationSearch()
+    for text in texts:
+        search(text)
+    assert search.is_vain is is_vain
 
 
 @pytest.mark.parametrize("schema", [{}, {"type": "object"}, tool(), tool(a={"type": "string"}), tool(a=True)])

@@ -52,6 +52,7 @@ from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol import jsonrpc
 from fastapi_server.mcp.protocol.caching import ListCache
 from fastapi_server.mcp.protocol.eras import EraName, StatelessEra
+from fastapi_server.mcp.protocol.headers import AnnotationSearch
 from fastapi_server.mcp.resilience import RetryPolicy
 
 logger = logging.getLogger("fastapi_server.mcp")
@@ -477,14 +478,17 @@ class MCPClient(ABC):
         return result
 
     async def _list_tools(self, caller: Caller, deadline: float) -> list[Tool]:
-        return await self._lists.get(
-            caller, ListToolsResult, "tools/list", lambda page: page.tools, deadline, self._learn_tools
-        )
+        search = AnnotationSearch()
 
-    def _learn_tools(self, tools: list[Tool]) -> list[Tool]:
-        channel = self._connector.channel
-        mirrored = self._stateless is not None and channel is not None and not channel.shared_stream
-        return self._tools.learn(tools, mirrored=mirrored)
+        def learn(tools: list[Tool]) -> list[Tool]:
+            channel = self._connector.channel
+            mirrors = self._stateless is not None and channel is not None and not channel.shared_stream
+            return self._tools.learn(tools, mirrored=mirrors and not search.is_vain)
+
+        options = CallOptions(on_text=search)
+        return await self._lists.get(
+            caller, ListToolsResult, "tools/list", lambda page: page.tools, deadline, learn, options
+        )
 
     async def _learn_schema(self, caller: Caller, name: str, deadline: float) -> None:
         """A tool that nobody has listed yet may have an output schema, too."""

@@ -13,7 +13,7 @@ from mcp_types import PaginatedResult
 from msgspec import UNSET
 from pydantic import BaseModel
 
-from fastapi_server.mcp.clients.channel import Channel, Request
+from fastapi_server.mcp.clients.channel import Channel, OnText, Request
 from fastapi_server.mcp.clients.connector import Connector
 from fastapi_server.mcp.clients.deadline import Deadline
 from fastapi_server.mcp.clients.handlers import Handlers
@@ -60,6 +60,7 @@ class CallOptions(NamedTuple):
         progress_timeout: Seconds that may pass without any.
         meta: More members for `_meta`.
         headers: More HTTP headers.
+        on_text: Shown the JSON of replies, over Streamable HTTP.
         repeatable: To do it twice does no harm.
     """
 
@@ -67,10 +68,11 @@ class CallOptions(NamedTuple):
     progress_timeout: float | None = None
     meta: Mapping[str, Any] = MappingProxyType({})
     headers: Mapping[str, str] = MappingProxyType({})
+    on_text: OnText | None = None
     repeatable: bool = False
 
 
-_NO_OPTIONS = CallOptions()
+NO_OPTIONS = CallOptions()
 
 
 class Caller:
@@ -146,7 +148,7 @@ class Caller:
         method: str,
         params: Mapping[str, Any] | None,
         deadline: float,
-        options: CallOptions = _NO_OPTIONS,
+        options: CallOptions = NO_OPTIONS,
     ) -> ModelT:
         """Call, and validate the result.
 
@@ -160,7 +162,9 @@ class Caller:
             self._connector.locate(error, "call")
             raise
 
-    async def pages(self, model: type[PageT], method: str, deadline: float) -> list[PageT]:
+    async def pages(
+        self, model: type[PageT], method: str, deadline: float, options: CallOptions = NO_OPTIONS
+    ) -> list[PageT]:
         """Every page of a list.
 
         Raises:
@@ -170,7 +174,7 @@ class Caller:
         cursors: set[str] = set()
         params: dict[str, Any] | None = None
         while True:
-            page = await self.call_for(model, method, params, deadline)
+            page = await self.call_for(model, method, params, deadline, options)
             pages.append(page)
             if page.next_cursor is None:
                 return pages
@@ -185,7 +189,7 @@ class Caller:
         method: str,
         params: Mapping[str, Any] | None,
         deadline: float,
-        options: CallOptions = _NO_OPTIONS,
+        options: CallOptions = NO_OPTIONS,
     ) -> Coroutine[Any, Any, Any]:
         """Call, and return the result as plain values.
 
@@ -355,7 +359,8 @@ class Caller:
             headers = {**outgoing.context, **headers}
             if era.name is not EraName.BARE:
                 meta = {**outgoing.context, **meta}
-        call.request = Request(call.request_id, call.method, era.stamp(params, meta), era, headers)
+        stamped = era.stamp(params, meta)
+        call.request = Request(call.request_id, call.method, stamped, era, headers, call.options.on_text)
         return call.request
 
 

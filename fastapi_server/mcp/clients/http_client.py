@@ -129,6 +129,8 @@ class StreamableHTTPChannel(Channel):
 
     def _only_reply(self, request: Request, body: bytes | bytearray) -> Message:
         self.metrics.bytes_received += len(body)
+        if request.on_text is not None:
+            request.on_text(body)
         reply = self._take(jsonrpc.decode(body), request)
         if reply is None:
             raise ProtocolError(f"the body of the response to {request.method} holds no reply to it")
@@ -158,7 +160,7 @@ class StreamableHTTPChannel(Channel):
                 for event in parser.feed(await response.content.readany()):  # held by no name while it is decoded
                     if event.event != "message" or not event.data:
                         continue
-                    reply = self._take(self._decoded(event.data, request.id), request)
+                    reply = self._take(self._decoded(event.data, request), request)
                     if reply is not None:
                         await self._read_to_end(response)
                         return reply
@@ -170,12 +172,14 @@ class StreamableHTTPChannel(Channel):
             return None
         raise broken
 
-    def _decoded(self, data: bytes | bytearray, request_id: int | None = None) -> list[Message]:
+    def _decoded(self, data: bytes | bytearray, request: Request | None = None) -> list[Message]:
         self.metrics.bytes_received += len(data)
+        if request is not None and request.on_text is not None:
+            request.on_text(data)
         try:
             return jsonrpc.decode(data)
         except ProtocolError as error:
-            if request_id is not None and jsonrpc.addressee(bytes(data)) == request_id:
+            if request is not None and jsonrpc.addressee(bytes(data)) == request.id:
                 raise ProtocolError(f"the reply cannot be read: {error.message}") from error
             self.metrics.skipped_messages += 1
             if not self._skipped:

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from mcp_types import ListPromptsResult, ListResourcesResult, ListResourceTemplatesResult, ListToolsResult
 
-from fastapi_server.mcp.clients.caller import Caller
+from fastapi_server.mcp.clients.caller import NO_OPTIONS, Caller, CallOptions
 from fastapi_server.mcp.protocol.caching import ListCache
 
 PageT = TypeVar("PageT", ListToolsResult, ListResourcesResult, ListResourceTemplatesResult, ListPromptsResult)
@@ -30,6 +30,7 @@ class Lists:
         items_of: Callable[[PageT], list[ItemT]],
         deadline: float,
         learn: Callable[[list[ItemT]], list[ItemT]] = list,
+        options: CallOptions = NO_OPTIONS,
     ) -> list[ItemT]:
         """The whole of a list, from the cache while it is fresh.
 
@@ -40,12 +41,13 @@ class Lists:
             items_of: Its items.
             deadline: On the clock of the event loop, for all pages together.
             learn: Told the whole list when it has come; returns what of it is to be used.
+            options: For each call.
         """
         cached: list[Any] | None = self._cache.get(method)
         if cached is not None:
             return cached
         ticket = self._cache.ticket()
-        pages = await caller.pages(model, method, deadline)
+        pages = await caller.pages(model, method, deadline, options)
         items = learn([item for page in pages for item in items_of(page)])
         self._cache.put(method, items, min(page.ttl_ms for page in pages), ticket)
         return items

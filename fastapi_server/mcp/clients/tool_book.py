@@ -9,7 +9,7 @@ import msgspec
 from mcp_types import CallToolResult, Tool
 
 from fastapi_server.mcp.errors import ProtocolError, StructuredOutputError
-from fastapi_server.mcp.protocol.headers import ParamHeaders, may_have_headers, mirror_arguments, param_headers
+from fastapi_server.mcp.protocol.headers import ParamHeaders, mirror_arguments, param_headers
 
 logger = logging.getLogger("fastapi_server.mcp")
 
@@ -47,11 +47,11 @@ class ToolBook:
 
         Args:
             tools: As the server lists them.
-            mirrored: Arguments are mirrored into HTTP headers, so a tool with an invalid `x-mcp-header` is left out
+            mirrored: Arguments may be mirrored into HTTP headers; a tool with an invalid `x-mcp-header` is left out
                 (2026-07-28, Streamable HTTP, "Schema Extension").
         """
         self._headers = {}
-        if mirrored and may_have_headers([tool.input_schema for tool in tools]):
+        if mirrored:
             tools = [tool for tool in tools if self._mirrors(tool)]
         self._tools = {tool.name: tool for tool in tools}
         return tools

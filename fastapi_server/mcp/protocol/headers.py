@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -28,9 +28,21 @@ def encode_header_value(text: str) -> str:
     return f"=?base64?{base64.b64encode(text.encode('utf-8', 'surrogatepass')).decode('ascii')}?="
 
 
-def may_have_headers(input_schemas: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether any schema may ask for headers. Few do: to look at their whole text is cheaper than to walk through."""
-    return _ANNOTATION.encode() in msgspec.json.encode(input_schemas)
+class AnnotationSearch:
+    """Whether a list of tools may ask for headers. Few do, which their text tells sooner than their schemas.
+
+    Attributes:
+        is_vain: Every text that was seen, and there was one, holds no annotation.
+    """
+
+    def __init__(self) -> None:
+        self.is_vain = False
+        self._found = False
+
+    def __call__(self, text: bytes | bytearray) -> None:
+        """Look at the JSON of a page, in which any letter may be escaped (RFC 8259, 7)."""
+        self._found = self._found or _ANNOTATION.encode() in text or b"\\u00" in text
+        self.is_vain = not self._found
 
 
 def param_headers(input_schema: Mapping[str, Any]) -> ParamHeaders:
@@ -39,7 +51,7 @@ def param_headers(input_schema: Mapping[str, Any]) -> ParamHeaders:
     Raises:
         ProtocolError: An annotation breaks the rules, which makes the whole tool invalid; the message says how.
     """
-    if not may_have_headers([input_schema]):
+    if _ANNOTATION.encode() not in msgspec.json.encode(input_schema):  # cheaper than to walk through it
         return {}
     headers: ParamHeaders = {}
     seen: set[str] = set()
