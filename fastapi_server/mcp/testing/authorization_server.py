@@ -20,6 +20,7 @@ import jwt
 from aiohttp import web
 
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, http_peer
+from fastapi_server.mcp.testing.listening import listening
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -354,14 +355,8 @@ async def authorization_server() -> AsyncGenerator[AuthorizationServer]:
     server = AuthorizationServer()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with listening(app) as server.url:
         yield server
-    finally:
-        await runner.cleanup()
 
 
 @asynccontextmanager

@@ -9,6 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
+from fastapi_server.mcp.testing.listening import listening
+
 Handler = Callable[["Seen"], Awaitable[web.StreamResponse]]
 
 
@@ -137,12 +139,5 @@ async def http_peer(peer: HTTPPeer | None = None, *, stateless: bool = False) ->
     peer = peer or HTTPPeer(stateless=stateless)
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_route("*", "/{path:.*}", peer.handle)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    peer.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with listening(app, handler_cancellation=True) as peer.url:
         yield peer
-    finally:
-        await runner.cleanup()

@@ -11,6 +11,8 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from fastapi_server.mcp.testing.listening import listening
+
 AUDIENCE = "https://gateway.example"
 
 
@@ -54,12 +56,5 @@ async def issuer() -> AsyncGenerator[Issuer]:
     served = Issuer()
     app = web.Application()
     app.add_routes([web.get("/.well-known/openid-configuration", served.metadata), web.get("/keys", served.key_set)])
-    runner = web.AppRunner(app, shutdown_timeout=1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    served.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with listening(app, shutdown_timeout=1) as served.url:
         yield served
-    finally:
-        await runner.cleanup()
