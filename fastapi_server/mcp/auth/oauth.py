@@ -74,7 +74,7 @@ class OAuthAuthenticator(Authenticator):
         self._tokens: Tokens | None = None
         self._proof_key: ProofKey | None = None
         self._asked: set[str] = set()
-        self._step_ups: deque[float] = deque()
+        self._step_ups: deque[float] = deque(maxlen=_MOST_PAGES)
         self._refused: set[str] = set()  # for these, the token of now
         self._back_off = BackOff()  # as it was when the store was last looked at
         self._ending = SingleFlight()  # of the back-off
@@ -121,10 +121,10 @@ class OAuthAuthenticator(Authenticator):
         """
         if "DPoP-Nonce" in headers:
             self._means.nonces[str(URL(outgoing.url).origin())] = headers["DPoP-Nonce"]
-        refused = self._refused.union(self._back_off.refused)
-        if not (self._back_off.until or refused) or not 200 <= status < 300 or self._tokens is None:
+        back_off = self._back_off
+        if not (back_off.until or back_off.refused or self._refused) or not 200 <= status < 300 or self._tokens is None:
             return
-        good = self._tokens.access_token
+        refused, good = self._refused.union(back_off.refused), self._tokens.access_token
         if _token_in(sent) == good and (not refused or _purpose_of(outgoing) in refused):
             self._refused.clear()
             self._back_off = BackOff()
@@ -206,11 +206,8 @@ class OAuthAuthenticator(Authenticator):
 
     def _may_ask(self, challenge: Challenge) -> bool:
         """Whether to ask for more scope: not for the same again, and not again and again."""
-        now = self._clock()
-        while self._step_ups and now >= self._step_ups[0] + _PAGES_SECONDS:
-            self._step_ups.popleft()
         granted = set((self._tokens.scope if self._tokens and self._tokens.scope else "").split())
-        if " ".join(sorted(challenge.scopes)) in self._asked or len(self._step_ups) == _MOST_PAGES:
+        if " ".join(sorted(challenge.scopes)) in self._asked or self._clock() < _free_at(self._step_ups):
             return False
         return not challenge.scopes or not set(challenge.scopes) <= granted
 
@@ -225,8 +222,8 @@ class OAuthAuthenticator(Authenticator):
 
     def _again(self, way: Way) -> float:
         """When it may be tried."""
-        bound = way == "sign-in" and isinstance(self._means.config, OAuth) and len(self._early) == _MOST_PAGES
-        return max(self._back_off.again(way), self._early[0] + _PAGES_SECONDS if bound else 0.0)
+        by_a_person = way == "sign-in" and isinstance(self._means.config, OAuth)
+        return max(self._back_off.again(way), _free_at(self._early) if by_a_person else 0.0)
 
     def advice(self, status: int) -> str:
         """That signing in does not help, and when it is tried again."""
@@ -338,6 +335,11 @@ class OAuthAuthenticator(Authenticator):
         self._keep_secret(tokens.access_token, tokens.refresh_token)
         if tokens.proof_key is not None and (self._proof_key is None or self._proof_key.pem != tokens.proof_key):
             self._proof_key = ProofKey(tokens.proof_key)
+
+
+def _free_at(pages: deque[float]) -> float:
+    """When there may be one more, after the last ones."""
+    return pages[0] + _PAGES_SECONDS if len(pages) == _MOST_PAGES else 0.0
 
 
 async def _in_one_word(work: Awaitable[None]) -> None:
