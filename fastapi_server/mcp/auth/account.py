@@ -88,10 +88,8 @@ class Kept:
     back_off: BackOff = field(default_factory=BackOff)
 
 
-_ABOUT_ISSUER = (
-    *("issuer", "auth_server_url", "metadata", "resource_metadata", "resource_metadata_url"),
-    *("pending", "busy_until"),
-)
+_ON_THEIR_OWN = frozenset({"tokens", "client"})
+"""What has documents of its own, by issuer."""
 
 
 class Account:
@@ -168,8 +166,8 @@ class Account:
                 await self.store.set(self._key(kind, before.get("issuer")), None)
         await self.store.set(self._key("client", kept.issuer), kept.client)
         await self.store.set(self._key("tokens", kept.issuer), None if kept.tokens is None else asdict(kept.tokens))
-        about = {name: getattr(kept, name) for name in _ABOUT_ISSUER}
-        await self.store.set(self._about, {**about, "back_off": asdict(kept.back_off)})
+        about = {name: value for name, value in asdict(kept).items() if name not in _ON_THEIR_OWN}
+        await self.store.set(self._about, about)
         self.unsaved, self._replaced = None, kept.tokens
 
     async def forget(self) -> bool:
