@@ -127,8 +127,7 @@ async def _of_route(_request: Request, error: Exception) -> JSONResponse:
 
 async def _of_framework(_request: Request, error: Exception) -> JSONResponse:
     error = cast("HTTPException", error)
-    problem = Problem(title=HTTPStatus(error.status_code).phrase, status=error.status_code, detail=str(error.detail))
-    return answer(problem, error.headers)
+    return problem(error.status_code, str(error.detail), error.headers)
 
 
 async def _of_validation(_request: Request, error: Exception) -> JSONResponse:
