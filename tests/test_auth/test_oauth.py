@@ -1131,7 +1131,7 @@ async def test_what_a_token_request_gave_is_kept_even_where_the_client_leaves(
         while not issuer.forms:
             await asyncio.sleep(0.001)
         asyncio.get_running_loop().call_later(0.05, issuer.gate.set)
-    await asyncio.wait([calling])
+    await asyncio.gather(calling, return_exceptions=True)
     issuer.revoke_all()
     async with client(auth=OAuth(store=store)) as headless:
         await headless.list_tools()
