@@ -74,7 +74,8 @@ def serve(tmp_path: Path) -> Serve:
     async def served(servers: dict[str, Any], caller: Caller = ANYONE) -> AsyncGenerator[Served]:
         config = tmp_path / "mcp.json"
         config.write_text(json.dumps({"mcpServers": servers}))
-        app = create_app(Settings(config=config, database=f"sqlite+aiosqlite:///{tmp_path}/gateway.db"))
+        database = f"sqlite+aiosqlite:///{tmp_path}/gateway.db"
+        app = create_app(Settings(config=config, database=database, patience=20))
         front = Front(app, caller)
         server = uvicorn.Server(uvicorn.Config(front, port=0, log_level="warning", timeout_graceful_shutdown=1))
         task = asyncio.create_task(server.serve())

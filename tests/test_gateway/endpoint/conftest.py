@@ -65,7 +65,7 @@ def gateway(tmp_path: Path) -> StartGateway:
     ) -> AsyncGenerator[Running]:
         config = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
         config.write_text(json.dumps({"mcpServers": servers}), encoding="utf-8")
-        settings = {"database": f"sqlite+aiosqlite:///{config}.db", **settings}
+        settings = {"database": f"sqlite+aiosqlite:///{config}.db", "patience": 20, **settings}
         app = create_app(Settings(config=config, **settings))
         options = {"log_level": "error", "lifespan": "on", "timeout_graceful_shutdown": 2}
         serving = uvicorn.Server(uvicorn.Config(_As(app, callers or {}), **options))  # pyright: ignore[reportArgumentType]
