@@ -12,8 +12,9 @@ PACKAGE = "fastapi_server.mcp"
 LAYERS: list[set[str]] = [
     {"errors"},
     {"protocol"},
-    {"auth_config", "detection", "metrics", "resilience", "retry_after", "tls", "types", "userinfo"},
+    {"auth_config", "detection", "metrics", "resilience", "retry_after", "tls", "types"},
     {"config"},
+    {"redaction"},
     {"auth"},
     {"clients"},
     {"members", "catalogue", "skills"},

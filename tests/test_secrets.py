@@ -1,13 +1,16 @@
 """Secrets are planted wherever a configuration takes one, servers echo them, and none may be seen anywhere."""
 
 import asyncio
+import base64
 import json
 import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
@@ -460,3 +463,53 @@ async def test_an_echo_in_what_is_skipped_or_is_no_json_is_not_seen(
         seen += await all_that_is_seen(SSEMCPClient("old", old), log)
         assert "expected an event stream, the server sent text/***" in seen
     assert "planted" not in seen
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 500])
+async def test_many_at_once_who_have_credentials_of_their_own_see_none_of_them(
+    status: int, log: Seeing, mcp_http_peer: Callable[..., AbstractAsyncContextManager[HTTPPeer]]
+) -> None:
+    """An error is redacted with what its own request carried, however many others are under way with newer ones."""
+    callers, arrived, told = 100, 0, asyncio.Event()
+    whose: ContextVar[str] = ContextVar("whose")
+
+    async def token() -> str:
+        return whose.get("nobody")
+
+    async with mcp_http_peer(stateless=True) as peer:
+
+        async def echo(seen: Seen) -> web.StreamResponse:
+            nonlocal arrived
+            arrived += 1
+            if arrived == callers:
+                told.set()
+            await told.wait()
+            said = [spell(seen.http.headers["Authorization"].removeprefix("Bearer ")) for spell in ECHOES]
+            text = f"you sent {' and '.join(said)}"
+            if status == 200:
+                return seen.error(-32000, text, {"sent": said})
+            return web.Response(status=status, reason=f"no {said[0]}", text=text)
+
+        peer.handlers["tools/call"] = echo
+        async with HTTPMCPClient("many", HTTPConfig(f"{peer.url}/mcp", auth=token, retries=0)) as client:
+
+            async def call(number: int) -> MCPClientError:
+                whose.set(f"{SECRET}-of/{number}")
+                with pytest.raises(MCPClientError) as caught:
+                    await client.call_tool("t")
+                return caught.value
+
+            errors = await asyncio.gather(*(call(number) for number in range(callers)))
+            shown = [f"{one} {one!r} {one.args} {vars(one)}" for error in errors for one in (error, *behind(error))]
+            shown.append(everything_about(client, errors))
+    for text in [*shown, *log.text]:
+        for spell in ECHOES:
+            assert spell(SECRET)[:14] not in text
+
+
+ECHOES: list[Callable[[str], str]] = [
+    str,
+    lambda text: quote(text, safe=""),
+    lambda text: base64.b64encode(text.encode()).decode(),
+    lambda text: text.replace("/", "\\/"),
+]

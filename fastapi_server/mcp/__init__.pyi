@@ -26,7 +26,6 @@ from .clients.hooks import ErrorEvent, Hooks, RequestEvent, ResponseEvent, State
 from .clients.http_client import HTTPMCPClient
 from .clients.lifecycle import ConnectionState
 from .clients.memory_client import MemoryMCPClient
-from .clients.redaction import redacted_settings
 from .clients.sse_client import SSEMCPClient
 from .clients.stdio_client import StdioMCPClient
 from .clients.subscriptions import Change, Subscription
@@ -73,6 +72,7 @@ from .members import PoolKey
 from .metrics import ClientMetrics
 from .pool import ClientPool
 from .protocol.eras import EraName
+from .redaction import redacted_settings
 from .skills import Skill, SkillFile, list_skills, load_skill, read_skill_file
 from .types import (
     Completion,

@@ -3,7 +3,7 @@
 import asyncio
 import copy
 from abc import ABC, abstractmethod
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from typing import Any
 
 from fastapi_server.mcp.auth_config import AuthCallable, BearerAuth, is_headers, revealed
 from fastapi_server.mcp.errors import AuthenticationError, ConfigError, Delivery, MCPClientError, MCPConnectionError
+from fastapi_server.mcp.redaction import LastSecrets
 
 CHECK_CREDENTIALS = "check the credentials configured for this server"
 NONCE_TRIED = "nonce"
 """In `Refusal.tried`: how often another nonce was. Whoever tries nonces bounds that, not who sends the request."""
-_SECRETS_KEPT = 64
 _VITAL_SECONDS = 30.0
 
 
@@ -62,7 +62,7 @@ class Authenticator(ABC):
     """Knows the credentials of one client at one server. It outlives channels; its client closes it."""
 
     def __init__(self) -> None:
-        self._secrets: deque[str] = deque(maxlen=_SECRETS_KEPT)
+        self._secrets = LastSecrets()
 
     @abstractmethod
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
@@ -98,13 +98,13 @@ class Authenticator(ABC):
 
     def secrets(self) -> Iterable[str]:
         """What must not show in anything that the server echoes."""
-        return tuple(self._secrets)
+        return self._secrets
 
     async def close(self) -> None:  # noqa: B027
         """End what runs in the background. Safe twice; the authenticator may be used again."""
 
     def _keep_secret(self, *secrets: str | None) -> None:
-        self._secrets.extend(secret for secret in secrets if secret and secret not in self._secrets)
+        self._secrets.keep(*filter(None, secrets))
 
 
 class BearerAuthenticator(Authenticator):
@@ -116,7 +116,7 @@ class BearerAuthenticator(Authenticator):
 
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
         """The token as it is now."""
-        token = revealed(self._token)
+        token = revealed(self._token, "token")
         self._keep_secret(token)
         return {"Authorization": f"Bearer {token}"}
 
@@ -139,7 +139,7 @@ class CallableAuthenticator(Authenticator):
                 f"the callable given as auth failed: {type(error).__name__}", delivery=Delivery.NOT_SENT
             ) from error
         headers = _headers_from(given)
-        self._keep_secret(*headers.values(), *(value.removeprefix("Bearer ") for value in headers.values()))
+        self._keep_secret(*headers.values())
         return headers
 
 

@@ -7,6 +7,8 @@ from typing import Literal, TypeAlias
 
 from yarl import URL
 
+from fastapi_server.mcp.redaction import redacted
+
 Special: TypeAlias = Literal["loopback", "link-local", "private", "multicast"]
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -118,4 +120,4 @@ def _not_named(url: URL) -> str:
 
 def shown(url: URL) -> str:
     """A URL for an error: user information, query and fragment may hold secrets."""
-    return str(url.with_user(None).with_query(None).with_fragment(None)) if url.host else url.scheme + ":…"
+    return redacted(str(url.with_user(None).with_query(None).with_fragment(None))) if url.host else url.scheme + ":…"

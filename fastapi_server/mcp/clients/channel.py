@@ -10,13 +10,13 @@ from typing import Any, ClassVar, TypeAlias
 
 from msgspec import UNSET
 
-from fastapi_server.mcp.clients.redaction import clean
 from fastapi_server.mcp.errors import ClientClosedError, Delivery, MCPClientError, ProtocolError
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol import jsonrpc
 from fastapi_server.mcp.protocol.correlation import CorrelationTable
 from fastapi_server.mcp.protocol.eras import Era
 from fastapi_server.mcp.protocol.jsonrpc import Message
+from fastapi_server.mcp.redaction import clean
 
 logger = logging.getLogger("fastapi_server.mcp")
 

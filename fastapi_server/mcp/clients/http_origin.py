@@ -12,7 +12,6 @@ from yarl import URL
 
 from fastapi_server.mcp.auth.authenticator import CHECK_CREDENTIALS, NONCE_TRIED, Authenticator, Outgoing, Refusal
 from fastapi_server.mcp.auth_config import is_headers
-from fastapi_server.mcp.clients.redaction import redacted
 from fastapi_server.mcp.config import HeaderProvider, HTTPConfig, SSEConfig
 from fastapi_server.mcp.errors import (
     AuthenticationError,
@@ -23,6 +22,7 @@ from fastapi_server.mcp.errors import (
     MessageTooLargeError,
     RateLimitError,
 )
+from fastapi_server.mcp.redaction import LastSecrets, carry, redacted
 from fastapi_server.mcp.retry_after import retry_after
 from fastapi_server.mcp.tls import context_for
 
@@ -34,7 +34,6 @@ _MOST_REFUSALS = 4
 """Of one request, beside those for a nonce: a refresh, a sign-in, more scope, and one to spare."""
 _BODY_SHOWN = 500
 _BODY_READ = 64 * 1024
-_PROVIDED_KEPT = 64
 _IDLE_SECONDS = 3.0
 """After which a connection is not used again. Many servers (uvicorn, Node) close it after 5 s, and a busy event loop
 notices that only when the request has gone, so that nobody knows whether it was carried out."""
@@ -79,7 +78,7 @@ class HTTPOrigin:
         if config.api_key is not None:
             self._headers.setdefault("Authorization", f"Bearer {config.api_key}")
         self._secrets = {*self._headers.values(), config.api_key or "", *_values(self.url)}
-        self._provided: collections.deque[str] = collections.deque(maxlen=_PROVIDED_KEPT)
+        self._provided = LastSecrets()
         self._session = aiohttp.ClientSession(
             # A limit would let long streams starve the replies to them.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS, ssl=context_for(config.ca_file)),
@@ -174,8 +173,9 @@ class HTTPOrigin:
                 ) from error
             if not is_headers(provided):
                 raise ConfigError(f"the callable that provides the headers returned {type(provided).__name__}")
-            self._provided.extend(provided.values())
+            self._provided.keep(*provided.values())
             merged.update(provided)
+        carry(*credentials.values())
         merged.update(credentials)
         merged.update(headers)
         return merged

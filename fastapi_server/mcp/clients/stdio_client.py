@@ -12,7 +12,6 @@ from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.channel import CorrelatingChannel
 from fastapi_server.mcp.clients.flag import Flag
 from fastapi_server.mcp.clients.process import ProcessGroup, command_line, process_environment
-from fastapi_server.mcp.clients.redaction import process_secrets, redacted
 from fastapi_server.mcp.clients.server_process import Command, Part, ServerProcess
 from fastapi_server.mcp.config import StdioConfig
 from fastapi_server.mcp.errors import (
@@ -25,6 +24,7 @@ from fastapi_server.mcp.errors import (
 )
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol.framing import LineFramer
+from fastapi_server.mcp.redaction import process_secrets, redacted
 
 if sys.platform == "win32":
     from fastapi_server.mcp.clients.asyncio_process import AsyncioProcess as RunningProcess
