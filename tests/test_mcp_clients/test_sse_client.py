@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -22,6 +23,9 @@ from fastapi_server.mcp import (
     SSEConfig,
     SSEMCPClient,
 )
+from fastapi_server.mcp.clients.http_origin import Identity
+from fastapi_server.mcp.clients.sse_client import SSEChannel
+from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
 from fastapi_server.mcp.testing.sse_peer import SSEPeer, sse_peer
 
@@ -186,6 +190,26 @@ async def test_a_refused_stream_has_its_status(peer: SSEPeer) -> None:
     client = client_of(peer)
     assert await client.connect(retry_count=1) is False
     assert isinstance(client.last_error, HTTPStatusError)
+
+
+async def test_a_stream_that_is_closed_while_it_is_read_leaves_no_complaint(
+    peer: SSEPeer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The HTTP library has a plain RuntimeError for that."""
+    channel = SSEChannel(SSEConfig(f"{peer.url}/sse"), ClientMetrics(), Identity(aiohttp.CookieJar()))
+    await channel.open()
+    connector, lost = channel._origin._session.connector, asyncio.get_running_loop().create_future()
+    assert connector is not None
+    closing = list[Awaitable[None]]()
+    channel.on_message = lambda _message, _request_id: closing.append(aiohttp.BaseConnector.close(connector))
+    channel.on_lost = lost.set_result
+    await peer.send({"jsonrpc": "2.0", "method": "notifications/message", "params": {}})
+    error = await lost
+    await channel.close()
+    await closing[0]
+    assert type(error) is MCPConnectionError
+    assert "broke: Connection closed." in str(error)
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 async def test_closing_fails_the_calls_in_flight_at_once(peer: SSEPeer) -> None:

@@ -157,20 +157,17 @@ class StreamableHTTPChannel(Channel):
         """Follow an event stream up to the reply; `None` where the stream ends or breaks without it."""
         try:
             while not response.content.at_eof():
-                for event in parser.feed(await response.content.readany()):  # held by no name while it is decoded
+                for event in parser.feed(await self._origin.chunk(response)):  # held by no name while it is decoded
                     if event.event != "message" or not event.data:
                         continue
                     reply = self._take(self._decoded(event.data, request), request)
                     if reply is not None:
                         await self._read_to_end(response)
                         return reply
-        except (aiohttp.ClientError, OSError) as error:
-            broken = self._origin.failure(error)
-        else:
-            return None
-        if parser.last_event_id and request.era.name is EraName.HANDSHAKE:
-            return None
-        raise broken
+        except MCPConnectionError:
+            if not parser.last_event_id or request.era.name is not EraName.HANDSHAKE:
+                raise
+        return None
 
     def _decoded(self, data: bytes | bytearray, request: Request | None = None) -> list[Message]:
         self.metrics.bytes_received += len(data)
@@ -199,12 +196,12 @@ class StreamableHTTPChannel(Channel):
             return
         try:
             async with asyncio.timeout(_LINGER_SECONDS):
-                while await response.content.readany():
+                while await self._origin.chunk(response):
                     pass
             self._lingered = 0
         except TimeoutError:
             self._lingered += 1
-        except (aiohttp.ClientError, OSError):
+        except MCPConnectionError:
             pass  # the reply is here; the connection is not needed
 
     async def _resume(self, request: Request, parser: EventParser) -> Message:
@@ -301,7 +298,7 @@ class StreamableHTTPChannel(Channel):
             except AuthenticationError as error:
                 logger.debug("the GET stream is not for us: %s", error)
                 return
-            except (MCPClientError, aiohttp.ClientError, OSError) as error:
+            except MCPClientError as error:
                 logger.debug("the GET stream broke: %s", error)
             if heard:
                 delays = backoff_delays(_STREAM_ATTEMPTS)
@@ -314,7 +311,7 @@ class StreamableHTTPChannel(Channel):
 
     async def _hear(self, response: aiohttp.ClientResponse, parser: EventParser) -> bool:
         heard = False
-        while chunk := await response.content.readany():
+        while chunk := await self._origin.chunk(response):
             heard = True  # a comment shows that the server is there
             for event in parser.feed(chunk):
                 if event.event != "message" or not event.data:

@@ -208,19 +208,26 @@ class HTTPOrigin:
             MCPConnectionError: The connection broke.
         """
         body = bytearray()
+        while chunk := await self.chunk(response):
+            if len(body) + len(chunk) > self._limit:
+                raise MessageTooLargeError(
+                    f"the reply is larger than max_message_bytes = {self._limit:,}", limit=self._limit
+                )
+            if not body and response.content.at_eof():
+                return chunk
+            body += chunk
+        return body
+
+    async def chunk(self, response: aiohttp.ClientResponse) -> bytes:
+        """What has come of a body by now, once there is something; empty at its end.
+
+        Raises:
+            MCPConnectionError: The connection broke, or was closed meanwhile.
+        """
         try:
-            while chunk := await response.content.readany():
-                if len(body) + len(chunk) > self._limit:
-                    raise MessageTooLargeError(
-                        f"the reply is larger than max_message_bytes = {self._limit:,}", limit=self._limit
-                    )
-                if not body and response.content.at_eof():
-                    return chunk
-                body += chunk
-        except (aiohttp.ClientError, OSError) as error:
+            return await response.content.readany()
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:  # the last one where we have closed it
             failure = self.failure(error)
-        else:
-            return body
         raise failure
 
     def failure(self, error: Exception) -> MCPConnectionError:
@@ -270,9 +277,9 @@ class HTTPOrigin:
         start = b""
         try:
             async with asyncio.timeout(1):
-                while len(start) < _BODY_READ and (chunk := await response.content.readany()):
+                while len(start) < _BODY_READ and (chunk := await self.chunk(response)):
                     start += chunk
-        except (aiohttp.ClientError, OSError):
+        except (MCPConnectionError, TimeoutError):
             pass  # the status says enough
         return start
 

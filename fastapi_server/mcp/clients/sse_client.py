@@ -58,8 +58,6 @@ class SSEChannel(CorrelatingChannel):
             self._lose(MCPConnectionError("the server ended the event stream"))
         except MCPClientError as error:
             self._lose(error)
-        except (aiohttp.ClientError, OSError) as error:
-            self._lose(self._origin.failure(error))
 
     def _stream_opened(self) -> None:
         """The stream is there; in MCP proper its first event says where to POST."""
@@ -67,7 +65,7 @@ class SSEChannel(CorrelatingChannel):
     async def _take_events(self, response: aiohttp.ClientResponse) -> None:
         parser = EventParser(self._limit)
         while not response.content.at_eof():
-            for event in parser.feed(await response.content.readany()):  # held by no name while it is decoded
+            for event in parser.feed(await self._origin.chunk(response)):  # held by no name while it is decoded
                 self._event(event)
 
     def _event(self, event: Event) -> None:
