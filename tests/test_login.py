@@ -178,6 +178,26 @@ async def test_the_person_says_no(options: Options, issuer: AuthorizationServer)
         await signed_in(options)
 
 
+@pytest.mark.parametrize("iss", ["https://elsewhere.example", None])
+async def test_an_error_of_another_authorization_server_is_not_shown(
+    options: Options, issuer: AuthorizationServer, iss: str | None
+) -> None:
+    said = {"code": None, "error": "access_denied", "error_description": "call +1 555 0100"}
+    issuer.callback_changes = {**said, "iss": iss}
+    with pytest.raises(AuthenticationError, match=r"iss mismatch|missing iss") as raised:
+        await signed_in(options)
+    assert "denied" not in str(raised.value)
+    assert "555" not in str(raised.value)
+
+
+async def test_what_the_browser_brings_writes_nowhere_else_on_a_terminal(
+    options: Options, issuer: AuthorizationServer
+) -> None:
+    issuer.callback_changes = {"code": None, "error": "<b>\x1b[2J\n", "error_description": "x" * 500}
+    with pytest.raises(AuthenticationError, match=rf"the authorization server refused \(<b>\?\[2J\?: {'x' * 190}\)"):
+        await signed_in(options)
+
+
 CONNECTING = {"server/discover", "tools/list"}
 
 
@@ -205,12 +225,34 @@ async def test_a_server_that_names_nobody_to_sign_in_with_is_said_to_name_nobody
     assert not issuer.registrations
 
 
+@pytest.mark.parametrize("answer", ["<!doctype html>", '{"error": "no such page"}', "[]", ""])
 async def test_a_server_whose_metadata_is_none(
-    options: Options, issuer: AuthorizationServer, peer: GuardedPeer, capsys: Capture
+    options: Options, peer: GuardedPeer, capsys: Capture, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    peer.for_all, peer.realm = CONNECTING, {"authorization_servers": "a web page"}
+    async def page(http: web.Request) -> web.StreamResponse:
+        return web.Response(text=answer, content_type="application/json")
+
+    peer.for_all, peer.has_metadata = CONNECTING, False
+    monkeypatch.setattr(peer, "elsewhere", page)
     assert await signed_in(options) == 0
     assert "names no authorization server" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("realm", "says"),
+    [
+        ({"authorization_servers": "a web page"}, r"is malformed \(authorization_servers\)"),
+        ({"authorization_servers": []}, r"is malformed \(authorization_servers\)"),
+        ({"resource": "https://elsewhere.example/mcp"}, "is of another resource: https://elsewhere.example/mcp"),
+    ],
+)
+async def test_a_server_whose_metadata_must_not_be_used(
+    options: Options, issuer: AuthorizationServer, peer: GuardedPeer, realm: dict[str, Any], says: str
+) -> None:
+    peer.for_all, peer.realm = CONNECTING, realm
+    with pytest.raises(AuthenticationError, match=rf"the server's metadata \(RFC 9728\) at {peer.url}/.* {says}"):
+        await signed_in(options)
+    assert not issuer.paths
 
 
 async def test_a_server_whose_metadata_fails_is_not_said_to_ask_for_nothing(
@@ -223,7 +265,7 @@ async def test_a_server_whose_metadata_fails_is_not_said_to_ask_for_nothing(
         return web.Response(status=status, headers={"Retry-After": "7"})
 
     monkeypatch.setattr(peer, "elsewhere", fail)
-    for status in (503, 500, 429):
+    for status in (503, 500, 429, 408):
         with pytest.raises(HTTPStatusError, match=rf"is unknown: its metadata .* HTTP {status}") as caught:
             await signed_in(options)
         assert (caught.value.status, caught.value.retry_after) == (status, 7)

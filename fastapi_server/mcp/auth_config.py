@@ -26,7 +26,8 @@ class Secret:
     Attributes:
         value: The secret itself.
         env: The environment variable that holds it, looked up each time it is needed.
-        file: The file that holds it, read each time it is needed; white space around it does not count.
+        file: The file that holds it, read each time it is needed; `~` is the home directory, and white space around the
+            secret does not count.
     """
 
     value: str | None = Field(default=None, repr=False)
@@ -39,25 +40,32 @@ class Secret:
             raise ValueError("needs exactly one of env and file")
         return self
 
-    def reveal(self) -> str:
+    def reveal(self, field: str = "auth") -> str:
         """The secret.
+
+        Args:
+            field: Of the configuration, whose secret it is: for the error.
 
         Raises:
             ConfigError: The variable is not set, or the file cannot be read, or it is empty.
         """
         if self.env is not None:
-            where, found = f"the environment variable {self.env}", os.environ.get(self.env, "")
+            found, fault = os.environ.get(self.env), f"the environment variable {self.env} is empty or not set; set it"
         elif self.file is not None:
-            where = f"the file {self.file}"
-            try:
-                found = self.file.read_text(encoding="utf-8").strip()
-            except (OSError, ValueError) as error:
-                raise ConfigError(f"config.auth: {where} cannot be read: {type(error).__name__}") from None
+            found, fault = self._read(field), f"the file {self.file} is empty; write the secret into it"
         else:
-            where, found = "the secret", self.value or ""
+            found, fault = self.value, "is empty"
         if not found:
-            raise ConfigError(f"config.auth: {where} is empty or not set")
+            raise ConfigError(f"config.{field}: {fault}")
         return found
+
+    def _read(self, field: str) -> str:
+        assert self.file is not None
+        try:
+            return self.file.expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, ValueError, RuntimeError) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+            raise ConfigError(f"config.{field}: the file {self.file} cannot be read: {why}") from None
 
 
 def _as_secret(given: Any) -> Any:
@@ -67,14 +75,15 @@ def _as_secret(given: Any) -> Any:
     if isinstance(given, str):
         return Secret(value=given)
     members: Mapping[str, Any] = cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else {}
-    if len(members) != 1 or not set(members) <= {"env", "file"}:
+    sources = [where for where in members.values() if isinstance(where, (str, Path)) and str(where)]
+    if len(members) != 1 or len(sources) != 1 or not set(members) <= {"env", "file"}:
         raise ValueError('must be a string, {"env": NAME} or {"file": PATH}')
     return Secret(**members)
 
 
-def revealed(secret: Secret | str) -> str:
-    """A secret's text, whether it is wrapped yet or not."""
-    return secret if isinstance(secret, str) else secret.reveal()
+def revealed(secret: Secret | str, field: str) -> str:
+    """A secret's text, whether it is wrapped yet or not; `field` of `auth` is named where there is none."""
+    return secret if isinstance(secret, str) else secret.reveal(f"auth.{field}")
 
 
 @runtime_checkable
@@ -91,14 +100,19 @@ class AuthorizationResponse:
     """What the authorization server sent back through the browser (RFC 6749, 4.1.2; RFC 9207).
 
     Attributes:
-        code: The authorization code.
+        code: The authorization code; empty where there is an `error`.
         state: As it was sent.
         iss: The issuer, where the response names it.
+        error: Why there is no code. Nothing is to be shown of it before `state` and `iss` are found to be right, which
+            is done by whoever asked for the sign-in.
+        error_description: Likewise.
     """
 
-    code: str = Field(repr=False)
+    code: str = Field(default="", repr=False)
     state: str | None = Field(default=None, repr=False)
     iss: str | None = None
+    error: str | None = Field(default=None, kw_only=True)
+    error_description: str | None = Field(default=None, kw_only=True)
 
 
 @runtime_checkable

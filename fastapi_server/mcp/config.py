@@ -400,7 +400,7 @@ def _auth(entry: dict[str, Any], variables: Mapping[str, str]) -> dict[str, Any]
         name = as_object(value).get("env")
         if isinstance(name, str) and variables is not os.environ:
             if not variables.get(name):
-                raise ConfigError(f"config.auth.{key}: the environment has no {name}")
+                raise ConfigError(f"config.auth.{key}: the environment has no {name}; set it")
             auth[key] = variables[name]
     return auth
 

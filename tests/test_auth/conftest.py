@@ -1,7 +1,7 @@
 """A person with a browser, and clients of the server that wants a token."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import aiohttp
@@ -36,6 +36,14 @@ async def visit(url: str) -> dict[str, str]:
     """Open an authorization page; what the browser would bring to the redirect URI."""
     async with aiohttp.ClientSession() as session, session.get(url, allow_redirects=False) as page:
         return dict(URL(page.headers["Location"]).query)
+
+
+def behind(error: BaseException | None) -> Iterator[BaseException]:
+    """All that can be reached from an error: causes, and contexts that a traceback does not show."""
+    for one in (error.__cause__, error.__context__) if error is not None else ():
+        if one is not None:
+            yield one
+            yield from behind(one)
 
 
 @pytest.fixture(autouse=True)

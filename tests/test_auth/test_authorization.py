@@ -185,11 +185,11 @@ async def test_the_waiting_sign_in_holds_what_its_completion_needs(
     await one.disconnect()
     (pending,) = [value for key, value in store._kept.items() if key.startswith("pending")]
 
-    assert pending["server"] == pending["resource"] == f"{peer.url}/mcp"
-    assert pending["issuer"] == issuer.url
-    assert pending["token_endpoint"] == f"{issuer.url}/token"
+    assert pending["server"] == f"{peer.url}/mcp"
+    assert pending["found"]["issuer"] == issuer.url
+    assert pending["found"]["metadata"]["token_endpoint"] == f"{issuer.url}/token"
     assert pending["client"]["client_id"] == "client-1"
-    assert pending["expires_at"] == pending["created_at"] + 600 <= time.time() + 600
+    assert time.time() + 590 < pending["expires_at"] <= time.time() + 600
     assert pending["proof_key"].startswith("-----BEGIN PRIVATE KEY")
 
 

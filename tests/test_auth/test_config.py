@@ -15,6 +15,7 @@ from fastapi_server.mcp import (
     FlowAuth,
     HTTPConfig,
     HTTPMCPClient,
+    MCPClientError,
     OAuth,
     Secret,
     ServerConfig,
@@ -25,12 +26,20 @@ from fastapi_server.mcp import (
 from fastapi_server.mcp.auth import choose
 from fastapi_server.mcp.auth.keys import store_key
 from fastapi_server.mcp.auth_config import revealed
+from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer
 
 
 def parsed(auth: Any, **more: Any) -> Any:
     return ServerConfig("x", "http", {"endpoint": "http://h.example/mcp", "auth": auth, **more}).config.auth
 
 
+MISSING = {"file": "/not/there"}
+ENTERPRISE = {
+    "type": "enterprise_managed",
+    "client_id": "a",
+    "idp_client_id": "b",
+    "idp_token_endpoint": "https://idp.example/token",
+}
 TYPES = "bearer, oauth, client_credentials, workload_identity, enterprise_managed"
 
 
@@ -43,6 +52,24 @@ TYPES = "bearer, oauth, client_credentials, workload_identity, enterprise_manage
         ({"type": "bearer"}, "config.auth.token: is required"),
         ({"type": "bearer", "token": 5}, "config.auth.token: must be a string"),
         ({"type": "bearer", "token": {"env": "A", "file": "b"}}, "config.auth.token: must be a string"),
+        ({"type": "bearer", "token": {"env": 5}}, "config.auth.token: must be a string"),
+        ({"type": "bearer", "token": {"file": ["s3cret"]}}, "config.auth.token: must be a string"),
+        ({"type": "bearer", "token": {"env": ""}}, "config.auth.token: must be a string"),
+        ({"type": "bearer", "token": {}}, "config.auth.token: must be a string"),
+        ({"type": "bearer", "token": {"value": "s3cret"}}, "config.auth.token: must be a string"),
+        ({"type": "bearer", "tokn": "s3cret"}, "config.auth.tokn: there is no such setting"),
+        ({"type": "s3cret"}, f"config.auth: needs a type: {TYPES}"),
+        ({"type": ["bearer"]}, f"config.auth: needs a type: {TYPES}"),
+        (["s3cret"], f"config.auth: needs a type: {TYPES}"),
+        ({"type": "oauth", "client_id": 5}, "config.auth.client_id: Input should be a valid string"),
+        ({"type": "oauth", "dpop": "s3cret"}, "config.auth.dpop: Input should be a valid boolean"),
+        ({"type": "oauth", "interaction": "s3cret"}, "config.auth.interaction: Input should be an instance of"),
+        ({"type": "oauth", "issuer": "https://a:s3cret@h.example"}, "config.auth.issuer: must be a URL"),
+        ({"type": "oauth", "redirect_uri": "s3cret"}, "config.auth.redirect_uri: must be a URL"),
+        ({"type": "oauth", "token_endpoint_auth_method": "s3cret"}, "config.auth.token_endpoint_auth_method: Input"),
+        ({"type": "client_credentials", "client_secret": "s3cret"}, "config.auth.client_id: is required"),
+        ({"type": "client_credentials", "client_id": "a", "private_key": "s3cret", "algorithm": "HS256"}, "algorithm:"),
+        ({"type": "workload_identity", "assertion": ["s3cret"]}, "config.auth.assertion: must be a string"),
         ({"type": "oauth", "scope": ["a"]}, "config.auth.scope: there is no such setting"),
         ({"type": "oauth", "scopes": "a b"}, "config.auth.scopes: Input should be a valid list"),
         ({"type": "oauth", "issuer": "login"}, "config.auth.issuer: must be a URL"),
@@ -62,6 +89,7 @@ TYPES = "bearer, oauth, client_credentials, workload_identity, enterprise_manage
 def test_what_is_wrong_is_named_by_its_path(auth: Any, says: str) -> None:
     with pytest.raises(ConfigError) as raised:
         parsed(auth)
+    assert str(raised.value).startswith("server 'x': ")
     assert says in str(raised.value)
     assert "s3cret" not in str(raised.value)
 
@@ -108,14 +136,51 @@ def test_a_secret_has_one_source() -> None:
 def test_secrets_that_are_not_there_are_named(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOT_SET", raising=False)
     (tmp_path / "empty").touch()
+    (tmp_path / "no text").write_bytes(b"\xff")
     for secret, says in [
-        (Secret(env="NOT_SET"), "environment variable NOT_SET is empty or not set"),
-        (Secret(file=tmp_path / "none"), "none cannot be read: FileNotFoundError"),
-        (Secret(file=tmp_path / "empty"), "empty is empty or not set"),
+        (Secret(env="NOT_SET"), r"config\.auth: the environment variable NOT_SET is empty or not set; set it"),
+        (Secret(file=tmp_path / "none"), "config.auth: the file .*none cannot be read: No such file or directory"),
+        (Secret(file=tmp_path), "cannot be read: Is a directory"),
+        (Secret(file=tmp_path / "no text"), "cannot be read: UnicodeDecodeError"),
+        (Secret(file=tmp_path / "empty"), "the file .*empty is empty; write the secret into it"),
+        (Secret(value=""), "config.auth: is empty"),
     ]:
         with pytest.raises(ConfigError, match=says):
             secret.reveal()
-    assert revealed("plain") == revealed(Secret(value="plain")) == "plain"
+    with pytest.raises(ConfigError, match=r"config\.auth\.client_secret: the environment variable NOT_SET"):
+        revealed(Secret(env="NOT_SET"), "client_secret")
+    assert revealed("plain", "token") == revealed(Secret(value="plain"), "token") == "plain"
+
+
+def test_a_file_may_be_in_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "token").write_text(" s3cret\n")
+    assert parsed({"type": "bearer", "token": {"file": "~/token"}}).token.reveal() == "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("auth", "field"),
+    [
+        ({"type": "bearer", "token": MISSING}, "token"),
+        ({"type": "oauth", "client_id": "a", "client_secret": MISSING}, "client_secret"),
+        ({"type": "client_credentials", "client_id": "a", "client_secret": MISSING}, "client_secret"),
+        ({"type": "client_credentials", "client_id": "a", "private_key": MISSING}, "private_key"),
+        ({"type": "workload_identity", "assertion": MISSING}, "assertion"),
+        ({**ENTERPRISE, "client_secret": MISSING, "id_token": "t"}, "client_secret"),
+        ({**ENTERPRISE, "client_secret": "s", "id_token": MISSING}, "id_token"),
+    ],
+)
+async def test_a_secret_that_is_not_there_when_it_is_needed(
+    auth: dict[str, Any], field: str, issuer: AuthorizationServer, peer: GuardedPeer
+) -> None:
+    config = ServerConfig("guarded", "http", {"endpoint": f"{peer.url}/mcp", "auth": auth, "retries": 0})
+    client = HTTPMCPClient("guarded", config.config)
+    with pytest.raises(MCPClientError) as raised:
+        await client.list_tools()
+    await client.disconnect()
+    assert str(raised.value) == (
+        f"server 'guarded' (http): config.auth.{field}: the file /not/there cannot be read: No such file or directory"
+    )
 
 
 def test_a_file_is_read_with_its_own_environment() -> None:
@@ -131,9 +196,9 @@ def test_a_file_is_read_with_its_own_environment() -> None:
     settings = file.servers["right"].config.auth
     assert isinstance(settings, OAuth)
     assert (settings.client_id, settings.scopes) == ("ours", ["read"])
-    assert revealed(settings.client_secret or "") == "s3cret"
+    assert revealed(settings.client_secret or "", "client_secret") == "s3cret"
     assert [str(problem) for problem in file.problems] == [
-        "mcp.json: mcpServers.wrong.auth.token: the environment has no NONE"
+        "mcp.json: mcpServers.wrong.auth.token: the environment has no NONE; set it"
     ]
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from fastapi_server.mcp import AuthenticationError, ClientCredentials, HTTPMCPClient, MemoryTokenStore
 from fastapi_server.mcp.auth import dpop
 from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey
-from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, Form, GuardedPeer, thumbprint
+from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, Form, GuardedPeer, proof_in, thumbprint
 from fastapi_server.mcp.testing.http_peer import Seen
 from tests.test_auth.conftest import Person
 
@@ -143,6 +143,25 @@ async def test_a_server_that_is_content_with_no_nonce(
             await one.call_tool("echo", {})
     assert peer.methods().count("tools/call") == requests
     assert issuer.grants() == ["authorization_code"]
+
+
+async def test_an_authorization_server_that_is_content_with_no_nonce(
+    client: Make, issuer: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dpop, "_LONGEST_WAIT", 0.0)
+    nonces = list[object]()
+
+    async def demand(request: web.Request) -> web.Response:
+        nonces.append(proof_in(request).get("nonce"))
+        headers = {"DPoP-Nonce": f"nonce-{len(nonces)}"}
+        return web.json_response({"error": "use_dpop_nonce"}, status=400, headers=headers)
+
+    monkeypatch.setattr(issuer, "_token", demand)
+    one = client(auth=ClientCredentials("nightly", client_secret="s3cret-of-ours", dpop=True))
+    with pytest.raises(AuthenticationError, match="use_dpop_nonce"):
+        await one.list_tools()
+    await one.disconnect()
+    assert len(nonces) == len(set(nonces)) == 1 + MOST_NONCES
 
 
 async def test_the_key_outlives_the_process_with_the_token(

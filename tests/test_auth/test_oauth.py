@@ -27,7 +27,7 @@ from fastapi_server.mcp import (
     WorkloadIdentity,
     complete_authorization,
 )
-from fastapi_server.mcp.auth import authorization
+from fastapi_server.mcp.auth import authorization, backchannel
 from fastapi_server.mcp.auth.account import Account, Kept
 from fastapi_server.mcp.auth.authenticator import Outgoing
 from fastapi_server.mcp.auth.back_off import BackOff
@@ -41,7 +41,7 @@ from fastapi_server.mcp.testing.authorization_server import (
     authorization_server,
 )
 from fastapi_server.mcp.testing.http_peer import http_peer
-from tests.test_auth.conftest import Person, visit
+from tests.test_auth.conftest import Person, behind, visit
 
 Make = Callable[..., HTTPMCPClient]
 
@@ -902,6 +902,61 @@ async def test_metadata_that_must_not_be_used(
     assert not issuer.forms
 
 
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        ({}, r"client_id \(config: auth\.client_id\)$"),
+        ({"client_id_metadata_document_supported": True}, r"at a URL \(config: auth\.client_metadata_url\)$"),
+    ],
+)
+async def test_an_authorization_server_that_registers_nobody(
+    issuer: AuthorizationServer, metadata: dict[str, object], says: str
+) -> None:
+    """The SDK would register at the server instead, which only one of 2025-03-26 without any metadata has come to."""
+    issuer.metadata_changes = {"registration_endpoint": None, **metadata}
+    peer = Lookout(issuers=[issuer], stateless=True)
+    async with http_peer(peer):
+        one = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=OAuth(), retries=0))
+        with pytest.raises(
+            AuthenticationError, match=f"{issuer.url}.* registers no clients: register one there.*{says}"
+        ):
+            await one.list_tools()
+        await one.disconnect()
+    assert not peer.strays
+    assert not issuer.registrations
+
+
+async def test_a_client_that_is_described_at_a_url_needs_no_registration(
+    client: Make, issuer: AuthorizationServer
+) -> None:
+    issuer.metadata_changes = {"registration_endpoint": None, "client_id_metadata_document_supported": True}
+    async with client(client_metadata_url="https://h.example/client.json") as one:
+        await one.list_tools()
+    assert issuer.authorizations[0]["client_id"] == "https://h.example/client.json"
+
+
+@pytest.mark.parametrize(
+    ("realm", "says"),
+    [
+        ({"authorization_servers": []}, r"\(authorization_servers\)"),
+        ({"authorization_servers": ["no URL"]}, r"\(authorization_servers\.0\)"),
+        ({"resource": 5}, r"\(resource\)"),
+    ],
+)
+async def test_metadata_of_a_server_that_is_malformed_is_said_to_be(
+    issuer: AuthorizationServer, realm: dict[str, object], says: str
+) -> None:
+    """It is no server of 2025-03-26, to which people would be sent instead."""
+    peer = Lookout(issuers=[issuer], stateless=True, realm=realm)
+    async with http_peer(peer):
+        one = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=OAuth(), retries=0))
+        place = f"{peer.url}/.well-known/oauth-protected-resource/mcp"
+        with pytest.raises(AuthenticationError, match=rf"metadata \(RFC 9728\) at {place} is malformed {says}"):
+            await one.list_tools()
+        await one.disconnect()
+    assert {path.partition("/mcp")[0] for path in peer.strays} <= {METADATA}
+
+
 @dataclass
 class Lookout(GuardedPeer):
     """Notes what comes for none of its own pages."""
@@ -1018,11 +1073,37 @@ async def test_the_resource_must_be_the_server(client: Make, issuer: Authorizati
     assert not issuer.authorizations
 
 
-@pytest.mark.parametrize("url", ["http://169.254.169.254", "https://10.1.2.3", "http://elsewhere.example"])
+INSIDE = ["http://169.254.169.254", "https://10.1.2.3", "http://elsewhere.example"]
+
+
+@pytest.mark.parametrize("url", INSIDE)
 async def test_a_server_cannot_have_us_call_other_machines(
     client: Make, issuer: AuthorizationServer, peer: GuardedPeer, url: str
 ) -> None:
     peer.realm["authorization_servers"] = [url]
+    one = client()
+    assert not await one.connect()
+    assert "must not lead us" in str(one.last_error)
+    await one.disconnect()
+
+
+@pytest.mark.parametrize("url", INSIDE)
+async def test_a_challenge_cannot_have_us_call_other_machines(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, url: str
+) -> None:
+    peer.challenges_before = [f'Bearer resource_metadata="{url}/metadata"']
+    one = client()
+    assert not await one.connect()
+    assert f"signing in leads to {url}/metadata, where this server must not lead us" in str(one.last_error)
+    await one.disconnect()
+
+
+@pytest.mark.parametrize("url", INSIDE)
+@pytest.mark.parametrize("member", ["token_endpoint", "registration_endpoint"])
+async def test_an_authorization_server_cannot_have_us_call_other_machines(
+    client: Make, issuer: AuthorizationServer, member: str, url: str
+) -> None:
+    issuer.metadata_changes = {member: f"{url}/x"}
     one = client()
     assert not await one.connect()
     assert "must not lead us" in str(one.last_error)
@@ -1077,6 +1158,45 @@ async def test_a_person_is_sent_to_no_page_that_is_not_safe(
         assert not isinstance(one.last_error, AuthorizationRequired)
         await one.disconnect()
     assert not person.opened
+
+
+@pytest.mark.parametrize("page", ["javascript:alert(1)//https://h.example", "data:text/html,x", "vbscript:x", "//h/x"])
+async def test_a_person_is_sent_to_no_page_that_runs_something(
+    client: Make, issuer: AuthorizationServer, person: Person, page: str
+) -> None:
+    issuer.metadata_changes = {"authorization_endpoint": page}
+    one = client()
+    with pytest.raises(AuthenticationError, match=r"no person is sent|no usable metadata"):
+        await one.list_tools()
+    await one.disconnect()
+    assert not person.opened
+    assert not issuer.forms
+
+
+async def test_metadata_that_takes_too_long_is_given_up(
+    client: Make, issuer: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then does not keep the client waiting."""
+    gone = asyncio.Event()
+
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b" ")
+                await asyncio.sleep(0.01)
+        finally:
+            gone.set()
+
+    monkeypatch.setattr(backchannel, "_SECONDS", 0.3)
+    monkeypatch.setattr(issuer, "_page", drip)
+    one = client()
+    with pytest.raises(MCPConnectionError, match=f"cannot be reached: {issuer.url}/.*: TimeoutError") as raised:
+        await one.list_tools()
+    await gone.wait()
+    await one.disconnect()
+    assert raised.value.delivery is Delivery.NOT_SENT
 
 
 async def test_metadata_that_is_too_large_is_said_to_be(client: Make, issuer: AuthorizationServer) -> None:
@@ -1200,6 +1320,7 @@ async def test_a_store_that_fails_is_named_and_not_quoted(client: Make, store: M
         ("tokens", {"refresh_token": 5}, r"Expected `str \| null`, got `int` - at `\$\.refresh_token`"),
         ("tokens", {"access_token": None}, r"Expected `str`, got `null` - at `\$\.access_token`"),
         ("issuer", {"busy_until": "soon"}, r"Expected `float \| null`, got `str` - at `\$\.busy_until`"),
+        ("issuer", {"pending": {"state": 5}}, r"Expected `str`, got `int` - at `\$\.pending\.state`"),
     ],
 )
 async def test_what_a_store_has_damaged_is_named_and_not_quoted(
@@ -1218,6 +1339,60 @@ async def test_what_a_store_has_damaged_is_named_and_not_quoted(
     account = Account(store, one.config.endpoint, None, holder_of(OAuth()))
     assert await account.forget()
     assert not store._kept
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage", "says"),
+    [
+        ("issuer", {"metadata": {"issuer": PLANTED}}, "issuer, .*token_endpoint"),
+        ("issuer", {"resource_metadata": {"resource": PLANTED}}, "resource, authorization_servers"),
+        ("client", {"redirect_uris": [PLANTED]}, r"redirect_uris\.0"),
+        ("tokens", {"proof_key": PLANTED}, "ValueError"),
+    ],
+)
+async def test_what_a_store_has_damaged_deeper_is_named_where_it_is_needed(
+    client: Make, issuer: AuthorizationServer, store: MemoryTokenStore, kind: str, damage: dict[str, object], says: str
+) -> None:
+    issuer.dpop = True
+    async with client(dpop=True) as one:
+        await one.list_tools()
+    (key,) = (key for key in store._kept if key.startswith(kind))
+    store._kept[key] |= damage
+    issuer.revoke_all()
+    one = client(dpop=True)
+    for _ in range(2):
+        with pytest.raises(
+            TokenStoreError, match=rf"document {key} is damaged: .*{says}.*; sign out and in again"
+        ) as raised:
+            await one.list_tools()
+        assert all(PLANTED not in repr(one) for one in (raised.value, *behind(raised.value)))
+    await one.disconnect()
+    assert issuer.grants() == ["authorization_code"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"code_verifier": None},
+        {"client": {"redirect_uris": [PLANTED]}},
+        {"proof_key": PLANTED},
+        {"found": {"metadata": {"issuer": PLANTED}}},
+    ],
+)
+async def test_a_waiting_sign_in_that_a_store_has_damaged_is_named(
+    client: Make, issuer: AuthorizationServer, store: MemoryTokenStore, damage: dict[str, object]
+) -> None:
+    one = client(auth=OAuth(store=store, dpop=True))
+    with pytest.raises(AuthorizationRequired) as required:
+        await one.list_tools()
+    await one.disconnect()
+    back = await visit(required.value.url)
+    (key,) = (key for key in store._kept if key.startswith("pending"))
+    store._kept[key] |= damage
+    with pytest.raises(TokenStoreError, match=f"document {key} is damaged: ") as raised:
+        await complete_authorization(back["state"], back["code"], back["iss"], store=store)
+    assert all(PLANTED not in repr(one) for one in (raised.value, *behind(raised.value)))
+    assert not issuer.forms
 
 
 class FullStore(MemoryTokenStore):

@@ -1,12 +1,15 @@
 """Secrets are planted wherever signing in has one, both servers echo them, and none may be seen anywhere."""
 
 import asyncio
+import base64
+import json
 import logging
 import re
 import traceback
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -16,6 +19,7 @@ from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAu
 from pydantic import AnyUrl
 
 from fastapi_server.mcp import (
+    AuthenticationError,
     AuthorizationRequired,
     BearerAuth,
     ClientCredentials,
@@ -29,9 +33,10 @@ from fastapi_server.mcp import (
     WorkloadIdentity,
     complete_authorization,
 )
+from fastapi_server.mcp.auth.oauth import OAuthAuthenticator
 from fastapi_server.mcp.testing.authorization_server import PLANTED, AuthorizationServer, GuardedPeer
 from fastapi_server.mcp.testing.http_peer import Seen, http_peer
-from tests.test_auth.conftest import Person, visit
+from tests.test_auth.conftest import Person, behind, visit
 
 
 class Seeing(logging.Handler):
@@ -55,14 +60,6 @@ def log() -> Iterator[Seeing]:
     yield seeing
     root.removeHandler(seeing)
     root.setLevel(before)
-
-
-def behind(error: BaseException | None) -> Iterator[BaseException]:
-    """All that can be reached from an error: causes, and contexts that a traceback does not show."""
-    for one in (error.__cause__, error.__context__) if error is not None else ():
-        if one is not None:
-            yield one
-            yield from behind(one)
 
 
 def everything_about(client: HTTPMCPClient, errors: list[MCPClientError]) -> str:
@@ -142,6 +139,74 @@ async def test_no_secret_of_a_sign_in_is_seen_anywhere(
     assert not planted(seen)
     assert log.text
     for text in log.text:
+        assert not planted(text)
+
+
+ECHOES: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "in a URL": lambda text: quote(text, safe=""),
+    "in base64": lambda text: base64.b64encode(f"ours:{text}".encode()).decode(),
+    "in JSON": lambda text: json.dumps(text)[1:-1],
+    "in JSON with slashes escaped": lambda text: text.replace("/", "\\/"),
+    "at the edge of what is shown": lambda text: "x" * (200 - len("invalid_client: ") - 10) + text,
+}
+
+
+@pytest.mark.parametrize("member", ["error", "error_description"])
+@pytest.mark.parametrize("spelling", ECHOES)
+async def test_what_an_authorization_server_echoes_is_seen_in_no_spelling(
+    spelling: str, member: str, issuer: AuthorizationServer, peer: GuardedPeer, log: Seeing
+) -> None:
+    """Also where no client cleans the error: the command line asks the authenticator itself."""
+    secret, spell = f"{PLANTED}/of ours", ECHOES[spelling]
+    auth = ClientCredentials("ours", client_secret=secret, store=MemoryTokenStore())
+    said = {"error": "invalid_client", member: spell(secret)}
+    issuer.fail = [(400, said)] * 10
+    client = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth, retries=0))
+    with pytest.raises(MCPClientError, match="gives no token") as raised:
+        await client.list_tools()
+    authenticator = client.identity.authenticator
+    assert isinstance(authenticator, OAuthAuthenticator)
+    with pytest.raises(MCPClientError, match="gives no token") as alone:
+        await authenticator.sign_in()
+    seen = everything_about(client, [raised.value, alone.value])
+    await client.disconnect()
+    start = spell(secret).removeprefix("x" * 174)[:8] if "edge" in spelling else spell(secret)[:12]
+    for text in [seen, *log.text]:
+        assert start not in text
+
+
+async def test_a_completed_sign_in_shows_neither_code_nor_verifier_where_they_are_echoed(
+    issuer: AuthorizationServer, peer: GuardedPeer, store: MemoryTokenStore, log: Seeing
+) -> None:
+    client = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=OAuth(store=store)))
+    with pytest.raises(AuthorizationRequired) as raised:
+        await client.list_tools()
+    await client.disconnect()
+    back = await visit(raised.value.url)
+    with pytest.raises(AuthenticationError, match="iss mismatch") as failed:
+        await complete_authorization(back["state"], back["code"], f"https://h.example/{back['code']}", store=store)
+    for text in [shown(failed.value), *log.text]:
+        assert not planted(text)
+
+
+async def test_no_secret_in_a_url_that_a_server_makes_of_it_is_seen(
+    issuer: AuthorizationServer, peer: GuardedPeer, store: MemoryTokenStore, log: Seeing
+) -> None:
+    """The token of before, as the place of the metadata; the secret, as that of the token endpoint."""
+    auth = ClientCredentials("ours", client_secret=f"{PLANTED}-2", store=store)
+    client = HTTPMCPClient("guarded", HTTPConfig(f"{peer.url}/mcp", auth=auth, retries=0))
+    await client.list_tools()
+    (token,) = issuer.granted
+    issuer.revoke_all()
+    issuer.refreshes = False
+    issuer.refresh_tokens.clear()
+    peer.realm = {"authorization_servers": [f"{issuer.url}/{token}"]}
+    with pytest.raises(MCPClientError, match=r"\*\*\*") as raised:
+        await client.call_tool("echo", {})
+    seen = everything_about(client, [raised.value])
+    await client.disconnect()
+    for text in [seen, *log.text]:
         assert not planted(text)
 
 

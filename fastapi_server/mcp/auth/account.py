@@ -1,17 +1,21 @@
 """What a token store holds for one server, one principal and one holder."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
+from pydantic import ValidationError
 
 from fastapi_server.mcp.auth.back_off import BackOff
 from fastapi_server.mcp.auth.keys import Kind, store_key
+from fastapi_server.mcp.auth.quiet import alone
+from fastapi_server.mcp.auth.quoting import faulty_members
 from fastapi_server.mcp.auth.stores import MemoryTokenStore, TokenStore
 from fastapi_server.mcp.errors import TokenStoreError
+from fastapi_server.mcp.protocol.jsonrpc import as_object
 
 DocumentT = TypeVar("DocumentT")
 
@@ -59,6 +63,23 @@ class Tokens:
         return now >= self.expires_at - min(_EARLY_SECONDS, self.lifetime * _EARLY_PART)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A sign-in that waits for a person.
+
+    Attributes:
+        state: Names it.
+        url: Where the person goes.
+        aim: What it is for.
+        expires_at: Seconds since the epoch.
+    """
+
+    state: str = field(repr=False)
+    url: str = field(repr=False)
+    aim: list[str | None]
+    expires_at: float
+
+
 @dataclass(kw_only=True)
 class Kept:
     """All of it.
@@ -71,7 +92,7 @@ class Kept:
         metadata: Of the authorization server (RFC 8414).
         resource_metadata: Of the MCP server (RFC 9728).
         resource_metadata_url: Where that was.
-        pending: `state`, `url`, `aim` and `expires_at` of a sign-in that waits for a person.
+        pending: The sign-in that waits for a person.
         busy_until: Seconds since the epoch: before, the token endpoint is left alone, since it failed in passing.
         back_off: For how long no token is asked for, since the MCP server takes none.
     """
@@ -83,9 +104,53 @@ class Kept:
     metadata: dict[str, Any] | None = None
     resource_metadata: dict[str, Any] | None = None
     resource_metadata_url: str | None = None
-    pending: dict[str, Any] | None = field(default=None, repr=False)
+    pending: Waiting | None = None
     busy_until: float | None = None
     back_off: BackOff = field(default_factory=BackOff)
+
+
+async def read_document(store: TokenStore, key: str, kind: type[DocumentT]) -> DocumentT | None:
+    """A document, where there is one; what a later version has added is passed over.
+
+    Raises:
+        TokenStoreError: It is damaged.
+    """
+    document = await store.get(key)
+    if document is None:
+        return None
+    with intact(key):
+        return msgspec.convert(document, kind)
+
+
+@contextmanager
+def intact(key: str) -> Generator[None]:
+    """Around what makes sense of a document.
+
+    Raises:
+        TokenStoreError: There is none in it. The document is named, and nothing of it is quoted.
+    """
+    with alone(), _damage_named(key):
+        yield
+
+
+@contextmanager
+def _damage_named(key: str) -> Generator[None]:
+    try:
+        yield
+    except (ValueError, msgspec.ValidationError) as error:
+        raise TokenStoreError(
+            f"the token store's document {key} is damaged: {_fault(error)}; sign out and in again"
+        ) from None
+
+
+def _fault(error: Exception) -> str:
+    match error:
+        case ValidationError():
+            return faulty_members(error)
+        case msgspec.ValidationError():
+            return str(error)
+        case _:
+            return type(error).__name__
 
 
 _ON_THEIR_OWN = frozenset({"tokens", "client"})
@@ -133,20 +198,14 @@ class Account:
 
     async def load(self) -> Kept:
         """What there is."""
-        kept = await self._read(self._about, Kept) or Kept()
-        kept.tokens = await self._read(self._key("tokens", kept.issuer), Tokens)
-        kept.client = await self._read(self._key("client", kept.issuer), dict[str, Any])
+        kept = await read_document(self.store, self._about, Kept) or Kept()
+        kept.tokens = await read_document(self.store, self._key("tokens", kept.issuer), Tokens)
+        kept.client = await read_document(self.store, self._key("client", kept.issuer), dict[str, Any])
         return kept
 
-    async def _read(self, key: str, kind: type[DocumentT]) -> DocumentT | None:
-        """A document; what a later version has added is passed over."""
-        document = await self.store.get(key)
-        try:
-            return None if document is None else msgspec.convert(document, kind)
-        except msgspec.ValidationError as error:
-            raise TokenStoreError(
-                f"the token store's document {key} is damaged: {error}; sign out and in again"
-            ) from None
+    def intact(self, kind: Kind, kept: Kept) -> AbstractContextManager[None]:
+        """Around what makes sense of a part of what was loaded, as `intact` is."""
+        return intact(self._about if kind == "issuer" else self._key(kind, kept.issuer))
 
     async def recover(self) -> Kept:
         """What there is. The lock is held: what the store has not taken is saved, unless others have saved since."""
@@ -173,11 +232,11 @@ class Account:
     async def forget(self) -> bool:
         """Delete all of it, damaged or not. Whether there were tokens."""
         about = await self.store.get(self._about) or {}
-        issuer, pending = about.get("issuer"), about.get("pending")
+        issuer, state = about.get("issuer"), as_object(about.get("pending")).get("state")
         keys = [self._key("tokens", issuer), self._key("client", issuer), self._about]
         had_tokens = await self.store.get(keys[0]) is not None
-        if pending is not None:
-            keys.append(store_key("pending", server=pending["state"]))
+        if state is not None:
+            keys.append(store_key("pending", server=state))
         for key in keys:
             await self.store.set(key, None)
         return had_tokens

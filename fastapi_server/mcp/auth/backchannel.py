@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,11 +13,13 @@ from yarl import URL
 
 from fastapi_server.mcp.auth.reach import Reach, shown, special_refusal
 from fastapi_server.mcp.auth.resolver import OutOfReachError, ReachResolver
-from fastapi_server.mcp.errors import AuthenticationError, Delivery, MCPConnectionError
+from fastapi_server.mcp.errors import AuthenticationError, Delivery, HTTPStatusError, MCPConnectionError
+from fastapi_server.mcp.retry_after import retry_after
 from fastapi_server.mcp.tls import context_for
 
 _SECONDS = 30.0
 _MOST_BYTES = 1024 * 1024
+_BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 _DECODED = ("Content-Encoding", "Content-Length", "Transfer-Encoding")
 
 
@@ -27,6 +30,17 @@ class Reply:
     status: int
     headers: CIMultiDict[str] = field(repr=False)
     body: bytes = field(repr=False)
+
+    def failure_in_passing(self, message: str) -> HTTPStatusError | None:
+        """The error where the server is busy or broken for now, so that it may be asked again."""
+        if self.status < HTTPStatus.INTERNAL_SERVER_ERROR and self.status not in _BUSY:
+            return None
+        return HTTPStatusError(
+            message,
+            status=self.status,
+            retry_after=retry_after(self.headers),
+            delivery=Delivery.NOT_SENT,
+        )
 
 
 class _TooLarge(Exception):

@@ -9,6 +9,7 @@ import uuid
 from typing import Any
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
@@ -25,15 +26,16 @@ class ProofKey:
 
     Args:
         pem: A key kept earlier; left out, a new one is made.
+
+    Raises:
+        ValueError: It is none.
     """
 
     def __init__(self, pem: str | None = None) -> None:
         if pem is None:
             self._key = ec.generate_private_key(ec.SECP256R1())
         else:
-            loaded = serialization.load_pem_private_key(pem.encode(), password=None)
-            assert isinstance(loaded, ec.EllipticCurvePrivateKey)
-            self._key = loaded
+            self._key = _loaded(pem)
         jwk: dict[str, Any] = ECAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
         self._jwk = {name: str(jwk[name]) for name in ("crv", "kty", "x", "y")}
 
@@ -72,6 +74,16 @@ class ProofKey:
         if token is not None:
             claims["ath"] = _digest(token)
         return jwt.encode(claims, self._key, algorithm=_ALGORITHM, headers={"typ": "dpop+jwt", "jwk": self._jwk})
+
+
+def _loaded(pem: str) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = serialization.load_pem_private_key(pem.encode(), password=None)
+    except (TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("no P-256 key")
+    return key
 
 
 def wait_before_nonce(tried: int) -> float:

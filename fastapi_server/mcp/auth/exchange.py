@@ -13,8 +13,7 @@ from fastapi_server.mcp.auth.backchannel import Backchannel, Reply
 from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey, wait_before_nonce
 from fastapi_server.mcp.auth.quoting import quoted
 from fastapi_server.mcp.auth.reach import shown
-from fastapi_server.mcp.errors import AuthenticationError, Delivery, HTTPStatusError, MCPConnectionError
-from fastapi_server.mcp.retry_after import retry_after
+from fastapi_server.mcp.errors import AuthenticationError, Delivery, MCPConnectionError
 
 _FORM = "application/x-www-form-urlencoded"
 _BY_THE_CLIENT = frozenset({"host", "content-length"})
@@ -22,7 +21,7 @@ _SECRET_FIELDS = frozenset(
     {"access_token", "refresh_token", "id_token", "client_secret", "code", "code_verifier"}
     | {"assertion", "client_assertion", "subject_token", "registration_access_token"}
 )
-_BUSY = frozenset({408, 429})
+_SECRET_HEADERS = frozenset({"authorization", "DPoP"})
 CLIENT_UNKNOWN = "invalid_client"
 """Said by a token endpoint that has forgotten, or never knew, the client (RFC 6749, 5.2)."""
 NO_PAGE = "https://no-authorization-endpoint.invalid/"
@@ -65,7 +64,6 @@ class Exchange:
         self.proof_key = proof_key
         self._nonces = nonces
         self._keep_secret = keep_secret
-        self._secrets: set[str] = set()
 
     async def send(self, request: httpx2.Request) -> httpx2.Response:
         """Send what the SDK made, and give it the answer.
@@ -84,13 +82,11 @@ class Exchange:
         form = _form_of(request)
         self._note(form)
         reply = await self._reply(request, is_token=form is not None)
-        if reply.status >= 500 or reply.status in _BUSY:
-            raise HTTPStatusError(
-                f"signing in failed: {shown(URL(str(request.url)))} answered with HTTP {reply.status}",
-                status=reply.status,
-                retry_after=retry_after(reply.headers),
-                delivery=Delivery.NOT_SENT,
-            )
+        failure = reply.failure_in_passing(
+            f"signing in failed: {shown(URL(str(request.url)))} answered with HTTP {reply.status}"
+        )
+        if failure is not None:
+            raise failure
         if form is not None:
             self._judge(reply, refresh=form.get("grant_type") == "refresh_token")
         elif request.method == "POST" and reply.status not in {200, 201}:
@@ -121,6 +117,8 @@ class Exchange:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _BY_THE_CLIENT}
         if proof is not None:
             headers["DPoP"] = proof
+        for name in _SECRET_HEADERS & headers.keys():
+            self._keep_secret(headers[name])
         reply = await self._channel.send(request.method, str(request.url), headers, request.content or None)
         if "DPoP-Nonce" in reply.headers:
             self._nonces[_origin_of(request)] = reply.headers["DPoP-Nonce"]
@@ -141,8 +139,6 @@ class Exchange:
     def _refusal(self, reply: Reply, what: str) -> AuthenticationError:
         said = _object(reply.body) or {}
         words = ": ".join(str(said[name]) for name in ("error", "error_description") if isinstance(said.get(name), str))
-        for secret in sorted(self._secrets, key=len, reverse=True):
-            words = words.replace(secret, "***")
         reason = f": {quoted(words)}" if words else ""
         return AuthenticationError(
             f"the authorization server {what} (HTTP {reply.status}){reason}", status=reply.status
@@ -152,7 +148,6 @@ class Exchange:
         for name in _SECRET_FIELDS & set(members or ()):
             secret = (members or {})[name]
             if isinstance(secret, str) and secret:
-                self._secrets.add(secret)
                 self._keep_secret(secret)
 
     def _for_the_sdk(self, answer: dict[str, Any], *, is_token: bool) -> bytes:

@@ -46,7 +46,7 @@ def fixed_client_of(config: OAuthSettings) -> OAuthClientInformationFull | None:
     secret = None if isinstance(config, WorkloadIdentity) else config.client_secret
     return OAuthClientInformationFull(
         client_id=config.client_id or _NOBODY,
-        client_secret=None if secret is None else revealed(secret),
+        client_secret=None if secret is None else revealed(secret, "client_secret"),
         token_endpoint_auth_method=_method_of(config),
     )
 
@@ -103,8 +103,9 @@ def _client_assertion(config: ClientCredentials, key: Secret | str, audience: st
         "exp": now + _ASSERTION_SECONDS,
         "jti": str(uuid.uuid4()),
     }
+    pem = revealed(key, "private_key")
     try:
-        return jwt.encode(claims, revealed(key), algorithm=config.algorithm)
+        return jwt.encode(claims, pem, algorithm=config.algorithm)
     except (ValueError, TypeError, jwt.PyJWTError) as error:
         raise AuthenticationError(
             f"config.auth.private_key: is no key that signs with {config.algorithm} ({type(error).__name__})"
@@ -142,7 +143,7 @@ async def _enterprise(config: EnterpriseManaged, provider: Provider, send: Send)
 
 async def _from(source: Secret | str | AssertionSource, audience: str, field: str) -> str:
     if isinstance(source, (Secret, str)):
-        return revealed(source)
+        return revealed(source, field)
     try:
         return await source(audience)
     except MCPClientError:

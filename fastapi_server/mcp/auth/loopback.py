@@ -14,7 +14,6 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 from aiohttp import web
 from yarl import URL
 
-from fastapi_server.mcp.auth.quoting import quoted
 from fastapi_server.mcp.auth_config import AuthorizationResponse
 from fastapi_server.mcp.errors import AuthenticationError, ConfigError, ConnectTimeoutError, MCPConnectionError
 
@@ -85,7 +84,7 @@ class LoopbackRedirect:
         self._insecure = {URL(origin).origin() for origin in insecure_origins}
         self._runner = web.ServerRunner(web.Server(self._answer, access_log=None), shutdown_timeout=_CLOSING_SECONDS)
         self._state: str | None = None
-        self._answered: asyncio.Future[AuthorizationResponse | AuthenticationError] | None = None
+        self._answered: asyncio.Future[AuthorizationResponse] | None = None
         self.redirect_uri = redirect_uri
         """Inside the context with its port."""
 
@@ -127,21 +126,17 @@ class LoopbackRedirect:
         threading.Thread(target=self._open, args=(url,), daemon=True).start()  # a browser in the terminal stays
 
     async def callback(self) -> AuthorizationResponse:
-        """Wait for the browser to come back.
+        """Wait for the browser to come back, with a code or an error.
 
         Raises:
-            AuthenticationError: The user or the authorization server said no.
             ConnectTimeoutError: Nobody came back in time.
         """
         if self._answered is None:
             raise RuntimeError("callback() comes after redirect()")
         try:
-            answer = await asyncio.wait_for(asyncio.shield(self._answered), self._timeout)
+            return await asyncio.wait_for(asyncio.shield(self._answered), self._timeout)
         except TimeoutError:
             raise ConnectTimeoutError(f"nobody has signed in within {self._timeout:g} s") from None
-        if isinstance(answer, AuthenticationError):
-            raise answer
-        return answer
 
     def _open(self, url: str) -> None:
         with suppress(Exception):  # whatever it is: the user has the address
@@ -155,13 +150,12 @@ class LoopbackRedirect:
         query = {name: values[0] for name, values in _parameters(request).items() if len(values) == 1}
         if answered is None or answered.done() or not self._is_ours(query):
             return _page(400, "Nothing to do", "No sign-in waits for this answer. You can close this window.")
-        answer = _read(query)
-        page = _page_for(answer)
+        page = _page_for(query)
         page.force_close()
         await page.prepare(request)
         await page.write_eof()
         if not answered.done():
-            answered.set_result(answer)
+            answered.set_result(_read(query))
         return page
 
     def _is_ours(self, query: dict[str, str]) -> bool:
@@ -200,20 +194,21 @@ def _parameters(request: web.BaseRequest) -> dict[str, list[str]]:
     return {name: request.query.getall(name) for name in request.query}
 
 
-def _read(query: dict[str, str]) -> AuthorizationResponse | AuthenticationError:
-    if "error" not in query:
-        return AuthorizationResponse(query["code"], query.get("state"), query.get("iss"))
-    said = quoted(query["error"])
-    if "error_description" in query:
-        said = f"{said}: {quoted(query['error_description'])}"
-    if query["error"] == "access_denied":
-        return AuthenticationError(f"access was denied in the browser ({said})")
-    return AuthenticationError(f"the authorization server refused ({said})")
+def _read(query: dict[str, str]) -> AuthorizationResponse:
+    return AuthorizationResponse(
+        query.get("code", ""),
+        query.get("state"),
+        query.get("iss"),
+        error=query.get("error"),
+        error_description=query.get("error_description"),
+    )
 
 
-def _page_for(answer: AuthorizationResponse | AuthenticationError) -> web.Response:
-    if isinstance(answer, AuthenticationError):
-        return _page(400, "Not signed in", f"{answer.message}. You can close this window and try again.")
+def _page_for(query: dict[str, str]) -> web.Response:
+    """Nothing of an error is shown: whether it is of the authorization server that was asked, is found out later."""
+    if "error" in query:
+        text = "The program that you came from says why. You can close this window and try again."
+        return _page(400, "Not signed in", text)
     return _page(200, "Almost there", "You can close this window. The program that you came from does the rest.")
 
 

@@ -325,16 +325,19 @@ class OAuthAuthenticator(Authenticator):
     def _adopt(self, kept: Kept) -> None:
         tokens = tokens_for(self._means.config, kept, self._means.own)
         if tokens is not None:
+            self._take_key(kept, tokens)
             self._note_completion(kept, tokens)
         used = "" if self._tokens is None else self._tokens.access_token
         self._tokens, self._back_off = tokens, kept.back_off
         if self._has_another(used):
             self._refused.clear()
-        if tokens is None:
-            return
-        self._keep_secret(tokens.access_token, tokens.refresh_token)
+        if tokens is not None:
+            self._keep_secret(tokens.access_token, tokens.refresh_token)
+
+    def _take_key(self, kept: Kept, tokens: Tokens) -> None:
         if tokens.proof_key is not None and (self._proof_key is None or self._proof_key.pem != tokens.proof_key):
-            self._proof_key = ProofKey(tokens.proof_key)
+            with self._account.intact("tokens", kept):
+                self._proof_key = ProofKey(tokens.proof_key)
 
 
 def _free_at(pages: deque[float]) -> float:

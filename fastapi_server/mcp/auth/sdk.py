@@ -1,7 +1,7 @@
 """The official SDK's OAuth flow, made to serve us: what it knows is given to it, what it finds out is taken from it."""
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias
 from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
@@ -26,9 +26,11 @@ from pydantic import ValidationError
 from yarl import URL
 
 from fastapi_server.mcp.auth.account import Kept, Tokens
+from fastapi_server.mcp.auth.discovery import metadata_in
 from fastapi_server.mcp.auth.exchange import NO_PAGE, Exchange
+from fastapi_server.mcp.auth.keys import Kind
 from fastapi_server.mcp.auth.quiet import alone, quiet
-from fastapi_server.mcp.auth.quoting import quoted
+from fastapi_server.mcp.auth.quoting import faulty_members, quoted
 from fastapi_server.mcp.auth.reach import Reach, shown
 from fastapi_server.mcp.errors import AuthenticationError
 
@@ -127,14 +129,26 @@ class Provider(OAuthClientProvider):
         wanted = self.context.client_metadata.redirect_uris
         return wanted is None or client.redirect_uris is None or wanted[0] in client.redirect_uris
 
-    def restore(self, kept: Kept, tokens: Tokens | None, now: float, *, browser: bool = True) -> None:
+    def restore(
+        self,
+        kept: Kept,
+        tokens: Tokens | None,
+        now: float,
+        intact: Callable[[Kind], AbstractContextManager[None]],
+        *,
+        browser: bool = True,
+    ) -> None:
         """Begin with what the store holds.
 
         Args:
             kept: That.
             tokens: Those of it that are to be used. Whatever their age, the flow itself does not refresh them.
             now: Seconds since the epoch.
+            intact: Around what reads a document of a kind.
             browser: One may be sent away, so the client has to be registered for where it comes back to.
+
+        Raises:
+            TokenStoreError: By `intact`.
         """
         context = self.context
         if tokens is not None:
@@ -142,17 +156,19 @@ class Provider(OAuthClientProvider):
                 access_token=tokens.access_token, refresh_token=tokens.refresh_token, scope=tokens.scope
             )
             self._granted = tokens.scope
-        if kept.metadata is not None:
-            context.oauth_metadata = OAuthMetadata.model_validate(kept.metadata)
-        if kept.resource_metadata is not None:
-            context.protected_resource_metadata = ProtectedResourceMetadata.model_validate(kept.resource_metadata)
+        with intact("issuer"):
+            if kept.metadata is not None:
+                context.oauth_metadata = OAuthMetadata.model_validate(kept.metadata)
+            if kept.resource_metadata is not None:
+                context.protected_resource_metadata = ProtectedResourceMetadata.model_validate(kept.resource_metadata)
         context.auth_server_url = kept.auth_server_url
         self._resource_metadata_url = kept.resource_metadata_url
         if self._fixed_client is not None:
             self._issuer = self._issuer or kept.issuer
             context.client_info = self._fixed_client
         elif kept.client is not None:
-            client = OAuthClientInformationFull.model_validate(kept.client)
+            with intact("client"):
+                client = OAuthClientInformationFull.model_validate(kept.client)
             expired = client.client_secret_expires_at and client.client_secret_expires_at <= now  # RFC 7591, 3.2.1
             if not expired and (not browser or self._comes_back_to(client)):
                 context.client_info = client
@@ -251,13 +267,23 @@ class Provider(OAuthClientProvider):
         """To be asked before anything but metadata is: the SDK would go to the MCP server's own default paths instead.
 
         Raises:
-            AuthenticationError: An authorization server is named, and its metadata (RFC 8414) is not known.
+            AuthenticationError: The server's metadata (RFC 9728) is malformed; or an authorization server is named, and
+                its metadata (RFC 8414) is not known; or that says that this client cannot register.
         """
         metadata, named = self.context.oauth_metadata, self._issuer or self.context.auth_server_url
-        if named is None or (metadata is not None and issuers_match(str(metadata.issuer), named)):
-            return
-        why = "; ".join(_fault_of(answer) for answer in self._answers) or "nothing leads to it"
-        raise AuthenticationError(f"no usable metadata of the authorization server {shown(URL(named))}: {why}")
+        if named is None:
+            for answer in self._answers:
+                metadata_in(str(answer.url), answer.status_code, answer.content)
+        elif metadata is None or not issuers_match(str(metadata.issuer), named):
+            why = "; ".join(_fault_of(answer) for answer in self._answers) or "nothing leads to it"
+            raise AuthenticationError(f"no usable metadata of the authorization server {shown(URL(named))}: {why}")
+        if metadata is not None and metadata.registration_endpoint is None and self.context.client_info is None:
+            documents = metadata.client_id_metadata_document_supported
+            raise AuthenticationError(
+                f"the authorization server {shown(URL(str(metadata.issuer)))} registers no clients: "
+                "register one there, and give its client_id (config: auth.client_id)"
+                + (", or describe it at a URL (config: auth.client_metadata_url)" if documents else "")
+            )
 
     def _select_authorization_server(self, advertised: list[str]) -> str:
         self._resource_metadata_url = str(self._answers[-1].url)
@@ -383,8 +409,7 @@ def _fault_of(answer: httpx2.Response) -> str:
     try:
         OAuthMetadata.model_validate_json(answer.content)
     except ValidationError as error:
-        members = ", ".join(".".join(map(str, one["loc"])) for one in error.errors())
-        return f"{where} is malformed ({members or 'no object'})"
+        return f"{where} is malformed ({faulty_members(error)})"
     return f"{where} is about another"
 
 

@@ -25,6 +25,7 @@ from fastapi_server.mcp.auth.grants import (
     metadata_of,
 )
 from fastapi_server.mcp.auth.holders import identity_of, tokens_for
+from fastapi_server.mcp.auth.keys import Kind
 from fastapi_server.mcp.auth.locks import to_the_end
 from fastapi_server.mcp.auth.sdk import Provider, in_our_words
 from fastapi_server.mcp.auth_config import OAuth, OAuthSettings
@@ -142,11 +143,11 @@ class Turn:
             return False
         self._check_busy()
         async with self._means.channel() as channel:
-            exchange = self._exchange(channel, None if tokens.proof_key is None else ProofKey(tokens.proof_key))
+            exchange = self._exchange(channel, self._key_of(tokens))
             provider = self._provider(exchange, Challenge())
             provider.context.protocol_version = _version(outgoing)
             with self._means.vital(), in_our_words():
-                provider.restore(self.kept, self.tokens, self._means.clock(), browser=False)
+                provider.restore(self.kept, self.tokens, self._means.clock(), self._intact, browser=False)
                 async with self._saved(exchange):
                     refreshed = await self._refreshed(provider, exchange, channel)
                     if refreshed:
@@ -206,7 +207,7 @@ class Turn:
     async def _sign_in(self, exchange: Exchange, refusal: Refusal, challenge: Challenge) -> None:
         provider = self._provider(exchange, challenge)
         with ExitStack() as vital, in_our_words():
-            provider.restore(self.kept, self.tokens, self._means.clock())
+            provider.restore(self.kept, self.tokens, self._means.clock(), self._intact)
             async with self._saved(exchange):
                 try:
                     await _drive(
@@ -248,8 +249,15 @@ class Turn:
         if not self._means.config.dpop:
             return None
         if self._proof_key is None:
-            self._proof_key = ProofKey(self.tokens.proof_key if self.tokens else None)
+            self._proof_key = (self._key_of(self.tokens) if self.tokens else None) or ProofKey()
         return self._proof_key
+
+    def _key_of(self, tokens: Tokens) -> ProofKey | None:
+        with self._intact("tokens"):
+            return None if tokens.proof_key is None else ProofKey(tokens.proof_key)
+
+    def _intact(self, kind: Kind) -> AbstractContextManager[None]:
+        return self._means.account.intact(kind, self.kept)
 
     def _exchange(self, channel: Backchannel, proof_key: ProofKey | None) -> Exchange:
         return Exchange(channel, proof_key, self._means.nonces, self._means.keep_secret)
