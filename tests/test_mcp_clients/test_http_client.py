@@ -15,6 +15,7 @@ from fastapi_server.mcp import (
     ClientClosedError,
     ConnectionState,
     Delivery,
+    Handlers,
     HandshakeError,
     HTTPConfig,
     HTTPMCPClient,
@@ -27,6 +28,7 @@ from fastapi_server.mcp import (
     RPCError,
     SessionExpiredError,
 )
+from fastapi_server.mcp.clients import listener
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
 
 
@@ -137,6 +139,77 @@ async def test_the_get_stream_brings_what_belongs_to_no_call(peer: HTTPPeer) -> 
     async with client_of(peer) as client, await client.listen(tools=True, timeout=5) as changes:
         change = await anext(changes)
         assert change.kind == "tools"
+
+
+async def test_what_was_listed_before_the_get_stream_was_open_may_have_changed(peer: HTTPPeer) -> None:
+    """And what was listed before it broke; of what nobody has listed, nothing is told."""
+    listed, broken = asyncio.Event(), asyncio.Event()
+    told = asyncio.Queue[str]()
+
+    @peer.on("initialize")
+    async def initialize(seen: Seen) -> web.StreamResponse:
+        offers = {"tools": {"listChanged": True}, "prompts": {"listChanged": True}}
+        info = {"name": "peer", "version": "0"}
+        return seen.json({"protocolVersion": "2025-11-25", "capabilities": offers, "serverInfo": info})
+
+    @peer.on("GET")
+    async def stream(seen: Seen) -> web.StreamResponse:
+        await listed.wait()
+        response = await seen.stream()
+        await response.write(b"retry: 1\n\n")
+        await (asyncio.sleep(60) if broken.is_set() else broken.wait())
+        return response
+
+    handlers = Handlers(list_changed=lambda _context, kind: told.put_nowait(kind))
+    async with HTTPMCPClient("peer", HTTPConfig(f"{peer.url}/mcp"), handlers=handlers) as client:
+        await client.list_tools()
+        listed.set()
+        assert await told.get() == "tools"
+        async with await client.listen(tools=True) as changes:
+            broken.set()
+            assert await told.get() == "tools"
+            assert (await anext(changes)).kind == "tools"
+        assert told.empty()
+
+
+async def test_what_was_listed_before_the_server_agreed_to_tell_may_have_changed(stateless: HTTPPeer) -> None:
+    listed = asyncio.Event()
+    told = asyncio.Queue[str]()
+
+    @stateless.on("subscriptions/listen")
+    async def listen(seen: Seen) -> web.StreamResponse:
+        await listed.wait()
+        meta = {"io.modelcontextprotocol/subscriptionId": seen.id}
+        params = {"_meta": meta, "notifications": seen.body["params"]["notifications"]}
+        response = await seen.stream()
+        method = "notifications/subscriptions/acknowledged"
+        await response.write(event({"jsonrpc": "2.0", "method": method, "params": params}))
+        await asyncio.sleep(60)
+        return response
+
+    handlers = Handlers(list_changed=lambda _context, kind: told.put_nowait(kind))
+    async with HTTPMCPClient("peer", HTTPConfig(f"{stateless.url}/mcp"), handlers=handlers) as client:
+        await client.list_tools()
+        listed.set()
+        assert await told.get() == "tools"
+
+
+async def test_nobody_waits_for_a_get_stream_that_is_never_opened(
+    peer: HTTPPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "_HEARING_SECONDS", 0.1)
+    opened = asyncio.Event()
+
+    @peer.on("GET")
+    async def stream(seen: Seen) -> web.StreamResponse:
+        await opened.wait()
+        response = await seen.stream()
+        await asyncio.sleep(60)
+        return response
+
+    async with client_of(peer) as client, await client.listen(tools=True) as changes:
+        opened.set()
+        assert (await anext(changes)).kind == "tools"  # it may have changed meanwhile
 
 
 async def test_the_get_stream_is_opened_again_with_the_last_event_id(peer: HTTPPeer) -> None:

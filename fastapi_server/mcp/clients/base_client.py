@@ -31,7 +31,7 @@ from mcp_types import (
     Tool,
 )
 
-from fastapi_server.mcp.clients.caller import Caller, CallOptions
+from fastapi_server.mcp.clients.caller import NO_OPTIONS, Caller, CallOptions
 from fastapi_server.mcp.clients.channel import Channel
 from fastapi_server.mcp.clients.connector import Connector
 from fastapi_server.mcp.clients.handlers import Handlers
@@ -122,6 +122,7 @@ class MCPClient(ABC):
             slots = Slots(common.max_in_flight, common.queue_timeout / 1000, self.metrics.queued.observe)
         self._caller = Caller(self._connector, handlers, self._inbox, self.metrics, policy, slots, self._hooks)
         self._listener = Listener(self._caller, self._connector, self._inbox)
+        self._connector.when_heard = self._listener.heard
         self._connector.when_failed = self._listener.fail
         self._connector.wanted = lambda: self._listener.wanted
         self._connector.parked = self._stop_listening
@@ -241,11 +242,16 @@ class MCPClient(ABC):
             raise
 
     async def _answer(
-        self, model: type[ModelT], method: str, params: Mapping[str, Any] | None, timeout: float | None
+        self,
+        model: type[ModelT],
+        method: str,
+        params: Mapping[str, Any] | None,
+        timeout: float | None,
+        options: CallOptions = NO_OPTIONS,
     ) -> ModelT:
         deadline = self._deadline(timeout)
         caller = await self._chosen(deadline)
-        return await caller.call_for(model, method, params, deadline)
+        return await caller.call_for(model, method, params, deadline, options)
 
     @property
     def _processes(self) -> "Sequence[MCPClient]":
@@ -534,16 +540,31 @@ class MCPClient(ABC):
         caller = await self._chosen(deadline)
         return await self._lists.get(caller, ListPromptsResult, "prompts/list", lambda page: page.prompts, deadline)
 
-    async def read_resource(self, uri: str, *, timeout: float | None = None) -> ReadResourceResult:
-        """The contents of a resource."""
-        return await self._answer(ReadResourceResult, "resources/read", {"uri": str(uri)}, timeout)
+    async def read_resource(
+        self,
+        uri: str,
+        *,
+        timeout: float | None = None,
+        progress: ProgressCallback | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> ReadResourceResult:
+        """The contents of a resource; `progress` and `meta` as for `call_tool`."""
+        options = CallOptions(progress, meta=meta or _NOTHING)
+        return await self._answer(ReadResourceResult, "resources/read", {"uri": str(uri)}, timeout, options)
 
     async def get_prompt(
-        self, name: str, args: Mapping[str, str] | None = None, *, timeout: float | None = None
+        self,
+        name: str,
+        args: Mapping[str, str] | None = None,
+        *,
+        timeout: float | None = None,
+        progress: ProgressCallback | None = None,
+        meta: Mapping[str, Any] | None = None,
     ) -> GetPromptResult:
-        """A prompt, with its arguments filled in."""
+        """A prompt, with its arguments filled in; `progress` and `meta` as for `call_tool`."""
         params = {"name": name, "arguments": dict(args or {})}
-        return await self._answer(GetPromptResult, "prompts/get", params, timeout)
+        options = CallOptions(progress, meta=meta or _NOTHING)
+        return await self._answer(GetPromptResult, "prompts/get", params, timeout, options)
 
     async def complete(
         self,

@@ -78,6 +78,8 @@ class Channel(ABC):
         on_message: Given each request and notification of the server, with the id of our request on whose stream it
             came where that is known. Must return at once.
         on_lost: Given the error once, when the channel dies of itself.
+        on_hearing: Called when the server, which could not be heard before, can be: what it told until then is lost.
+        hearing: Set when it can, or never will; `None` where it can from the beginning.
     """
 
     transport: ClassVar[str]
@@ -89,6 +91,8 @@ class Channel(ABC):
         self.metrics = metrics
         self.on_message: Callable[[Message, int | None], None] = _ignore_message
         self.on_lost: Callable[[MCPClientError], None] = _ignore_loss
+        self.on_hearing: Callable[[], None] = _nothing_missed
+        self.hearing: asyncio.Event | None = None
         self._lost: MCPClientError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: asyncio.Task[None] | None = None
@@ -345,6 +349,10 @@ def fresh(error: MCPClientError, delivery: Delivery) -> MCPClientError:
 
 
 def _ignore_message(_message: Message, _call: int | None) -> None:
+    """Nobody listens yet."""
+
+
+def _nothing_missed() -> None:
     """Nobody listens yet."""
 
 

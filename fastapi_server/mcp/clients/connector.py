@@ -61,6 +61,7 @@ class Connector:
         breaker: Counts failures to connect and of the transport, and calls a halt.
         report: Told each step of a negotiation and what came back.
         when_up: Run in the background after each negotiation.
+        when_heard: Run when a channel can hear what it could not before; what the server told until then is lost.
         when_failed: Told that no channel could be opened.
         admit: Waits for leave to open a channel; a pool gives it.
         moved: Told each change of the state.
@@ -94,6 +95,7 @@ class Connector:
         )
         metrics.breaker = lambda: self.breaker.state
         self.when_up: Callable[[], Awaitable[None]] | None = None
+        self.when_heard: Callable[[], None] = lambda: None
         self.when_failed: Callable[[MCPClientError], None] = lambda _error: None
         self.admit: Callable[[], Awaitable[None]] | None = None
         self.moved: Callable[[ConnectionState, ConnectionState], None] = lambda _before, _after: None
@@ -463,6 +465,7 @@ class Connector:
         self.report(None, Answer(Outcome.RESULT))
         channel.on_message = self._inbox.receive
         channel.on_lost = lambda error: self._down(channel, error)
+        channel.on_hearing = self.when_heard
         return channel
 
     async def _reopen(self) -> Channel:

@@ -75,7 +75,8 @@ class Handlers:
         elicitation_url: Asked to send the user to a URL; it must show the host and get consent first.
         roots: The roots, or asked for them.
         logging: Told what the server logs.
-        list_changed: Told that tools, prompts or resources have changed.
+        list_changed: Told that tools, prompts or resources have changed; or may have, where they were listed before
+            the server could be heard.
         resource_updated: Told that a resource subscribed to has changed, by URI.
         notification: Told every other notification, by method and parameters.
     """

@@ -71,7 +71,8 @@ class StreamableHTTPChannel(Channel):
     def begin_session(self, era: Era) -> None:
         if era.name is EraName.HANDSHAKE:
             self._version = era.headers("", None)
-            self._spawn(self._listen())
+            self.hearing = asyncio.Event()
+            self._spawn(self._listen(self.hearing))
 
     async def exchange(self, request: Request) -> Message:
         body = request.encode()
@@ -278,8 +279,14 @@ class StreamableHTTPChannel(Channel):
 
     # The stream beside the calls, in the handshake era.
 
-    async def _listen(self) -> None:
+    async def _listen(self, hearing: asyncio.Event) -> None:
         """Hold the GET stream open, on which the server says what belongs to no call; many servers have none (405)."""
+        try:
+            await self._hold_stream(hearing)
+        finally:
+            hearing.set()
+
+    async def _hold_stream(self, hearing: asyncio.Event) -> None:
         parser = EventParser(self._limit)
         delays = backoff_delays(_STREAM_ATTEMPTS)
         while self._lost is None:
@@ -294,6 +301,9 @@ class StreamableHTTPChannel(Channel):
                         raise await self._origin.refusal(response)
                     if response.status != 200 or response.content_type != _EVENT_STREAM:
                         return
+                    hearing.set()
+                    if not parser.last_event_id:
+                        self.on_hearing()
                     heard = await self._hear(response, parser)
             except AuthenticationError as error:
                 logger.debug("the GET stream is not for us: %s", error)

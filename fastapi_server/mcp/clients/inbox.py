@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from fastapi_server.mcp.clients.handlers import HandlerContext, Handlers
 from fastapi_server.mcp.clients.mailbox import Mailbox
-from fastapi_server.mcp.clients.subscriptions import Change, Subscription, change_in
+from fastapi_server.mcp.clients.subscriptions import LIST_NOTICES, Change, Interest, Subscription, change_in
 from fastapi_server.mcp.errors import MCPClientError, RPCError
 from fastapi_server.mcp.protocol import jsonrpc
 from fastapi_server.mcp.protocol.caching import ListCache
@@ -148,6 +148,16 @@ class Inbox:
         if self._is_for_handler(change, subscription_id):
             self._tell_handler(change, call)
 
+    def missed(self, told: Interest) -> None:
+        """The server has not been heard until now: have the handler know that the lists of `told` may have changed.
+
+        Of lists that nobody has asked for there is nothing to know.
+        """
+        for notice, change in LIST_NOTICES.items():
+            if told.covers(change) and self._cache.was_wanted(notice):
+                self._cache.drop(notice)
+                self._tell_handler(change, None)
+
     def _is_for_handler(self, change: Change, subscription_id: int | None) -> bool:
         """Each subscription is told of a list's change; the handler hears it once, from its own."""
         if subscription_id is None or change.kind == "resource":
@@ -166,6 +176,8 @@ class Inbox:
         subscription = self.subscriptions.get(_subscription_id(params) or -1)
         if subscription is not None:
             subscription.acknowledge(as_object(params.get("notifications")))
+            if subscription.standing:
+                self.missed(subscription.interest)
 
     def _cancelled(self, params: dict[str, Any]) -> None:
         request_id = params.get("requestId")

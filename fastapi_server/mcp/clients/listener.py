@@ -1,15 +1,16 @@
 """Opening subscriptions and keeping them: a stream of their own in the stateless era, part of the session before."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable
 
 from fastapi_server.mcp.clients.caller import Caller
-from fastapi_server.mcp.clients.channel import Request
+from fastapi_server.mcp.clients.channel import Channel, Request
 from fastapi_server.mcp.clients.connector import Connector
 from fastapi_server.mcp.clients.inbox import Inbox
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
-from fastapi_server.mcp.clients.subscriptions import Interest, Subscription
+from fastapi_server.mcp.clients.subscriptions import Interest, Subscription, list_changes
 from fastapi_server.mcp.errors import CallTimeoutError, MCPClientError
 from fastapi_server.mcp.protocol.eras import EraName
 from fastapi_server.mcp.protocol.jsonrpc import ErrorObject
@@ -17,6 +18,7 @@ from fastapi_server.mcp.resilience import backoff_delays, is_passing
 
 logger = logging.getLogger("fastapi_server.mcp")
 
+_HEARING_SECONDS = 5.0
 _UNSUBSCRIBE_SECONDS = 5.0
 _SUBSCRIBE_SECONDS = 30.0
 _STREAM_ATTEMPTS = 5
@@ -40,12 +42,12 @@ class Listener:
         Raises:
             MCPClientError: It does not, or not before the deadline.
         """
-        await self._caller.ready(deadline)
+        channel = await self._caller.ready(deadline)
         try:
             async with asyncio.timeout_at(deadline):
                 if self._connector.era.name is EraName.STATELESS:
                     return await self._stream(interest, standing)
-                return await self._session(interest, deadline)
+                return await self._session(interest, deadline, channel)
         except MCPClientError:
             raise
         except TimeoutError:
@@ -79,6 +81,14 @@ class Listener:
                 self._refuse(uri, error)
         for subscription in list(self._in_session.values()):
             subscription.tell_everything()
+
+    def heard(self) -> None:
+        """The session can be heard now that could not before, and may have told something meanwhile."""
+        info = self._connector.info
+        self._inbox.missed(list_changes(info.capabilities if info is not None else None))
+        for subscription in self._in_session.values():
+            if subscription.acknowledged.done():  # what is not, nobody relies on yet
+                subscription.tell_everything()
 
     def _refuse(self, uri: str, error: MCPClientError) -> None:
         self._uris.pop(uri, None)
@@ -179,7 +189,7 @@ class Listener:
 
     # The handshake era.
 
-    async def _session(self, interest: Interest, deadline: float) -> Subscription:
+    async def _session(self, interest: Interest, deadline: float, channel: Channel) -> Subscription:
         """`resources/subscribe` for each URI that is not subscribed yet; the lists' notices come anyway."""
         subscription_id = next(self._connector.request_ids)
         subscription = Subscription(interest)
@@ -196,6 +206,7 @@ class Listener:
 
         subscription.ends_with(end)
         try:
+            await _hearing(channel)
             for uri in sorted(interest.uris):
                 if uri not in self._uris:
                     await self._caller.call("resources/subscribe", {"uri": uri}, deadline)
@@ -224,3 +235,11 @@ class Listener:
         if count > 0:
             self._uris[uri] = count
         return count == 0
+
+
+async def _hearing(channel: Channel) -> None:
+    """Wait until what the server says unasked can be heard: a stream that is never opened is not waited for long."""
+    if channel.hearing is not None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HEARING_SECONDS):
+                await channel.hearing.wait()

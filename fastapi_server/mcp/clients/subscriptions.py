@@ -24,7 +24,7 @@ class Change:
     uri: str | None = None
 
 
-_NOTICES: dict[str, Change] = {
+LIST_NOTICES: dict[str, Change] = {
     "notifications/tools/list_changed": Change("tools"),
     "notifications/prompts/list_changed": Change("prompts"),
     "notifications/resources/list_changed": Change("resources"),
@@ -35,7 +35,7 @@ def change_in(method: str, params: dict[str, Any]) -> Change | None:
     """The change that a notification tells, or `None` where it tells none."""
     if method == "notifications/resources/updated" and isinstance(params.get("uri"), str):
         return Change("resource", params["uri"])
-    return _NOTICES.get(method)
+    return LIST_NOTICES.get(method)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Subscription:
 
     def tell_everything(self) -> None:
         """Changes may have been missed."""
-        for change in (*_NOTICES.values(), *(Change("resource", uri) for uri in sorted(self.interest.uris))):
+        for change in (*LIST_NOTICES.values(), *(Change("resource", uri) for uri in sorted(self.interest.uris))):
             self.tell(change)
 
     def acknowledge(self, honoured: dict[str, Any]) -> None:

@@ -34,6 +34,7 @@ class ListCache:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._entries: dict[str, tuple[float, list[Any]]] = {}
+        self._wanted: set[str] = set()
         self._generation = 0
 
     def ticket(self) -> Ticket:
@@ -42,6 +43,7 @@ class ListCache:
 
     def get(self, method: str) -> list[Any] | None:
         """A copy of the list while it is fresh."""
+        self._wanted.add(method)
         entry = self._entries.get(method)
         if entry is None or self._clock() >= entry[0]:
             return None
@@ -58,6 +60,10 @@ class ListCache:
         for method in DROPPED_BY.get(notice, ()):
             self._generation += 1
             self._entries.pop(method, None)
+
+    def was_wanted(self, notice: str) -> bool:
+        """Whether somebody has ever asked for a list that the notification `notice` makes stale."""
+        return not self._wanted.isdisjoint(DROPPED_BY[notice])
 
     def clear(self) -> None:
         """Forget everything."""
