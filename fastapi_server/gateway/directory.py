@@ -36,6 +36,7 @@ class Listing:
     Attributes:
         info: Who the server says it is; `None` before it was first heard of.
         error: Why it could not be asked the last time; the lists are then those of before.
+        wanted_at: When somebody wanted it first.
     """
 
     info: ServerInfo | None = None
@@ -46,6 +47,7 @@ class Listing:
     error: MCPClientError | None = None
     heard_at: float = -_FRESH_SECONDS
     failures: int = 0
+    wanted_at: float = field(default_factory=time.monotonic)
 
     def contents(self, kind: Kind) -> list[Any]:
         """What to compare to see whether a list has changed."""
@@ -69,7 +71,7 @@ class Directory:
 
     Args:
         pool: Has the clients.
-        patience: Seconds that somebody waits for a server that has never been heard of.
+        patience: Seconds that is waited for a server that has never been heard of, from when it is first wanted.
 
     Attributes:
         changed: Each is told `(server, kind)` of a list that is not what it was.
@@ -87,12 +89,20 @@ class Directory:
     async def listings(self, servers: Iterable[str], principal: str | None) -> dict[str, Listing]:
         """The listing of each server, after a moment for those never heard of, all at the same time."""
         keys = [_Key(server, principal) for server in servers]
-        unknown = [self._refresh(key) for key in keys if self._must_be_awaited(key)]
+        now = time.monotonic()
+        unknown: list[asyncio.Task[None]] = []
+        patience = 0.0
         for key in keys:
-            if time.monotonic() - self._listing(key).heard_at > _FRESH_SECONDS:
-                self._refresh(key)
+            listing = self._listing(key)
+            if now - listing.heard_at <= _FRESH_SECONDS:
+                continue
+            asking = self._refreshing.get(key) or self._refresh(key)
+            left = listing.wanted_at + self._patience - now
+            if left > 0 and listing.info is None and listing.error is None:
+                unknown.append(asking)
+                patience = max(patience, left)
         if unknown:
-            await asyncio.wait(unknown, timeout=self._patience)
+            await asyncio.wait(unknown, timeout=patience)
         return {key.server: self._listing(key) for key in keys}
 
     async def refresh(self, server: str, principal: str | None = None) -> Listing:
@@ -100,15 +110,13 @@ class Directory:
         key = _Key(server, principal)
         self._listing(key)  # what nobody keeps is not kept
         await asyncio.wait([self._refresh(key)])
+        if key in self._refreshing:  # what was waited for had been asked before
+            await asyncio.wait([self._refreshing[key]])
         return self._listing(key)
 
     def known(self, server: str, principal: str | None = None) -> Listing:
         """What is known now."""
         return self._listings.get(_Key(server, principal), Listing())
-
-    def _must_be_awaited(self, key: _Key) -> bool:
-        listing = self._listing(key)
-        return listing.info is None and listing.error is None
 
     def _listing(self, key: _Key) -> Listing:
         if key not in self._listings and len(self._listings) >= _MOST:
@@ -131,16 +139,14 @@ class Directory:
     def state_changed(self, event: StateEvent) -> None:
         """A hook for the clients: what a server that is back lists may be something else."""
         if event.after is ConnectionState.CONNECTED and event.before is not ConnectionState.CONNECTED:
-            for key in [key for key in self._listings if key.server == event.server]:
-                if self._listings[key].error is not None or key not in self._refreshing:
-                    self._refresh(key)
+            self._refresh_all(event.server)
 
     def _refresh_all(self, server: str) -> None:
         for key in [key for key in self._listings if key.server == server]:
             self._refresh(key)
 
     def _refresh(self, key: _Key) -> asyncio.Task[None]:
-        """Ask in the background; while somebody asks already, once more afterwards."""
+        """Ask in the background; what has been asked already by then is asked once more afterwards."""
         task = self._refreshing.get(key)
         if task is not None:
             self._again.add(key)
@@ -151,12 +157,12 @@ class Directory:
 
     def _asked(self, key: _Key) -> None:
         self._refreshing.pop(key, None)
-        if key in self._again and key in self._listings:
-            self._again.discard(key)
+        again = key in self._again
+        self._again.discard(key)
+        if again and key in self._listings:
             self._refresh(key)
 
     async def _ask(self, key: _Key) -> None:
-        self._again.discard(key)
         retry = self._retries.pop(key, None)
         if retry is not None:
             retry.cancel()
@@ -177,6 +183,7 @@ class Directory:
         client = self._pool.client(key.server, key.principal)
         info = await client.initialize()
         offers = info.capabilities
+        self._again.discard(key)  # what was told up to here is in the answers; that we have connected, too
         tools, resources, templates, prompts = await asyncio.gather(
             _or_none(client.list_tools, offers is None or offers.tools is not None),
             _or_none(client.list_resources, offers is None or offers.resources is not None),
@@ -189,6 +196,7 @@ class Directory:
         listing = self._listings.get(key)
         if listing is None or key.server not in self._pool.servers:
             return
+        self._again.discard(key)  # a server that dies of being asked is given a pause
         listing.error, listing.failures = error, listing.failures + 1
         pause = min(_FIRST_RETRY_SECONDS * 2 ** min(listing.failures - 1, 10), _LAST_RETRY_SECONDS)
         self._retries[key] = asyncio.get_running_loop().call_later(pause, self._retry, key)

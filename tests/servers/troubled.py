@@ -1,0 +1,51 @@
+"""A server on standard input and output that is in trouble. Bare Python, so that it starts at once.
+
+`python -S troubled.py [--silent METHOD] [--dies-of METHOD FILE]`: it never answers the one method, and dies of the
+other, once. FILE counts its lives; its one tool is called `life-1` in the first.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--silent")
+parser.add_argument("--dies-of", nargs=2, metavar=("METHOD", "FILE"), default=(None, None))
+flags = parser.parse_args()
+
+deadly, file = flags.dies_of
+life = 1
+if file is not None:
+    life += int(Path(file).read_text() or 0) if Path(file).exists() else 0
+    Path(file).write_text(str(life))
+
+OFFERS: dict[str, Any] = {"tools": {}, "prompts": {}, "resources": {}}
+RESULTS: dict[str, Any] = {
+    "initialize": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": OFFERS,
+        "serverInfo": {"name": "troubled", "version": "1"},
+    },
+    "tools/list": {"tools": [{"name": f"life-{life}", "inputSchema": {"type": "object"}}]},
+    "tools/call": {"content": [{"type": "text", "text": f"life {life}"}]},
+    "prompts/list": {"prompts": []},
+    "resources/list": {"resources": []},
+    "resources/templates/list": {"resourceTemplates": []},
+}
+
+for line in sys.stdin:
+    message = json.loads(line)
+    method = message["method"]
+    if method == deadly and life == 1:
+        os._exit(3)
+    if "id" not in message or method == flags.silent:
+        continue
+    answer: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+    if method in RESULTS:
+        answer["result"] = RESULTS[method]
+    else:
+        answer["error"] = {"code": -32601, "message": f"Method not found: {method}"}
+    print(json.dumps(answer), flush=True)

@@ -1,0 +1,53 @@
+"""What servers list is known as it is now, and nobody waits for long for those that do not say."""
+
+import sys
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi_server.gateway import Settings
+from fastapi_server.gateway.directory import Kind
+from fastapi_server.gateway.gateway import Gateway
+from fastapi_server.mcp import parse_config
+
+TROUBLED = str(Path(__file__).parents[1] / "servers/troubled.py")
+PATIENCE = 1.0
+
+
+@asynccontextmanager
+async def gateway(**arguments: list[str]) -> AsyncGenerator[Gateway]:
+    """In front of servers called so, each started with these arguments."""
+    servers = {name: {"command": sys.executable, "args": ["-S", TROUBLED, *given]} for name, given in arguments.items()}
+    running = Gateway(Settings(patience=PATIENCE), parse_config({"mcpServers": servers}).servers)
+    try:
+        yield running
+    finally:
+        await running.close()
+
+
+async def test_a_server_that_dies_between_two_of_its_lists_is_asked_for_both_again(tmp_path: Path) -> None:
+    async with gateway(mortal=["--dies-of", "prompts/list", str(tmp_path / "lives")]) as running:
+        told: list[tuple[str, Kind]] = []
+        running.directory.changed.append(lambda server, kind: told.append((server, kind)))
+        listing = await running.directory.refresh("mortal")
+
+    assert [tool.name for tool in listing.tools] == ["life-2"]
+    assert told[-1] == ("mortal", "tools")
+
+
+async def test_a_server_that_says_nothing_is_waited_for_once() -> None:
+    servers = {"fine": list[str](), "mute": ["--silent", "initialize"], "slow": ["--silent", "tools/list"]}
+    async with gateway(**servers) as running:
+        await running.directory.refresh("fine")
+        started = time.monotonic()
+        first = await running.directory.listings(servers, None)
+        waited = time.monotonic() - started
+        again = await running.directory.listings(servers, None)
+        waited_again = time.monotonic() - started - waited
+
+    assert [tool.name for tool in first["fine"].tools] == ["life-1"]
+    assert [tool.name for tool in again["fine"].tools] == ["life-1"]
+    assert first["mute"].info is first["slow"].info is None
+    assert waited > PATIENCE * 0.9
+    assert waited_again < PATIENCE / 2
