@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.cores import on_one_core
 from benchmarks.plan import Group, Job
 from benchmarks.results import Results
 from benchmarks.sample import Sample
@@ -37,7 +36,7 @@ def run(
         seconds: For each measure, about.
         progress: Told the group and the contender whose turn it is.
     """
-    with tempfile.TemporaryDirectory() as folder, on_one_core():
+    with tempfile.TemporaryDirectory() as folder:
         for number, (group, name) in enumerate(turns(groups, list(contenders), rounds)):
             progress(group.name, name)
             for measure, outcome in turn(group, name, seconds, Path(folder) / str(number)).items():

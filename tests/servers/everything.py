@@ -110,7 +110,8 @@ class Everything(Server[Any]):
     ) -> ListResourceTemplatesResult:
         return ListResourceTemplatesResult(resource_templates=resources.TEMPLATES)
 
-    async def _read_resource(self, _context: Any, params: ReadResourceRequestParams) -> ReadResourceResult:
+    async def _read_resource(self, context: Any, params: ReadResourceRequestParams) -> ReadResourceResult:
+        await Talk(context, params, self._listeners).log(f"Reading {params.uri}", "debug")
         return resources.read(params.uri)
 
     async def _subscribe(self, context: Any, params: SubscribeRequestParams) -> EmptyResult:
@@ -127,7 +128,8 @@ class Everything(Server[Any]):
     async def _initialized(self, context: Any, _params: NotificationParams) -> None:
         self._listeners.join(context.session)
 
-    async def _set_level(self, _context: Any, _params: SetLevelRequestParams) -> EmptyResult:
+    async def _set_level(self, context: Any, params: SetLevelRequestParams) -> EmptyResult:
+        self._listeners.set_level(context.session, params.level)
         return EmptyResult()
 
     async def _list_prompts(self, _context: Any, _params: PaginatedRequestParams | None) -> ListPromptsResult:
@@ -135,8 +137,10 @@ class Everything(Server[Any]):
         return ListPromptsResult(prompts=shown)
 
     async def _get_prompt(self, context: Any, params: GetPromptRequestParams) -> GetPromptResult | InputRequiredResult:
+        talk = Talk(context, params, self._listeners)
+        await talk.log(f"Getting {params.name}", "debug")
         try:
-            return await prompts.get(Talk(context, params, self._listeners), params.name, params.arguments or {})
+            return await prompts.get(talk, params.name, params.arguments or {})
         except Required as required:
             return required.result
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
@@ -25,6 +25,7 @@ from mcp_types import (
     InputRequiredResult,
     InputResponseRequestParams,
     ListRootsRequest,
+    LoggingLevel,
     LoggingMessageNotification,
     LoggingMessageNotificationParams,
     SamplingMessage,
@@ -35,6 +36,7 @@ from pydantic import BaseModel
 Question: TypeAlias = CreateMessageRequest | ElicitRequest | ListRootsRequest
 
 LOG_LEVEL = "io.modelcontextprotocol/logLevel"
+LEVELS: tuple[LoggingLevel, ...] = get_args(LoggingLevel)
 
 
 class Required(Exception):
@@ -84,10 +86,12 @@ class Talk:
         answer = await self._context.session.send_request(question, _Anything, metadata=related)
         return answer.model_dump(mode="json", by_alias=True)
 
-    async def log(self, text: str) -> None:
-        if self._context.protocol_version > "2026" and LOG_LEVEL not in self.meta:
+    async def log(self, text: str, level: LoggingLevel = "info") -> None:
+        stateless = self._context.protocol_version > "2026"
+        wanted = self.meta.get(LOG_LEVEL) if stateless else self.listeners.level_of(self._context.session)
+        if wanted is None or LEVELS.index(level) < LEVELS.index(wanted):
             return
-        params = LoggingMessageNotificationParams(level="info", data=text, logger="everything")
+        params = LoggingMessageNotificationParams(level=level, data=text, logger="everything")
         await self._context.session.send_notification(
             LoggingMessageNotification(params=params), self._context.request_id
         )
@@ -107,9 +111,16 @@ class Listeners:
         self.streams = ListenHandler(self.bus)
         self._sessions: list[ServerSession] = []
         self._subscribed: list[tuple[object, str, ServerSession]] = []
+        self._levels: dict[object, LoggingLevel] = {}
 
     def join(self, session: ServerSession) -> None:
         self._sessions.append(session)
+
+    def set_level(self, session: ServerSession, level: LoggingLevel) -> None:
+        self._levels[session._connection] = level
+
+    def level_of(self, session: ServerSession) -> LoggingLevel:
+        return self._levels.get(session._connection, "info")
 
     def subscribe(self, session: ServerSession, uri: str) -> None:
         self._subscribed.append((session._connection, uri, session))

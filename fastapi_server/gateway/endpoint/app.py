@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from fastapi_server.gateway.audit import Audit
 from fastapi_server.gateway.caller import ANYONE, SCOPE_KEY, Caller
-from fastapi_server.gateway.endpoint.asking import Context
+from fastapi_server.gateway.endpoint.request import Context, view_of
 from fastapi_server.gateway.endpoint.server import GatewayServer
 from fastapi_server.gateway.endpoint.sessions import SealedSessions
 from fastapi_server.gateway.endpoint.view import LOOKING, VIEW_KEY, View
@@ -39,7 +39,10 @@ class Endpoint:
             max_request_body_size=gateway.settings.max_request_bytes,
         )
         self._sessions = SealedSessions(
-            self._manager, AESGCMRequestStateCodec([secret]), gateway.settings.session_hours
+            self._manager,
+            AESGCMRequestStateCodec([secret]),
+            gateway.settings.session_hours,
+            self._server.changes.hear,
         )
 
     @asynccontextmanager
@@ -50,7 +53,7 @@ class Endpoint:
                 yield
             finally:
                 await self._server.changes.close()
-                await self._server.parked.close()
+                await self._server.calls.parked.close()
                 await asyncio.sleep(0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,6 +70,4 @@ class Endpoint:
 
 def _principal(context: Context) -> str:
     """Whose request states are whose."""
-    assert context.request is not None
-    view: View = context.request.scope[VIEW_KEY]
-    return repr(view.key)
+    return repr(view_of(context).key)

@@ -3,11 +3,10 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeAlias, get_args
 
-from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
 from mcp_types import (
@@ -25,12 +24,11 @@ from mcp_types import (
     LoggingMessageNotification,
     LoggingMessageNotificationParams,
 )
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from fastapi_server.mcp import RPCError
+from fastapi_server.gateway.endpoint.request import Context, is_stateless
+from fastapi_server.mcp import CallTimeoutError, RPCError
 
-Context: TypeAlias = ServerRequestContext[Any, Any]
 Question: TypeAlias = CreateMessageRequest | ElicitRequest | ListRootsRequest
 
 _LEVELS: tuple[LoggingLevel, ...] = get_args(LoggingLevel)
@@ -58,9 +56,15 @@ def answer_type(question: Question) -> TypeAdapter[Any]:
 
 
 class Patience:
-    """The time that a call may take; while a question waits for its answer, it stands still."""
+    """The time that a call may take; while a question waits for its answer, it stands still.
 
-    def __init__(self, seconds: float) -> None:
+    Args:
+        seconds: So much.
+        what: Is given up afterwards.
+    """
+
+    def __init__(self, seconds: float, what: str) -> None:
+        self._late = f"{what} was given up after {seconds:g} s"
         self._left = seconds
         self._scope = asyncio.timeout(seconds)
         self._runs = False
@@ -70,14 +74,19 @@ class Patience:
         """Await `work`.
 
         Raises:
-            TimeoutError: The time has passed.
+            CallTimeoutError: The time has passed.
         """
-        async with self._scope:
-            self._runs = True
-            try:
-                return await work
-            finally:
-                self._runs = False
+        try:
+            async with self._scope:
+                self._runs = True
+                try:
+                    return await work
+                finally:
+                    self._runs = False
+        except TimeoutError:
+            if self._scope.expired():
+                raise CallTimeoutError(self._late) from None
+            raise
 
     def pause(self) -> None:
         """A question is asked."""
@@ -104,26 +113,52 @@ class Asker(ABC):
 
     Attributes:
         capabilities: Which questions they answer.
-        wants_logs: They asked for log messages.
+        level: As given.
+        patience: As given.
+        when_asked: Called when they are asked something, which may take them long to answer.
     """
 
     def __init__(self, context: Context, patience: Patience, level: LoggingLevel | None) -> None:
         self.capabilities: ClientCapabilities | None = context.session.client_capabilities
-        self.wants_logs = level is not None
-        if context.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS:
-            level = level or "info"
-        self._context, self._patience = context, patience
-        self._level: LoggingLevel | None = level
+        self.level: LoggingLevel | None = level
+        self.patience = patience
+        self.when_asked: Callable[[], None] = _nothing
+        self._context = context
+        self._told_from = level if is_stateless(context) else level or "info"
+        self._asking: set[asyncio.Task[Any]] = set()
+        self._over = False
         self._untold: deque[LoggingMessageNotificationParams] = deque(maxlen=_MOST_UNTOLD)
         self._telling: asyncio.Task[None] | None = None
 
-    @abstractmethod
     async def ask(self, question: Question) -> Any:
         """Their answer.
 
         Raises:
-            RPCError: They refuse, or are gone.
+            RPCError: They refuse, or are gone; or the call has ended without it.
         """
+        asking = asyncio.get_running_loop().create_task(self._put(question))
+        self._asking.add(asking)
+        self.patience.pause()
+        self.when_asked()
+        try:
+            return await asking
+        except asyncio.CancelledError:
+            if self._over:
+                raise RPCError("the call that it belongs to is over", code=RPCError.INVALID_REQUEST) from None
+            raise
+        finally:
+            self._asking.discard(asking)
+            self.patience.go_on()
+
+    def end(self) -> None:
+        """The call is over: nobody waits for an answer any more."""
+        self._over = True
+        for asking in self._asking:
+            asking.cancel()
+
+    @abstractmethod
+    async def _put(self, question: Question) -> Any:
+        """Ask, and wait."""
 
     async def progress(self, progress: float, total: float | None, message: str | None) -> None:
         """How far the call has got, on the stream of their request."""
@@ -131,7 +166,7 @@ class Asker(ABC):
 
     def tell(self, notice: LoggingMessageNotificationParams) -> None:
         """Hand them what the server logs, on the stream of their request; returns at once."""
-        if self._level is None or _LEVELS.index(notice.level) < _LEVELS.index(self._level):
+        if self._told_from is None or _LEVELS.index(notice.level) < _LEVELS.index(self._told_from):
             return
         self._untold.append(notice)
         if self._telling is None or self._telling.done():
@@ -151,19 +186,14 @@ class Asker(ABC):
 class SessionAsker(Asker):
     """In the handshake era: asked through the session, on the stream of their request."""
 
-    async def ask(self, question: Question) -> Any:
-        """Ask, and wait."""
-        adapter = answer_type(question)
-        self._patience.pause()
+    async def _put(self, question: Question) -> Any:
         try:
             answer = await self._context.session.send_request(
                 question, _Anything, metadata=ServerMessageMetadata(related_request_id=self._context.request_id)
             )
         except MCPError as error:
             raise RPCError(error.message, code=error.code, data=error.data) from error
-        finally:
-            self._patience.go_on()
-        return _checked(adapter, answer.model_dump(by_alias=True))
+        return _checked(answer_type(question), answer.model_dump(by_alias=True))
 
 
 class RoundsAsker(Asker):
@@ -175,18 +205,16 @@ class RoundsAsker(Asker):
         self._asked = 0
         self._news = asyncio.Event()
 
-    async def ask(self, question: Question) -> Any:
+    async def _put(self, question: Question) -> Any:
         """Ask with the next answer, and wait for the request that brings theirs."""
         key = f"question-{self._asked}"
         self._asked += 1
         answered = asyncio.get_running_loop().create_future()
         self._open[key] = (question, answered)
         self._news.set()
-        self._patience.pause()
         try:
             return await answered
         finally:
-            self._patience.go_on()
             self._open.pop(key, None)
 
     def attach(self, context: Context) -> None:
@@ -216,14 +244,22 @@ class RoundsAsker(Asker):
 
     async def asked(self) -> None:
         """Wait for a question, and for those that come with it."""
-        await self._news.wait()
-        await asyncio.sleep(_TOGETHER_SECONDS)
+        while True:
+            await self._news.wait()
+            await asyncio.sleep(_TOGETHER_SECONDS)
+            if self._open:
+                break
+            self._news.clear()  # the server has taken it back
         await self.told()
 
     def questions(self, state: str) -> InputRequiredResult:
         """What is open, in the answer's place."""
         requests: dict[str, Any] = {key: question for key, (question, _) in self._open.items()}
         return InputRequiredResult(input_requests=requests, request_state=state)
+
+
+def _nothing() -> None:
+    pass
 
 
 class _Anything(BaseModel, extra="allow"):

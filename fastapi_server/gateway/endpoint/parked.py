@@ -2,20 +2,33 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, ClientCapabilities, InputRequiredResult, InputResponseRequestParams
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    ClientCapabilities,
+    InputRequiredResult,
+    InputResponseRequestParams,
+)
 
-from fastapi_server.gateway.endpoint.asking import Asker, Context, RoundsAsker
+from fastapi_server.gateway.endpoint.asking import Asker, RoundsAsker
+from fastapi_server.gateway.endpoint.request import Context
 
-_MOST = 10_000
+_MOST = 1_000
+_MOST_OF_ONE = 32
+_UNKNOWN = (
+    "requestState: the call that it carries on is not known here any more: it has waited too long for its answer, "
+    "made way for newer calls, or is that of another process; call again"
+)
 
 
 @dataclass
 class _Parked:
+    key: object
     asker: RoundsAsker
     work: asyncio.Task[Any]
     expiry: asyncio.TimerHandle | None = None
@@ -23,6 +36,9 @@ class _Parked:
 
 class ParkedCalls:
     """Carries calls on from one request to the next.
+
+    Nobody can tell whether a caller who has been asked is still there. So that those who are gone stand in nobody's
+    way, the call of a caller that has waited longest gives way to their 33rd.
 
     Args:
         seconds: How long a call waits for the next one.
@@ -35,6 +51,7 @@ class ParkedCalls:
     async def result(
         self,
         context: Context,
+        key: object,
         params: InputResponseRequestParams,
         asker: RoundsAsker,
         work: Callable[[Asker], Awaitable[Any]],
@@ -43,6 +60,7 @@ class ParkedCalls:
 
         Args:
             context: Of the request.
+            key: Who calls.
             params: Of the request; those that carry on a call say which.
             asker: For a call that begins.
             work: The call.
@@ -51,18 +69,19 @@ class ParkedCalls:
             MCPError: The request carries on a call that this process does not know, or no longer.
         """
         if params.request_state is None:
-            call = _begun(asker, work)
+            call = _begun(key, asker, work)
         else:
-            call = self._resumed(params.request_state, context)
-            call.asker.answer(params.input_responses or {})
+            call = self._resumed(params.request_state, context, params.input_responses or {})
         return await self._next(call)
 
-    def _resumed(self, state: str, context: Context) -> _Parked:
-        call = self._parked.pop(state, None)
+    def _resumed(self, state: str, context: Context, responses: Mapping[str, Any]) -> _Parked:
+        call = self._parked.get(state)
         if call is None:
-            raise MCPError(INVALID_PARAMS, "requestState: the call that it carries on is not known here any more")
+            raise MCPError(INVALID_PARAMS, _UNKNOWN)
+        call.asker.answer(responses)  # where they are malformed, it goes on waiting
         assert call.expiry is not None
         call.expiry.cancel()
+        del self._parked[state]
         call.asker.attach(context)
         return call
 
@@ -79,32 +98,36 @@ class ParkedCalls:
         return await call.work if call.work.done() else self._park(call)
 
     def _park(self, call: _Parked) -> InputRequiredResult:
+        own = [state for state, parked in self._parked.items() if parked.key == call.key]
+        if len(own) >= _MOST_OF_ONE:
+            self._give_up(own[0])
         if len(self._parked) >= _MOST:
             call.work.cancel()
-            raise MCPError(INVALID_PARAMS, "too many calls wait for answers already")
+            raise MCPError(INTERNAL_ERROR, f"{_MOST} calls wait for answers here already: try again later")
         state = secrets.token_urlsafe(16)
         self._parked[state] = call
-        call.expiry = asyncio.get_running_loop().call_later(self._seconds, self._expire, state)
+        call.expiry = asyncio.get_running_loop().call_later(self._seconds, self._give_up, state)
         return call.asker.questions(state)
 
-    def _expire(self, state: str) -> None:
-        self._parked.pop(state).work.cancel()
+    def _give_up(self, state: str) -> None:
+        call = self._parked.pop(state)
+        assert call.expiry is not None
+        call.expiry.cancel()
+        call.work.cancel()
 
     async def close(self) -> None:
         """Give up what waits."""
-        calls, self._parked = list(self._parked.values()), {}
-        for call in calls:
-            assert call.expiry is not None
-            call.expiry.cancel()
-            call.work.cancel()
+        calls = list(self._parked.values())
+        for state in list(self._parked):
+            self._give_up(state)
         await asyncio.gather(*(call.work for call in calls), return_exceptions=True)
 
 
-def _begun(asker: RoundsAsker, work: Callable[[Asker], Awaitable[Any]]) -> _Parked:
+def _begun(key: object, asker: RoundsAsker, work: Callable[[Asker], Awaitable[Any]]) -> _Parked:
     async def run() -> Any:
         return await work(asker)
 
-    return _Parked(asker, asyncio.get_running_loop().create_task(run()))
+    return _Parked(key, asker, asyncio.get_running_loop().create_task(run()))
 
 
 def answers_questions(capabilities: ClientCapabilities | None) -> bool:

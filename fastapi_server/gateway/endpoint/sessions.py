@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from mcp.server.request_state import InvalidRequestState, RequestStateCodec
@@ -27,10 +27,17 @@ class SealedSessions:
         manager: Serves the sessions of this process.
         codec: Seals; the same in every process of the gateway.
         hours: How long an id is good for.
+        hear: Told, by the manager's id of a session, whether its standalone stream is open.
     """
 
-    def __init__(self, manager: StreamableHTTPSessionManager, codec: RequestStateCodec, hours: float) -> None:
-        self._manager, self._codec, self._seconds = manager, codec, hours * 3600
+    def __init__(
+        self,
+        manager: StreamableHTTPSessionManager,
+        codec: RequestStateCodec,
+        hours: float,
+        hear: Callable[[str, bool], None],
+    ) -> None:
+        self._manager, self._codec, self._seconds, self._hear = manager, codec, hours * 3600, hear
         self._inner: dict[str, str] = {}
         self._ended: set[str] = set()
 
@@ -101,18 +108,27 @@ class SealedSessions:
     async def _served(self, scope: Scope, body: bytes, receive: Receive, send: Send, sealed: str, inner: str) -> bool:
         """Have the manager serve a request; false, and nothing sent, where it does not know the session any more."""
         known = True
+        streams = False
 
         async def watching(message: Message) -> None:
-            nonlocal known
-            if message["type"] == "http.response.start":
+            nonlocal known, streams
+            begins = message["type"] == "http.response.start"
+            if begins:
                 known = message["status"] != 404
+                streams = scope["method"] == "GET" and message["status"] == 200
                 message = {**message, "headers": _replaced(message.get("headers", []), sealed)}
             if known:
                 await send(message)
+            if begins and streams:
+                self._hear(inner, True)
 
         forwarded = {**scope, "headers": _replaced(scope["headers"], inner)}
         replay = _replayed(body, receive) if scope["method"] == "POST" else receive
-        await self._manager.handle_request(forwarded, replay, watching)
+        try:
+            await self._manager.handle_request(forwarded, replay, watching)
+        finally:
+            if streams:
+                self._hear(inner, False)
         if known and scope["method"] == "DELETE":
             self._end(sealed)
         return known

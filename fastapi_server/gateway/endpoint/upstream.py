@@ -17,15 +17,18 @@ from mcp_types import (
     ElicitResult,
     ListRootsRequest,
     ListRootsResult,
+    LoggingLevel,
     LoggingMessageNotificationParams,
     Root,
 )
 
 from fastapi_server.gateway.endpoint.asking import CURRENT, Asker, Question
 from fastapi_server.gateway.gateway import Gateway
-from fastapi_server.mcp import EraName, HandlerContext, Handlers, MCPClient, RPCError
+from fastapi_server.mcp import BusyError, EraName, HandlerContext, Handlers, MCPClient, RPCError
 
-_MOST_SEATS = 8
+_MOST_AT_WORK = 8
+_MOST_SEATS = 64
+_REST_SECONDS = 5.0
 
 
 @dataclass
@@ -36,37 +39,97 @@ class _Seat:
         number: Among those of its table.
         taken_by: Whose call it works on.
         stateless: The server asks in the answer to a call, so that many calls can share it.
+        told: The client that has asked the server for log messages, and from which level on.
+        rests_until: What the server may still ask for the sake of a call that was given up is for nobody, so nobody
+            sits here until then, on the clock of the event loop.
     """
 
     number: int
     taken_by: Asker | None = None
     stateless: bool = False
+    told: tuple[MCPClient, LoggingLevel] | None = None
+    rests_until: float = 0.0
 
     def asker(self) -> Asker | None:
         """Who is to be asked now."""
         return CURRENT.get() if self.stateless else self.taken_by
 
+    async def ask_for_logs(self, client: MCPClient, level: LoggingLevel | None) -> None:
+        """Have the server log what the call's maker wants to hear; in the stateless era, each call says so itself."""
+        if level is None or self.told == (client, level):
+            return
+        offers = client.server_info.capabilities if client.server_info is not None else None
+        if offers is None or offers.logging is not None:
+            await client.set_logging_level(level)
+        self.told = (client, level)
+
+
+@dataclass
+class _Turn:
+    """The right to be one of the calls that are worked on, given back once."""
+
+    turns: asyncio.Semaphore
+    taken: bool = False
+
+    async def take(self) -> None:
+        await self.turns.acquire()
+        self.taken = True
+
+    def give_back(self) -> None:
+        if self.taken:
+            self.taken = False
+            self.turns.release()
+
 
 @dataclass
 class _Table:
-    """The seats at one server, for one principal and one set of capabilities."""
+    """The seats at one server, for one principal and one set of capabilities.
 
+    So many calls are worked on at once, and others wait for their turn. One whose maker is asked something has its seat
+    for as long as they take to answer, but its turn goes to the next.
+    """
+
+    server: str
     seats: list[_Seat] = field(default_factory=list[_Seat])
-    free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_SEATS))
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_AT_WORK))
 
     @contextlib.asynccontextmanager
     async def seat(self, asker: Asker) -> AsyncGenerator[_Seat]:
-        """The free seat of the lowest number, so that calls made one after the other share a connection."""
-        async with self.free:
-            seat = next((seat for seat in self.seats if seat.taken_by is None), None)
-            if seat is None:
-                seat = _Seat(len(self.seats))
-                self.seats.append(seat)
+        """The free seat of the lowest number, so that calls made one after the other share a connection.
+
+        Raises:
+            BusyError: There is none.
+        """
+        turn = _Turn(self.turns)
+        asker.when_asked = turn.give_back
+        await turn.take()
+        try:
+            seat = self._free_seat()
             seat.taken_by = asker
             try:
                 yield seat
+            except RPCError:
+                raise
+            except BaseException:
+                seat.rests_until = asyncio.get_running_loop().time() + _REST_SECONDS
+                raise
             finally:
                 seat.taken_by = None
+        finally:
+            turn.give_back()
+
+    def _free_seat(self) -> _Seat:
+        now = asyncio.get_running_loop().time()
+        seat = next((seat for seat in self.seats if seat.taken_by is None and seat.rests_until <= now), None)
+        if seat is None:
+            if len(self.seats) == _MOST_SEATS:
+                raise BusyError(
+                    f"server {self.server!r}: {_MOST_SEATS} calls of this caller wait for answers to its questions "
+                    "already: answer them, or try again later"
+                )
+            seat = _Seat(len(self.seats))
+            self.seats.append(seat)
+        return seat
 
 
 class Upstreams:
@@ -79,14 +142,18 @@ class Upstreams:
 
     @contextlib.asynccontextmanager
     async def client(self, server: str, principal: str | None, asker: Asker) -> AsyncGenerator[MCPClient]:
-        """The client for one call of `asker`."""
+        """The client for one call of `asker`.
+
+        Raises:
+            MCPClientError: The server cannot be reached, or too many of this caller's calls wait already.
+        """
         abilities = _abilities(asker)
         token = CURRENT.set(asker)
         try:
             if not abilities:
                 yield self._gateway.pool.client(server, principal)
                 return
-            table = self._tables.setdefault((server, principal, abilities), _Table())
+            table = self._tables.setdefault((server, principal, abilities), _Table(server))
             async with contextlib.AsyncExitStack() as seated:
                 seat = await seated.enter_async_context(table.seat(asker))
                 client = self._gateway.pool.client(
@@ -98,8 +165,11 @@ class Upstreams:
                 seat.stateless = (await client.initialize()).era is EraName.STATELESS
                 if seat.stateless:
                     await seated.aclose()
+                else:
+                    await seat.ask_for_logs(client, asker.level)
                 yield client
         finally:
+            asker.end()
             CURRENT.reset(token)
 
     def _handlers(self, capabilities: ClientCapabilities | None, seat: _Seat) -> Handlers:
@@ -131,7 +201,7 @@ def _abilities(asker: Asker) -> str:
     asked = able.model_dump(mode="json", by_alias=True, exclude_none=True)
     known = {name: asked[name] for name in ("elicitation", "roots", "sampling") if name in asked}
     words = [f"{name}({'+'.join(sorted(value))})" for name, value in known.items()]
-    return ",".join([*words, "logging"] if asker.wants_logs else words)
+    return ",".join([*words, "logging"] if asker.level is not None else words)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from urllib.parse import quote, unquote
 
 from fastapi_server.gateway.caller import Caller
 from fastapi_server.mcp import ClientPool, ConfigError
@@ -34,8 +35,14 @@ class View:
         return self.caller.name, self.caller.principal, self.only
 
     def servers(self, pool: ClientPool) -> list[str]:
-        """The servers that are there for the caller."""
-        return [name for name in pool.servers if self.only in {None, name} and self.caller.may_use(name)]
+        """The servers that are there for the caller: not those whose name would lead back to another one."""
+        return [
+            name
+            for name in pool.servers
+            if self.only in {None, name}
+            and self.caller.may_use(name)
+            and not (_SEPARATOR in name or name.endswith(_SEPARATOR[0]))
+        ]
 
     def shown(self, server: str, catalogue_name: str) -> str:
         """A tool's or a prompt's name here, by its name in the catalogue."""
@@ -65,7 +72,7 @@ class View:
 
     def uri(self, server: str, uri: str) -> str:
         """A resource's URI, or the template of one, here."""
-        return uri if self.only is not None else f"{_SCHEME}{server}/{uri}"
+        return uri if self.only is not None else f"{_SCHEME}{quote(server, safe='')}/{uri}"
 
     def resource(self, pool: ClientPool, uri: str) -> tuple[str, str]:
         """The server of a URI here, and the resource's URI there.
@@ -78,7 +85,7 @@ class View:
         server, _, original = uri.removeprefix(_SCHEME).partition("/")
         if not uri.startswith(_SCHEME) or not original:
             raise ConfigError(f"there is no resource {uri!r} here; they look like {_SCHEME}server/uri")
-        return self._allowed(pool, server, uri), original
+        return self._allowed(pool, unquote(server), uri), original
 
     def _qualified(self, name: str) -> str:
         return name if self.only is None else f"{self.only}{_SEPARATOR}{name}"

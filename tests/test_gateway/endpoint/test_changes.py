@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fastapi_server.gateway.caller import Caller
-from fastapi_server.mcp import Change, MCPClientError, Subscription, ToolRules
+from fastapi_server.mcp import Change, Handlers, MCPClientError, Subscription, ToolRules
 from tests.test_gateway.endpoint.conftest import EVERYTHING, HANDSHAKE, StartGateway
 from tests.test_gateway.endpoint.test_matrix import STATELESS, both_eras, client_of, every_upstream, person, text_of
 
@@ -75,6 +75,48 @@ async def test_resources_are_subscribed_to_under_the_names_of_here(
         async with await client.subscribe(ours) as changes:  # again, after it was ended
             await client.call_tool(f"{behind}__touch", {"uri": theirs})
             await heard(changes, Change("resource", ours))
+
+
+@both_eras
+async def test_a_subscription_outlives_the_configuration_of_its_server(
+    gateway: StartGateway, upstreams: dict[str, Any], era: str
+) -> None:
+    ours = "mcp://http/test://watched-resource"
+    async with gateway({"http": upstreams["http"]}) as running, client_of(running, era) as client:
+        pool = running.gateway.pool
+        servers = {name: pool.config_of(name) for name in pool.servers}
+        async with await client.subscribe(ours) as changes:
+            await running.gateway.reload({})
+            await running.gateway.reload(servers)  # pyright: ignore[reportArgumentType]
+            await heard(changes, Change("resource", ours))
+
+
+async def test_two_streams_of_a_caller_are_each_told_once(gateway: StartGateway, upstreams: dict[str, Any]) -> None:
+    ours = "mcp://http/test://watched-resource"
+    told: list[str] = []
+    handlers = Handlers(resource_updated=lambda _context, uri: told.append(uri))
+    async with (
+        gateway({"http": upstreams["http"]}) as running,
+        client_of(running, STATELESS, handlers) as client,
+        await client.subscribe(ours) as first,
+        await client.subscribe(ours) as second,
+    ):
+        for _ in range(2):
+            await client.call_tool("http__touch", {"uri": "test://watched-resource"})
+            await heard(first, Change("resource", ours))
+            await heard(second, Change("resource", ours))
+
+    assert told == [ours] * 4
+
+
+async def test_what_nobody_can_subscribe_to_is_not_agreed_to(gateway: StartGateway, upstreams: dict[str, Any]) -> None:
+    servers = {"http": upstreams["http"], "dead": NOT_THERE}
+    async with gateway(servers) as running, client_of(running, STATELESS) as client:
+        uris = ["mcp://http/test://watched-resource", "mcp://dead/test://x", "mcp://missing/test://x", "test://x"]
+        async with await client.listen(tools=True, uris=uris) as changes:
+            agreed = changes.honoured
+
+    assert agreed == {"toolsListChanged": True, "resourceSubscriptions": uris[:1]}
 
 
 @both_eras

@@ -119,6 +119,24 @@ async def test_progress_and_logs_arrive_before_the_result(
 
 @both_eras
 @every_upstream
+async def test_logs_are_of_the_level_that_the_caller_asked_for(
+    gateway: StartGateway, upstreams: dict[str, Any], era: str, behind: str
+) -> None:
+    heard: list[str] = []
+    async with gateway({behind: upstreams[behind]}) as running, client_of(running, era, person(heard=heard)) as client:
+        await client.set_logging_level("debug")
+        await client.read_resource(f"mcp://{behind}/test://static-text")
+        await client.get_prompt(f"{behind}__test_simple_prompt")
+        at_debug = list(heard)
+        await client.set_logging_level("warning")
+        await client.call_tool(f"{behind}__test_tool_with_logging")
+
+    assert at_debug == ["Reading test://static-text", "Getting test_simple_prompt"]
+    assert heard == at_debug
+
+
+@both_eras
+@every_upstream
 @pytest.mark.parametrize("handlers", [None, person()], ids=["quiet", "answering"])
 async def test_cancelling_reaches_the_server(
     gateway: StartGateway, upstreams: dict[str, Any], era: str, behind: str, handlers: Handlers | None

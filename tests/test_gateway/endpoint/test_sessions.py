@@ -1,14 +1,17 @@
 """Session ids of the handshake era: good in every process that has the secret, and for nobody else."""
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import aiohttp
 import pytest
 
 from fastapi_server.gateway.caller import Caller
+from tests.conformance.run_server import process
 from tests.test_gateway.endpoint.conftest import HANDSHAKE, Running, StartGateway
 
 CALLERS = {"ann": Caller("ann", "ann"), "bob": Caller("bob", "bob")}
@@ -31,15 +34,16 @@ class Raw:
             last: dict[str, Any] = json.loads(data[-1] if data else text or "{}")
             return answer.status, answer.headers.get("Mcp-Session-Id", ""), last
 
-    async def hello(self, url: str, **headers: str) -> str:
+    async def hello(self, url: str, abilities: Mapping[str, Any] | None = None, **headers: str) -> str:
         """The id that `initialize` gives."""
-        status, session, _ = await self.post(url, {"id": 1, "method": "initialize", "params": HELLO}, **headers)
+        params = HELLO | {"capabilities": abilities or {}}
+        status, session, _ = await self.post(url, {"id": 1, "method": "initialize", "params": params}, **headers)
         assert status == 200
         return session
 
-    async def open(self, url: str, **headers: str) -> str:
+    async def open(self, url: str, abilities: Mapping[str, Any] | None = None, **headers: str) -> str:
         """The id of a new session."""
-        session = await self.hello(url, **headers)
+        session = await self.hello(url, abilities, **headers)
         told = {"method": "notifications/initialized"}
         status, _, _ = await self.post(url, told, session=session, **headers)
         assert status == 202
@@ -52,6 +56,18 @@ class Raw:
         status, _, answer = await self.post(url, call, session=session, **headers)
         return status, answer["result"]["content"][0]["text"] if status == 200 else ""
 
+    async def ask(self, url: str, session: str) -> Any:
+        """What the server is told when it asks, on the stream of a call, and we answer."""
+        params = {"name": "http__ask", "arguments": {"kinds": ["form"]}}
+        call = {"jsonrpc": "2.0", "id": 4, "method": "tools/call", "params": params}
+        async with self._http.post(url, json=call, headers=_named({"session": session})) as answer:
+            question = await message_on(answer.content)
+            assert question["method"] == "elicitation/create"
+            reply = {"id": question["id"], "result": {"action": "accept", "content": {"name": "Ada"}}}
+            assert (await self.post(url, reply, session=session))[0] == 202
+            result = (await message_on(answer.content))["result"]
+        return json.loads(result["content"][0]["text"])["form"]["content"]
+
     async def delete(self, url: str, session: str) -> int:
         async with self._http.delete(url, headers=_named({"session": session})) as answer:
             return answer.status
@@ -62,6 +78,18 @@ class Raw:
         async with self._http.get(url, headers=_named({"session": session})) as answer:
             assert answer.status == 200
             yield answer.content
+
+
+async def message_on(stream: aiohttp.StreamReader) -> dict[str, Any]:
+    """The next message."""
+    while not (line := await stream.readline()).startswith(b"data: {"):
+        assert line
+    return json.loads(line.removeprefix(b"data: "))
+
+
+async def told_on(stream: aiohttp.StreamReader) -> str:
+    """The method of the next notification."""
+    return (await message_on(stream))["method"]
 
 
 def _named(headers: Mapping[str, str]) -> dict[str, str]:
@@ -105,8 +133,47 @@ async def test_the_standalone_stream_of_another_process(
         session = await raw.open(one.url)
         async with raw.stream(other.url, session) as stream:
             await other.gateway.reload({})
-            while b"list_changed" not in (line := await stream.readline()):
-                assert line
+            assert "list_changed" in await told_on(stream)
+
+
+@pytest.fixture
+def processes(everything_port: int, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """URLs of two processes of one gateway: the same configuration, and the same database, which has the secret."""
+    server = {"url": f"http://127.0.0.1:{everything_port}/mcp", "protocolVersion": HANDSHAKE}
+    config = tmp_path / "mcp.json"
+    config.write_text(json.dumps({"mcpServers": {"http": server}}), encoding="utf-8")
+    with process("tests.servers.gateway", str(config)) as first:
+        with urlopen(f"http://127.0.0.1:{first}/health") as answer:  # the database is made
+            assert answer.status == 200
+        with process("tests.servers.gateway", str(config)) as second:
+            yield f"http://127.0.0.1:{first}/mcp", f"http://127.0.0.1:{second}/mcp"
+
+
+async def test_two_processes_have_one_session(processes: tuple[str, str], raw: Raw) -> None:
+    one, other = processes
+    session = await raw.open(one, {"elicitation": {}})
+    assert await raw.echo(other, session, "there") == (200, "there")
+    async with raw.stream(one, session) as here, raw.stream(other, session) as there:
+        for url in (one, other):
+            assert await raw.ask(url, session) == {"name": "Ada"}
+        change = {"id": 3, "method": "tools/call", "params": {"name": "http__test_trigger_tool_change"}}
+        assert (await raw.post(other, change, session=session))[0] == 200
+        assert await told_on(here) == await told_on(there) == "notifications/tools/list_changed"
+    assert await raw.delete(other, session) == 200
+    assert await raw.echo(other, session) == (404, "")
+
+
+async def test_what_changes_while_a_session_has_no_stream_waits_for_one(
+    gateway: StartGateway, upstreams: dict[str, Any], raw: Raw
+) -> None:
+    async with gateway({"http": upstreams["http"]}) as running:
+        session = await raw.open(running.url)
+        await raw.echo(running.url, session)
+        await running.gateway.reload({})
+        async with raw.stream(running.url, session) as stream:
+            told = {await told_on(stream) for _ in range(3)}
+
+    assert told == {f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources")}
 
 
 async def test_an_id_is_good_for_its_caller_only(gateway: StartGateway, upstreams: dict[str, Any], raw: Raw) -> None:
