@@ -4,8 +4,9 @@ import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+from fastapi_server.gateway.entries import Entry, restored, shown
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.store import Store, StoredServer
 from fastapi_server.mcp import ConfigError, ServerConfig, parse_config
@@ -54,7 +55,7 @@ class Roster:
 
         Args:
             name: Of the server.
-            entry: As in an `mcp.json`.
+            entry: As in an `mcp.json`; `***` stands for the secret that the entry before has in its place.
             enabled: Whether to serve it.
             source: Where it is from, such as `api` or `import`.
 
@@ -64,34 +65,63 @@ class Roster:
         wrong = self._not_ours(name)
         if wrong is not None:
             raise wrong
-        _parsed(name, entry)
         async with self._changing:
-            await self._store.put_server(StoredServer(name, dict(entry), enabled, source))
+            whole = restored(entry, (await self._entries()).get(name, {}))
+            _parsed(name, whole)
+            await self._store.put_server(StoredServer(name, whole, enabled, source))
             await self._serve()
 
-    async def merge(self, document: Mapping[str, Any]) -> Imported:
+    async def merge(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Imported:
         """Add and replace the servers of an `mcp.json`; what it does not name stays.
+
+        Args:
+            document: The `mcp.json`. `***` stands for what it does in `put`.
+            dry_run: Change nothing, and say what would become of it.
 
         Raises:
             ConfigError: It is no `mcp.json`.
         """
-        file = parse_config(document)
-        outcome = Imported(problems=[problem.message for problem in file.problems])
-        entries: Mapping[str, Any] = document[
-            "mcpServers" if isinstance(document.get("mcpServers"), dict) else "servers"
-        ]
         async with self._changing:
-            for name, config in file.servers.items():
-                before, wrong = self._gateway.pool.config_of(name), self._not_ours(name)
-                if before == config:
-                    outcome.unchanged.append(name)
-                elif wrong is not None:
-                    outcome.problems.append(wrong.message)
-                else:
-                    (outcome.added if before is None else outcome.changed).append(name)
-                    await self._store.put_server(StoredServer(name, dict(entries[name]), True, "import"))
-            await self._serve()
+            outcome, entries = self._compared(document, await self._entries())
+            if not dry_run:
+                for name in (*outcome.added, *outcome.changed):
+                    await self._store.put_server(StoredServer(name, entries[name], True, "import"))
+                await self._serve()
         return outcome
+
+    def _compared(self, document: Mapping[str, Any], stored: Mapping[str, Entry]) -> tuple[Imported, dict[str, Any]]:
+        """What a document would change, and its entries with their secrets."""
+        outcome, entries = Imported(), dict[str, Any]()
+        section = "mcpServers" if isinstance(document.get("mcpServers"), dict) else "servers"
+        given = document.get(section)
+        if not isinstance(given, dict):
+            raise ConfigError('mcp.json: has no servers; expected {"mcpServers": {"name": {"command": …}}}')
+        for name, entry in cast("dict[str, Any]", given).items():
+            try:
+                entries[name] = (
+                    restored(cast("Entry", entry), stored.get(name, {})) if isinstance(entry, dict) else entry
+                )
+            except ConfigError as error:
+                outcome.problems.append(f"{section}.{name}.{error.message}")
+        file = parse_config({section: entries})
+        outcome.problems.extend(problem.message for problem in file.problems)
+        for name, config in file.servers.items():
+            before, wrong = self._gateway.pool.config_of(name), self._not_ours(name)
+            if before == config:
+                outcome.unchanged.append(name)
+            elif wrong is not None:
+                outcome.problems.append(wrong.message)
+            else:
+                (outcome.added if before is None else outcome.changed).append(name)
+        return outcome, entries
+
+    async def entry(self, name: str) -> dict[str, Any] | None:
+        """The entry of a server, as it may be shown; `None` where it does not come from the database."""
+        stored = None if name in self.fixed else (await self._entries()).get(name)
+        return None if stored is None else shown(stored)
+
+    async def _entries(self) -> dict[str, Entry]:
+        return {stored.name: stored.entry for stored in await self._store.servers()}
 
     def _not_ours(self, name: str) -> ConfigError | None:
         """Why the database cannot have a server of this name."""

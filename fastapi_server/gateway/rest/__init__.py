@@ -4,11 +4,23 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from fastapi_server.gateway import problems
-from fastapi_server.gateway.rest import audit, dialect, health, history, keys, live, resources, servers, tools
+from fastapi_server.gateway.rest import (
+    audit,
+    caller,
+    dialect,
+    entries,
+    health,
+    history,
+    keys,
+    live,
+    resources,
+    servers,
+    tools,
+)
 from fastapi_server.gateway.rest.requests import RequestMetrics
 
 ROUTERS = (
-    *(servers.router, resources.router, tools.router, live.router, history.router),
+    *(caller.router, servers.router, entries.router, resources.router, tools.router, live.router, history.router),
     *(keys.router, audit.router, health.router, dialect.router),
 )
 

@@ -1,6 +1,7 @@
 """What is known of a server now, put together from its clients, its lists and its history."""
 
 from fastapi_server.gateway.caller import Caller
+from fastapi_server.gateway.directory import Listing
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.rest.models import ServerDetail, ServerSummary
 from fastapi_server.mcp import ConnectionState, MCPClient, redacted_settings
@@ -27,6 +28,12 @@ def state_of(clients: list[MCPClient]) -> ConnectionState:
     return next((state for state in _BEST_FIRST if state in states), ConnectionState.DISCONNECTED)
 
 
+def _listing(gateway: Gateway, caller: Caller, name: str) -> Listing:
+    """The caller's own; until an administrator has one, that of the gateway itself."""
+    own = gateway.directory.known(name, caller.principal)
+    return own if own.info is not None or not caller.admin else gateway.directory.known(name)
+
+
 def summaries(gateway: Gateway, caller: Caller) -> list[ServerSummary]:
     """Of each server that a caller may use."""
     return [summary(gateway, caller, name) for name in gateway.pool.servers if caller.may_use(name)]
@@ -35,7 +42,7 @@ def summaries(gateway: Gateway, caller: Caller) -> list[ServerSummary]:
 def summary(gateway: Gateway, caller: Caller, name: str) -> ServerSummary:
     """Of one server."""
     clients = clients_of(gateway, caller, name)
-    listing = gateway.directory.known(name, caller.principal)
+    listing = _listing(gateway, caller, name)
     config, history = gateway.pool.config_of(name), gateway.history[name]
     state = state_of(clients)
     info = next((client.server_info for client in clients if client.server_info is not None), listing.info)
@@ -62,7 +69,7 @@ def summary(gateway: Gateway, caller: Caller, name: str) -> ServerSummary:
 
 def detail(gateway: Gateway, caller: Caller, name: str) -> ServerDetail:
     """Of one server, with what it says of itself and how it is configured."""
-    listing, config = gateway.directory.known(name, caller.principal), gateway.pool.config_of(name)
+    listing, config = _listing(gateway, caller, name), gateway.pool.config_of(name)
     info = listing.info
     capabilities = info.capabilities if info is not None else None
     return ServerDetail(

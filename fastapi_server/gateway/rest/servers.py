@@ -3,7 +3,7 @@
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Query, Response
 
 from fastapi_server.gateway.caller import Caller
 from fastapi_server.gateway.gateway import Gateway
@@ -40,10 +40,12 @@ async def import_servers(
     gateway: TheGateway,
     admin: Admin,
     document: Annotated[dict[str, Any], Body(examples=[_FILE])],
+    dry_run: Annotated[bool, Query(description="Change nothing, and say what would become of it")] = False,
 ) -> Imported:
     """Adds and replaces servers; those that the file does not name stay. Wrong entries are passed over and reported."""
-    outcome = await roster.merge(document)
-    await gateway.directory.listings([*outcome.added, *outcome.changed], admin.principal)
+    outcome = await roster.merge(document, dry_run=dry_run)
+    if not dry_run:
+        await gateway.directory.listings([*outcome.added, *outcome.changed], admin.principal)
     return outcome
 
 
@@ -61,7 +63,7 @@ async def change_server(
     admin: Admin,
     entry: Annotated[dict[str, Any], Body(examples=[_ENTRY])],
 ) -> ServerDetail:
-    """Replaces its whole entry. Calls in flight end with the configuration that they began with."""
+    """Replaces its whole entry; `***` in it keeps a secret. Calls in flight end with the one that they began with."""
     await roster.put(server, entry)
     return await _shown(gateway, admin, server)
 

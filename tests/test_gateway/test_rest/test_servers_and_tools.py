@@ -78,6 +78,46 @@ async def test_an_mcp_json_is_imported(serve: Serve) -> None:
         await running.ask("POST", "/api/servers/import", {"what": 1}, status=422)
 
 
+async def test_an_import_can_be_looked_at_first(serve: Serve) -> None:
+    async with serve({"same": WEATHER}) as running:
+        document = {"mcpServers": {"same": WEATHER, "new": PEER, "bad": {}, "secret": {**PEER, "env": {"A": "***"}}}}
+        preview = await running.ask("POST", "/api/servers/import?dry_run=true", document)
+        assert [one["name"] for one in (await running.ask("GET", "/api/servers"))["servers"]] == ["same"]
+        assert preview == await running.ask("POST", "/api/servers/import", document)
+        assert (preview["added"], preview["unchanged"]) == (["new"], ["same"])
+        assert preview["problems"][0].startswith("mcpServers.secret.env.A: ***")
+
+
+async def test_an_entry_is_shown_without_its_secrets_and_keeps_them(serve: Serve) -> None:
+    async with serve({"fixed": WEATHER}) as running:
+        entry = {**PEER, "env": {"TOKEN": "s3cr3t-1"}}
+        await running.ask("POST", "/api/servers", {"name": "peer", "entry": entry}, status=201)
+        held = await running.ask("GET", "/api/servers/peer/entry")
+        assert held == {"entry": {**PEER, "env": {"TOKEN": "***"}}, "fixed": False}
+        await running.ask("PUT", "/api/servers/peer", {**held["entry"], "timeout": 9_000})
+        result = await running.ask("POST", "/api/tools/peer__environment/call", {})
+        assert json.loads(result["content"][0]["text"])["TOKEN"] == "s3cr3t-1"
+        assert await running.ask("GET", "/api/servers/fixed/entry") == {"entry": None, "fixed": True}
+        problem = await running.ask("PUT", "/api/servers/peer", {**PEER, "env": {"OTHER": "***"}}, status=422)
+        assert problem["detail"].startswith("env.OTHER: ***")
+
+
+async def test_callers_are_told_who_they_are(serve: Serve) -> None:
+    async with serve({}, Caller("ann", "ann")) as running:
+        assert await running.ask("GET", "/api/caller") == {"name": "ann", "admin": False}
+
+
+async def test_an_administrator_sees_at_once_what_the_gateway_knows_of_a_server(serve: Serve) -> None:
+    async with serve({"weather": WEATHER}, Caller("root", "root", admin=True)) as running:
+
+        async def known() -> bool:
+            (weather,) = (await running.ask("GET", "/api/servers"))["servers"]
+            return weather["tools"] == 2
+
+        await running.settled(known)
+        assert {member.principal for member in running.gateway.pool.members()} == {None}
+
+
 async def test_a_drained_server_comes_back_with_the_next_call(serve: Serve) -> None:
     async with serve({"weather": WEATHER}) as running:
         assert (await running.ask("POST", "/api/servers/weather/drain"))["state"] == "disconnected"
@@ -200,7 +240,8 @@ async def test_only_administrators_change_servers_and_see_what_they_wrote(serve:
         at = "/api/servers"
         await running.ask("POST", at, {"name": "x", "entry": WEATHER}, status=403)
         await running.ask("POST", f"{at}/import", {"mcpServers": {}}, status=403)
-        for method, path in (("DELETE", ""), ("POST", "/drain"), ("POST", "/reconnect"), ("GET", "/logs")):
+        changes = (("DELETE", ""), ("POST", "/drain"), ("POST", "/reconnect"), ("GET", "/logs"), ("GET", "/entry"))
+        for method, path in changes:
             await running.ask(method, f"{at}/weather{path}", status=403)
         await running.ask("PUT", f"{at}/weather", WEATHER, status=403)
         await running.ask("GET", "/metrics", status=403)
