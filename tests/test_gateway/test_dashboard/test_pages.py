@@ -1,6 +1,7 @@
-"""The dashboard in a real browser. `SCREENSHOTS=1` renews the pictures of the documents."""
+"""The table, the page of a server, and what happens there while one looks."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -8,184 +9,232 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import pytest
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
-from fastapi_server.mcp import StdioMCPClient
-from tests.test_gateway.conftest import SHOW, WEATHER, Serve, Served
+from tests.test_gateway.conftest import PEER
+from tests.test_gateway.test_dashboard.conftest import LONG, OpenPage, RunningGateway, on_one_loop
 
-CHROMIUM = Path("/usr/bin/chromium")
-IMAGES = Path(__file__).parents[2] / "docs" / "images"
-ARGUMENTS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
+pytestmark = on_one_loop
 
-expect.set_options(timeout=10_000)
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium: apt-get install chromium")
+def row(page: Page, name: str) -> Any:
+    return page.get_by_role("row").filter(has=page.get_by_role("link", name=name, exact=True))
+
+
+def cell(page: Page, name: str, label: str) -> Any:
+    return row(page, name).locator(f"[data-label='{label}']")
 
 
 @asynccontextmanager
-async def page_of(running: Served, **context: Any) -> AsyncGenerator[Page]:
-    """The dashboard in a window of its own; nothing may have gone wrong in it."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = await (await browser.new_context(**context)).new_page()
-        faults: list[str] = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
-        page.on("request", lambda sent: faults.append(sent.url) if not sent.url.startswith(ours(running)) else None)
-        await page.goto(running.url)
-        page.set_default_timeout(10_000)
-        yield page
-        await browser.close()
-        assert faults == []
+async def added(gateway: RunningGateway, name: str, entry: Any = PEER) -> AsyncGenerator[None]:
+    """A server that starts at once, for as long as one test."""
+    await gateway.ask("POST", "/api/servers", {"name": name, "entry": entry})
+    try:
+        yield
+    finally:
+        await gateway.ask("DELETE", f"/api/servers/{name}")
 
 
-def ours(running: Served) -> tuple[str, ...]:
-    return running.url, "data:", "blob:"
+async def test_the_table_is_there_and_lives(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(gateway.url)
+    await expect(cell(page, "weather", "State")).to_have_text("connected")
+    await expect(cell(page, "weather", "Era")).to_have_text("stateless")
+    await expect(cell(page, "weather", "Transport")).to_have_text("stdio")
+    await expect(cell(page, LONG, "State")).to_have_text("error")
+    await expect(row(page, LONG)).to_contain_text("command not found")
+    async with added(gateway, "counted"):
+        await expect(cell(page, "counted", "State")).to_have_text("connected")
+        await expect(cell(page, "counted", "Calls/s")).to_have_text("0")
+        await gateway.ask("POST", "/api/tools/counted__echo/call", {})
+        await expect(cell(page, "counted", "Calls/s")).to_have_text("0.1")
+        for percentile in ("p50", "p95", "p99"):
+            await expect(cell(page, "counted", percentile)).to_contain_text("s")
+    await expect(row(page, "counted")).to_have_count(0)
 
 
-async def call(running: Served, tool: str, times: int = 1, **arguments: Any) -> None:
-    for _ in range(times):
-        await running.ask("POST", f"/api/tools/{tool}/call", {"arguments": arguments})
+async def test_every_column_is_in_sight_at_1280_pixels(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(gateway.url, viewport={"width": 1280, "height": 720})
+    await expect(row(page, LONG)).to_be_visible()
+    table = page.locator(".table")
+    assert await table.evaluate("one => one.scrollWidth <= one.clientWidth")
+    assert await page.get_by_role("columnheader").count() == 11
+    for header in await page.get_by_role("columnheader").all():
+        await expect(header).to_be_in_viewport(ratio=1)
 
 
-async def test_the_table_is_there_and_lives(serve: Serve) -> None:
-    async with serve({"weather": WEATHER, "gone": {"command": "no-such-program"}}) as running, page_of(running) as page:
-        row = page.get_by_role("row", name="weather")
-        await expect(row).to_contain_text("connected")
-        await expect(page.get_by_role("row", name="gone")).to_contain_text("command not found")
-        await expect(row.locator("td").nth(3)).to_have_text("0")
-        await call(running, "weather__forecast", 5, city="Oslo")
-        await expect(row.locator("td").nth(4)).to_contain_text("ms")
-        await expect(row.locator("td").nth(3)).not_to_have_text("0")
+async def test_nothing_is_beside_the_screen_of_a_phone(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(gateway.url, viewport={"width": 375, "height": 800})
+    await expect(row(page, LONG)).to_be_visible()
+    for address in ("/", "/#/servers/studio", "/#/servers/hostile", "/#/servers/hostile/resources"):
+        await page.goto(gateway.url + address)
+        await expect(page.get_by_role("heading", level=1)).to_be_visible()
+        if address != "/":
+            await expect(page.get_by_text("Loading…")).to_have_count(0)
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
 
 
-async def test_a_tool_is_called_by_its_form(serve: Serve) -> None:
-    async with serve({"studio": SHOW}) as running, page_of(running) as page:
-        await page.get_by_role("link", name="studio").click()
-        await expect(page.locator(".log")).to_contain_text("studio 1.2.0 is ready")
-        await page.get_by_text("render", exact=True).click()
-        form = page.locator("form", has_text="frame")
-        await form.get_by_label("frames").fill("40")
-        await form.get_by_label("quality").select_option("final")
-        await form.get_by_label("loop").check()
-        await form.get_by_role("button", name="Call").click()
-        await expect(form.locator(".progress")).to_contain_text("of 40")
-        await expect(form.locator(".result")).to_contain_text("40 frames, final, in a loop")
-        await expect(page.locator(".legend")).to_contain_text("p99")
+class Line:
+    """A way to the gateway that can be cut."""
+
+    def __init__(self, gateway: RunningGateway) -> None:
+        self._there = urlsplit(gateway.url)
+        self._ends: set[asyncio.StreamWriter] = set()
+        self._is_cut = False
+
+    def cut(self) -> None:
+        self._is_cut = True
+        for end in self._ends:
+            end.transport.abort()
+        self._ends.clear()
+
+    def mend(self) -> None:
+        self._is_cut = False
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_cut:
+            writer.transport.abort()
+            return
+        answers, requests = await asyncio.open_connection(self._there.hostname, self._there.port)
+        self._ends |= {writer, requests}
+        await asyncio.gather(_pump(reader, requests), _pump(answers, writer))
 
 
-async def test_each_kind_of_content_is_shown_as_what_it_is(serve: Serve) -> None:
-    async with serve({"studio": SHOW}) as running, page_of(running) as page:
-        await page.goto(f"{running.url}/#/servers/studio")
-        await page.get_by_text("draw", exact=True).click()
-        await page.get_by_role("button", name="Call").first.click()
-        image = page.locator(".result img")
-        await expect(image).to_be_visible()
-        assert await image.evaluate("one => one.naturalWidth") == 240
-        await expect(page.locator(".result audio")).to_be_visible()
-        await page.get_by_role("button", name="Read palette").click()
-        await expect(page.locator(".result figure")).to_contain_text("#3c4696")
+async def _pump(source: asyncio.StreamReader, drain: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await source.read(65_536):
+            drain.write(data)
+    drain.close()
 
 
-async def test_a_call_can_be_cancelled(serve: Serve) -> None:
-    async with serve({"studio": SHOW}) as running, page_of(running) as page:
-        await page.goto(f"{running.url}/#/servers/studio")
-        await page.get_by_text("render", exact=True).click()
-        form = page.locator("details[open] form")
-        await form.get_by_label("frames").fill("1000")
-        await form.get_by_role("button", name="Call").click()
-        await expect(form.locator(".progress")).to_contain_text("of 1000")
-        await form.get_by_role("button", name="Cancel").click()
-        await expect(form.get_by_role("alert")).to_have_text("Cancelled")
-        await running.settled(lambda: _idle(running))
+async def test_the_table_lives_again_after_the_line_was_cut(gateway: RunningGateway, open_page: OpenPage) -> None:
+    line = Line(gateway)
+    async with await asyncio.start_server(line.carry, "127.0.0.1", 0) as server:
+        page = await open_page(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        live = page.locator(".live")
+        await expect(live).to_have_text("Live")
+        line.cut()
+        await expect(live).to_have_text("Reconnecting")
+        line.mend()
+        await expect(live).to_have_text("Live")
+        async with added(gateway, "later"):
+            await expect(row(page, "later")).to_be_visible()
+        line.cut()
 
 
-async def _idle(running: Served) -> bool:
-    return running.gateway.pool.client("studio").metrics.in_flight == 0
+async def test_a_killed_server_is_seen_and_recovers(
+    gateway: RunningGateway, open_page: OpenPage, tmp_path: Path
+) -> None:
+    program = tmp_path / "program"
+    program.symlink_to(sys.executable)
+    page = await open_page(gateway.url)
+    async with added(gateway, "mortal", {**PEER, "command": str(program)}):
+        await expect(cell(page, "mortal", "State")).to_have_text("connected")
+        (process,) = (await gateway.ask("GET", "/api/servers/mortal/logs"))["processes"]
+        program.unlink()
+        os.kill(process["pid"], signal.SIGKILL)
+        await expect(cell(page, "mortal", "State")).not_to_have_text("connected")
+        program.symlink_to(sys.executable)
+        await gateway.ask("POST", "/api/tools/mortal__echo/call", {})
+        await expect(cell(page, "mortal", "State")).to_have_text("connected")
+        await expect(cell(page, "mortal", "Restarts")).to_have_text("1")
 
 
-async def test_a_killed_server_is_seen_and_recovers(serve: Serve) -> None:
-    async with serve({"weather": WEATHER}) as running, page_of(running) as page:
-        client = running.gateway.pool.client("weather")
-        assert isinstance(client, StdioMCPClient)
-        row = page.get_by_role("row", name="weather")
-        await expect(row).to_contain_text("connected")
-        os.kill(before := client.pid or 0, signal.SIGKILL)
-        await running.settled(lambda: _left(client, before))
-        await call(running, "weather__forecast", city="Oslo")
-        await expect(row).to_contain_text("connected")
-        await expect(row.locator("td").nth(8)).to_have_text("1")
+async def test_a_server_shows_what_it_wrote_and_how_long_it_takes(gateway: RunningGateway, open_page: OpenPage) -> None:
+    await gateway.ask("POST", "/api/tools/studio__draw/call", {"arguments": {}})
+    page = await open_page(f"{gateway.url}/#/servers/studio")
+    await expect(page.get_by_role("log")).to_contain_text("studio 1.2.0 is ready")
+    await expect(page.locator(".legend")).to_contain_text("p99")
+    await expect(page.locator(".plot canvas")).to_be_visible()
+    await expect(page.get_by_text("It stands in the config file")).to_be_visible()
+    await expect(page.get_by_role("button", name="Edit")).to_have_count(0)
 
 
-async def _left(client: StdioMCPClient, pid: int) -> bool:
-    """The client has noticed; it may be back already."""
-    return client.pid != pid
+async def test_a_tool_is_called_by_its_form_and_tells_how_far_it_is(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_page(gateway.url)
+    await page.get_by_role("link", name="studio").click()
+    await page.get_by_text("render", exact=True).click()
+    form = page.locator("details[open] form")
+    await form.get_by_label("frames").fill("40")
+    await form.get_by_label("quality").select_option("final")
+    await form.get_by_label("loop").select_option("true")
+    await form.get_by_role("button", name="Call").click()
+    await expect(form.locator(".progress")).to_contain_text("of 40")
+    await expect(form.locator(".result")).to_contain_text("40 frames, final, in a loop")
 
 
-async def test_servers_are_added_imported_and_removed(serve: Serve) -> None:
-    async with serve({}) as running, page_of(running) as page:
-        await page.get_by_role("button", name="Add server").click()
-        await page.get_by_role("textbox", name="Name", exact=True).fill("weather")
-        await page.get_by_label("Command").fill(sys.executable)
-        await page.get_by_label("Arguments").fill("-m\nfastapi_server.mcp.demo.servers\nstdio")
-        await page.get_by_role("button", name="Add", exact=True).click()
-        await expect(page.get_by_role("row", name="weather")).to_contain_text("2 tools")
-        await page.get_by_role("button", name="Import mcp.json").click()
-        await page.get_by_label("Content of the file").fill('{"mcpServers": {"gone": {"command": "no-such"}}}')
-        await page.get_by_role("button", name="Import", exact=True).click()
-        await page.get_by_role("button", name="Done").click()
-        await page.get_by_role("link", name="gone").click()
-        await page.get_by_role("button", name="Remove").click()
-        await page.get_by_role("dialog").get_by_role("button", name="Remove").click()
-        await expect(page.get_by_role("row", name="gone")).to_have_count(0)
-        await expect(page.get_by_role("row", name="weather")).to_be_visible()
+async def test_a_call_can_be_cancelled(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(f"{gateway.url}/#/servers/studio")
+    await page.get_by_text("render", exact=True).click()
+    form = page.locator("details[open] form")
+    await form.get_by_label("frames").fill("1000")
+    await form.get_by_role("button", name="Call").click()
+    await expect(form.locator(".progress")).to_contain_text("of 1000")
+    await form.get_by_role("button", name="Cancel").click()
+    await expect(form.get_by_role("alert")).to_have_text("Cancelled")
+    async with asyncio.timeout(15):
+        while (await gateway.ask("GET", "/api/servers/studio"))["in_flight"]:
+            await asyncio.sleep(0.05)
 
 
-async def test_it_can_be_used_with_the_keyboard(serve: Serve) -> None:
-    async with serve({"weather": WEATHER}) as running, page_of(running) as page:
-        await expect(page.get_by_role("link", name="weather")).to_be_visible()
-        for _ in range(20):
-            await page.keyboard.press("Tab")
-            if await page.evaluate("document.activeElement.textContent") == "weather":
-                break
-        await page.keyboard.press("Enter")
-        await expect(page.get_by_role("heading", name="weather")).to_be_visible()
-        await page.get_by_role("button", name="Drain").press("Enter")
-        await expect(page.get_by_role("dialog")).to_be_visible()
-        await page.keyboard.press("Escape")
-        await expect(page.get_by_role("dialog")).to_have_count(0)
+async def test_each_kind_of_content_is_shown_as_what_it_is(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(f"{gateway.url}/#/servers/studio")
+    await page.get_by_text("draw", exact=True).click()
+    await page.get_by_role("button", name="Call").first.click()
+    result = page.locator(".result")
+    await expect(result.locator("img")).to_be_visible()
+    assert await result.locator("img").evaluate("one => one.naturalWidth") == 240
+    await expect(result.locator("audio")).to_be_visible()
+    await result.get_by_role("button", name="Read palette").click()
+    await expect(result.locator("figure")).to_contain_text("#3c4696")
+    await page.goto(f"{gateway.url}/#/servers/weather")
+    await page.get_by_text("forecast", exact=True).click()
+    await page.get_by_label("city").fill("Oslo")
+    await page.get_by_role("button", name="Call").first.click()
+    await expect(result.locator("pre").first).to_contain_text('"celsius": 7')
+    await result.get_by_text("Structured").click()
+    await expect(result.locator("details pre")).to_contain_text('"sky": "rain"')
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark", "phone"])
-async def test_it_fits(serve: Serve, scheme: str) -> None:
-    phone = scheme == "phone"
-    context: dict[str, Any] = {"color_scheme": "dark" if scheme == "dark" else "light", "device_scale_factor": 2}
-    context["viewport"] = {"width": 375, "height": 800} if phone else {"width": 1280, "height": 720}
-    servers = {"weather": WEATHER, "studio": SHOW, "archive": {"command": "no-such-program"}}
-    async with serve(servers) as running, page_of(running, **context) as page:
-        await expect(page.get_by_role("row", name="studio")).to_be_visible()
-        for _ in range(4 if "SCREENSHOTS" in os.environ else 1):
-            await call(running, "weather__forecast", 9, city="Oslo")
-            await call(running, "studio__draw", 4)
-            await asyncio.sleep(1.1)
-        await fits(page, f"dashboard-{scheme}.png")
-        await page.get_by_role("link", name="studio").click()
-        await page.get_by_text("draw", exact=True).click()
-        await page.get_by_role("button", name="Call").first.click()
-        await expect(page.locator(".result audio")).to_be_visible()
-        await page.wait_for_timeout(1500)
-        await page.evaluate("document.querySelector('#settings').parentElement.hidden = true")
-        await fits(page, f"server-{scheme}.png")
+async def test_an_error_of_a_tool_and_one_of_the_gateway_are_shown(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_page(f"{gateway.url}/#/servers/weather")
+    await page.get_by_text("forecast", exact=True).click()
+    await page.get_by_label("city").fill("Rome")
+    await page.get_by_role("button", name="Call").first.click()
+    await expect(page.locator(".result")).to_contain_text("no forecast for Rome")
+    await expect(page.locator(".result .tag")).to_have_text("error")
+    await page.goto(f"{gateway.url}/#/servers/studio/resources")
+    await page.get_by_role("button", name="Read palette").click()
+    await expect(page.locator(".resource figure")).to_contain_text("#3c4696")
+    await page.goto(f"{gateway.url}/#/servers/{LONG}")
+    await expect(page.get_by_role("alert").first).to_contain_text("command not found")
 
 
-async def fits(page: Page, name: str) -> None:
-    """The page scrolls in one direction only; here its picture is taken, too."""
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    if "SCREENSHOTS" in os.environ:
-        IMAGES.mkdir(exist_ok=True)
-        await page.screenshot(path=IMAGES / name, full_page=name.startswith("server"), animations="disabled")
+async def test_resources_are_read_and_prompts_filled_in(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(f"{gateway.url}/#/servers/weather")
+    await page.get_by_role("link", name="Resources 1").click()
+    await page.get_by_role("button", name="Read").click()
+    await expect(page.locator(".resource figure")).to_contain_text("Nairobi")
+    await page.get_by_role("link", name="Prompts 1").click()
+    await page.get_by_text("packing", exact=True).click()
+    await page.get_by_role("button", name="Get").click()
+    assert await page.get_by_label("city").evaluate("one => one.validity.valueMissing")
+    await page.get_by_label("city").fill("Nairobi")
+    await page.get_by_role("button", name="Get").click()
+    await expect(page.locator(".message")).to_contain_text("pack for Nairobi")
+
+
+async def test_an_address_that_is_none_of_ours_says_so(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(f"{gateway.url}/#/servers/%")
+    await expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
+    await page.goto(f"{gateway.url}/#/nowhere")
+    await expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
+    await page.goto(f"{gateway.url}/#/servers/nobody")
+    await expect(page.get_by_role("heading", name="There is no server nobody")).to_be_visible()
+    await page.get_by_role("link", name="Servers").click()
+    await expect(row(page, "weather")).to_be_visible()

@@ -1,33 +1,41 @@
 // Requests to the gateway. The API key, where one is needed, lives in sessionStorage and goes out in a header.
 
 const KEY = "gateway-key";
-let askForKey = () => {};
+let refused = () => {};
 
 export class Problem extends Error {
   constructor(problem) {
-    super(problem.detail || problem.title || "The gateway did not answer");
-    this.problem = problem;
+    super(problem.detail || problem.title || "The gateway did not say what went wrong");
+    this.status = problem.status;
   }
 }
 
+export const hasKey = () => sessionStorage.getItem(KEY) !== null;
 export const keepKey = (key) => sessionStorage.setItem(KEY, key);
-export const onKeyNeeded = (ask) => (askForKey = ask);
+export const forgetKey = () => sessionStorage.removeItem(KEY);
+
+// told(wrong) when a request was refused for want of a key; wrong where there was one.
+export const onRefused = (told) => (refused = told);
 
 export async function send(method, path, body, { accept = "application/json", signal } = {}) {
   const headers = { Accept: accept };
   const key = sessionStorage.getItem(KEY);
-  if (key) headers.Authorization = `Bearer ${key}`;
+  if (key !== null) headers.Authorization = `Bearer ${key}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const response = await fetch(path.replace(/^\//, ""), {
     method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body),
-  });
-  if (response.status === 401) askForKey();
-  if (!response.ok) throw new Problem(await response.json().catch(() => ({ title: response.statusText })));
-  return response;
+  }).catch((error) => { throw signal?.aborted ? error : new Error("The gateway does not answer"); });
+  if (response.ok) return response;
+  const problem = new Problem(await response.json().catch(() => ({ title: response.statusText, status: response.status })));
+  if (response.status === 401 && key === sessionStorage.getItem(KEY)) {
+    forgetKey();
+    refused(key !== null);
+  }
+  throw problem;
 }
 
-export async function ask(method, path, body) {
-  const response = await send(method, path, body);
+export async function ask(method, path, body, signal) {
+  const response = await send(method, path, body, { signal });
   return response.status === 204 ? null : response.json();
 }
 
@@ -35,13 +43,17 @@ export async function ask(method, path, body) {
 export async function stream(method, path, body, signal, told) {
   const response = await send(method, path, body, { accept: "text/event-stream", signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
-    rest = blocks.pop();
-    for (const block of blocks) tell(block, told);
+  try {
+    let rest = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) tell(block, told);
+    }
+  } finally {
+    reader.cancel().catch(() => {});
   }
 }
 
@@ -64,7 +76,7 @@ export function follow(path, told, state) {
           told(kind, data);
         });
       } catch (error) {
-        if (ending.signal.aborted) return;
+        if (ending.signal.aborted || error.status === 401) return;
       }
       state(false);
       await new Promise((resume) => setTimeout(resume, pause));

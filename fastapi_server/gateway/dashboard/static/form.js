@@ -1,76 +1,89 @@
-// A form made of a JSON schema: plain fields for plain types, JSON for all else. The server has the last word.
+// The fields of a form that is made of a JSON schema.
 
 import { html } from "./html.js";
+import { boundsOf, choicesOf, fieldsOf, itemOf, startOf } from "./schema.js";
 
-// The type that a field is for, and its schema; `X | null` is X that may be left empty.
-function plain(schema, root) {
-  if (schema.$ref?.startsWith("#/")) {
-    const found = schema.$ref.slice(2).split("/").reduce((node, step) => node?.[step], root);
-    return plain({ ...found, ...schema, $ref: undefined }, root);
-  }
-  const choices = (schema.anyOf ?? schema.oneOf)?.filter((one) => one.type !== "null");
-  if (choices?.length === 1) return plain({ ...schema, ...choices[0], anyOf: undefined, oneOf: undefined }, root);
-  const type = Array.isArray(schema.type) ? schema.type.find((one) => one !== "null") : schema.type;
-  return { ...schema, type: schema.enum ? "enum" : type };
+// The members of an object; told(draft) of every change.
+export const Fields = ({ node, draft, told }) => fieldsOf(node).map(({ name, node: one }) => html`
+  <${Field} key=${name} name=${name} node=${one} draft=${Object.hasOwn(draft, name) ? draft[name] : undefined}
+    told=${(next) => told({ ...draft, [name]: next })} />`);
+
+function Field({ name, node, draft, told, item = false }) {
+  const held = draft === undefined ? startOf(node) : draft;
+  if (node.kind === "object") return html`<${Members} name=${name} node=${node} held=${held} told=${told} item=${item} />`;
+  if (node.kind === "array") return html`<${Items} name=${name} node=${node} held=${held} told=${told} />`;
+  return html`
+    <label class="field">
+      <span>${name}<${Star} node=${node} item=${item} /> <small>${hintOf(node)}</small></span>
+      <${Input} node=${node} held=${held} told=${told} item=${item} />
+    </label>`;
 }
 
-const fieldsOf = (schema) =>
-  Object.entries(schema?.properties ?? {}).map(([name, one]) => [name, plain(one, schema), schema.required?.includes(name)]);
+const Star = ({ node, item }) => node.required && !item && html`<em title="required" aria-hidden="true">*</em>`;
 
-const isWords = (schema) => schema.type === "array" && ["string", undefined].includes(schema.items?.type) && !schema.items?.$ref && !schema.items?.anyOf;
+function hintOf(node) {
+  const { kind, schema, nullable, required } = node;
+  const json = kind === "json" && (["object", "array"].includes(schema.type) ? `a JSON ${schema.type}` : "JSON");
+  const hints = [schema.description, boundsOf(node).text, json, nullable && required && "empty for null"];
+  return hints.filter((one) => one && typeof one === "string").join(" · ");
+}
 
-export const Fields = ({ schema, prefix }) => fieldsOf(schema).map(([name, one, required]) => html`
-  <label class=${one.type === "boolean" ? "field check" : "field"} key=${prefix + name}>
-    <span>${name}${required && html`<em title="required">*</em>`} <small>${hint(one)}</small></span>
-    <${Input} name=${name} schema=${one} required=${required} />
-  </label>`);
-
-const hint = (schema) => {
-  const kind = isWords(schema) ? "one a line" : ["object", "array", undefined].includes(schema.type) ? "JSON" : "";
-  return [schema.description, kind].filter(Boolean).join(" · ");
-};
-
-function Input({ name, schema, required }) {
-  const given = schema.default ?? undefined;
-  switch (schema.type) {
+function Input({ node, held, told, item }) {
+  const { schema, kind } = node;
+  const required = node.required && !node.nullable && !(item && kind === "string");
+  const common = { value: held, required, onInput: (event) => told(event.target.value) };
+  const { min, max } = boundsOf(node);
+  const length = (limit) => (Number.isSafeInteger(limit) && limit >= 0 ? limit : undefined);
+  switch (kind) {
     case "enum":
-      return html`<select name=${name} required=${required} defaultValue=${JSON.stringify(given)}>
-        ${!required && html`<option value="">–</option>`}
-        ${schema.enum.map((one) => html`<option value=${JSON.stringify(one)} selected=${one === given}>${String(one)}</option>`)}
-      </select>`;
+      return html`<${Select} ...${common} choices=${choicesOf(node).map((one) => [JSON.stringify(one), typeof one === "string" ? one : JSON.stringify(one)])} />`;
     case "boolean":
-      return html`<input type="checkbox" name=${name} defaultChecked=${given === true} />`;
+      return html`<${Select} ...${common} choices=${[["true", "true"], ["false", "false"]]} />`;
     case "integer":
     case "number":
-      return html`<input type="number" name=${name} required=${required} step=${schema.type === "integer" ? 1 : "any"}
-        min=${schema.minimum} max=${schema.maximum} defaultValue=${given} inputmode="decimal" />`;
+      return html`<input type="number" ...${common} step=${kind === "integer" ? 1 : "any"} inputmode="decimal"
+        min=${min} max=${max} onInput=${(event) => { exactly(event.target, kind); told(event.target.value); }} />`;
     case "string":
-      return html`<input name=${name} required=${required} minlength=${schema.minLength} maxlength=${schema.maxLength}
-        defaultValue=${given} autocomplete="off" />`;
+      return html`<textarea rows="1" ...${common} minlength=${length(schema.minLength)} maxlength=${length(schema.maxLength)}
+        spellcheck="false"></textarea>`;
     default:
-      return html`<textarea name=${name} required=${required} rows="2" class="code" spellcheck="false"
-        defaultValue=${given === undefined ? "" : isWords(schema) ? given.join("\n") : JSON.stringify(given)}></textarea>`;
+      return html`<textarea rows="2" class="code" ...${common} spellcheck="false"></textarea>`;
   }
 }
 
-// What a form says. What was left empty is left out, so that the server's own default holds.
-export function argumentsOf(schema, form) {
-  const said = {};
-  for (const [name, one, required] of fieldsOf(schema)) {
-    const field = form.elements.namedItem(name);
-    const value = one.type === "boolean" ? field.checked : valueOf(name, one, field.value, required);
-    if (value !== undefined) said[name] = value;
-  }
-  return said;
+const Select = ({ choices, ...common }) => html`
+  <select ...${common}>
+    ${(!common.required || common.value === "") && html`<option value="">–</option>`}
+    ${choices.map(([value, text]) => html`<option value=${value}>${text}</option>`)}
+  </select>`;
+
+// JavaScript would round it in silence.
+const exactly = (field, kind) =>
+  field.setCustomValidity(kind === "integer" && field.value && !Number.isSafeInteger(Number(field.value)) ? "Too large for this form" : "");
+
+function Members({ name, node, held, told, item }) {
+  return html`
+    <fieldset class="nested">
+      <legend>${name}<${Star} node=${node} item=${item} /> <small>${hintOf(node)}</small></legend>
+      ${held === null
+        ? html`<button type="button" onClick=${() => told({})}>Add ${name}</button>`
+        : html`<${Fields} node=${node} draft=${held} told=${told} />`}
+      ${held !== null && !item && (!node.required || node.nullable) && html`<button type="button" onClick=${() => told(null)}>Leave ${name} out</button>`}
+    </fieldset>`;
 }
 
-function valueOf(name, schema, text, required) {
-  if (text === "" && !(required && schema.type === "string")) return undefined;
-  if (schema.type === "string") return text;
-  if (isWords(schema) && !text.trimStart().startsWith("[")) return text.split("\n").filter(Boolean);
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new Error(`${name}: is not JSON`);
-  }
+function Items({ name, node, held, told }) {
+  const drafts = held ?? [];
+  const without = (at) => drafts.filter((_one, other) => other !== at);
+  return html`
+    <fieldset class="nested">
+      <legend>${name}<${Star} node=${node} /> <small>${hintOf(node)}</small></legend>
+      ${drafts.map((one, at) => html`
+        <div class="item" key=${at}>
+          <${Field} name=${`${name} ${at + 1}`} node=${itemOf(node)} draft=${one} item
+            told=${(next) => told(drafts.map((other, where) => (where === at ? next : other)))} />
+          <button type="button" class="quiet" aria-label=${`Remove ${name} ${at + 1}`} onClick=${() => told(drafts.length > 1 ? without(at) : null)}>✕</button>
+        </div>`)}
+      <button type="button" onClick=${() => told([...drafts, itemOf(node).kind === "object" ? {} : undefined])}>Add to ${name}</button>
+    </fieldset>`;
 }

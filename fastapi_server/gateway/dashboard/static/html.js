@@ -1,5 +1,5 @@
 // The libraries, as the rest of the page names them.
 
-export const { h, render } = preact;
-export const { useEffect, useId, useRef, useState } = preactHooks;
+export const { Component, h, render } = preact;
+export const { useEffect, useLayoutEffect, useMemo, useRef, useState } = preactHooks;
 export const html = htm.bind(h);

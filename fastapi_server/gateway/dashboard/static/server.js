@@ -1,52 +1,65 @@
 // The page of one server.
 
 import { ask, server as path } from "./api.js";
+import { EntryDialog } from "./entry.js";
 import { html, useEffect, useState } from "./html.js";
-import { clock, count, rate, seconds } from "./numbers.js";
+import { Log } from "./log.js";
+import { count, rate, seconds } from "./numbers.js";
 import { Confirm, Fault, State, Tag } from "./parts.js";
 import { Plot } from "./plot.js";
-import { Tool } from "./tool.js";
+import { Prompts } from "./prompts.js";
+import { Resources } from "./resources.js";
+import { Tools } from "./tools.js";
 
-export function ServerPage({ name, summary, known, watch }) {
+const TABS = { tools: ["Tools", Tools], resources: ["Resources", Resources], prompts: ["Prompts", Prompts] };
+
+export function ServerPage({ name, tab, summary, known, admin, watch }) {
   const [detail, setDetail] = useState(null);
-  const [tools, setTools] = useState(null);
+  const [held, setHeld] = useState(null); // its entry, for those who may change it
   const [error, setError] = useState(null);
-  const load = async () => {
-    try {
-      setDetail(await ask("GET", path(name)));
-      setTools((await ask("GET", `/api/tools?server=${encodeURIComponent(name)}`)).tools);
-      setError(null);
-    } catch (problem) {
-      setError(problem);
-    }
-  };
   useEffect(() => {
+    let here = true;
+    const load = async () => {
+      try {
+        const loaded = await Promise.all([ask("GET", path(name)), admin ? ask("GET", path(name, "/entry")) : null]);
+        if (!here) return;
+        setDetail(loaded[0]);
+        setHeld(loaded[1]);
+        setError(null);
+      } catch (problem) {
+        if (here) setError(problem);
+      }
+    };
     load();
-    let gone = false;
-    return watch((kind, data) => {
-      if (data.server !== name || kind === "log" || gone) return;
-      gone = kind === "server" && data.change === "removed";
-      if (gone) location.hash = "#/";
+    const unwatch = watch((kind, data) => {
+      if (data.server !== name || kind === "log") return;
+      if (kind === "server" && data.change === "removed") location.hash = "#/";
       else load();
     });
+    return () => { here = false; unwatch(); };
   }, [name]);
-  if (known && !summary) return html`<${Back} /><div class="panel empty"><h2>There is no server ${name}</h2></div>`;
+  if (known && !summary) return html`<${Back} /><div class="panel empty"><h1>There is no server ${name}</h1></div>`;
   if (!summary || !detail) return html`<${Back} />${error ? html`<${Fault} error=${error} />` : html`<p class="muted" role="status">Loading…</p>`}`;
+  const Listing = TABS[tab][1];
   return html`
     <${Back} />
-    <${Head} one=${{ ...detail, ...summary }} />
+    <${Head} one=${{ ...detail, ...summary }} held=${held} admin=${admin} />
     <${Numbers} one=${summary} />
     <div class="columns">
-      <section aria-labelledby="tools">
-        <h2 id="tools">Tools</h2>
-        ${tools?.length === 0 && html`<p class="muted">It lists none.</p>`}
-        ${tools?.map((tool) => html`<${Tool} key=${tool.name} tool=${tool} server=${name} />`)}
+      <section aria-label=${TABS[tab][0]}>
+        <nav class="tabs" aria-label="What it offers">
+          ${Object.entries(TABS).map(([key, [title]]) => html`
+            <a href=${`#/servers/${encodeURIComponent(name)}/${key}`} aria-current=${key === tab ? "page" : undefined}>${title} <span class="muted">${detail[key]}</span></a>`)}
+        </nav>
+        <${Listing} key=${tab} server=${name} watch=${watch} />
       </section>
       <div>
         <section aria-labelledby="latency"><h2 id="latency">Latency</h2><${Plot} name=${name} /></section>
-        <${Logs} name=${name} watch=${watch} state=${summary.state} />
+        ${admin && html`<${Log} name=${name} watch=${watch} state=${summary.state} />`}
         <section aria-labelledby="settings">
-          <h2 id="settings">Configuration</h2><pre class="panel code">${JSON.stringify(detail.settings, null, 2)}</pre>
+          <h2 id="settings">Configuration</h2>
+          <pre class="panel code" tabindex="0">${JSON.stringify(detail.settings, null, 2)}</pre>
+          ${held?.fixed && html`<p class="muted note">It stands in the config file, or is for demonstration: what changes it is there.</p>`}
         </section>
       </div>
     </div>`;
@@ -60,7 +73,7 @@ const ACTIONS = {
   remove: ["Remove", "Calls in flight end first. The server and its configuration are gone from the gateway."],
 };
 
-function Head({ one }) {
+function Head({ one, held, admin }) {
   const [asked, setAsked] = useState(null);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState(null);
@@ -74,6 +87,9 @@ function Head({ one }) {
     }
     setBusy(false);
   };
+  const said = error ?? (one.error && { message: one.error });
+  const close = () => setAsked(null);
+  const button = (action, kind) => html`<button disabled=${busy} class=${kind} onClick=${() => setAsked(action)}>${ACTIONS[action][0]}</button>`;
   return html`
     <div class="head">
       <div>
@@ -84,15 +100,19 @@ function Head({ one }) {
         </p>
         ${one.instructions && html`<p class="instructions">${one.instructions}</p>`}
       </div>
-      <div class="actions" aria-busy=${busy}>
-        ${Object.entries(ACTIONS).map(([action, [title]]) => html`
-          <button disabled=${busy} class=${action === "remove" ? "danger" : ""} onClick=${() => setAsked(action)}>${title}</button>`)}
-      </div>
+      ${admin && html`
+        <div class="actions" aria-busy=${busy}>
+          ${button("reconnect")}
+          ${button("drain")}
+          ${held?.entry && html`<button disabled=${busy} onClick=${() => setAsked("edit")}>Edit</button>`}
+          ${held?.entry && button("remove", "danger")}
+        </div>`}
     </div>
-    ${(error ?? (one.error && { message: one.error })) && html`<${Fault} error=${error ?? { message: one.error }} />`}
-    ${asked && html`
+    ${said && html`<${Fault} error=${said} />`}
+    ${asked === "edit" && html`<${EntryDialog} name=${one.name} entry=${held.entry} onClose=${close} />`}
+    ${asked && asked !== "edit" && html`
       <${Confirm} title=${`${ACTIONS[asked][0]} ${one.name}?`} text=${ACTIONS[asked][1]} action=${ACTIONS[asked][0]}
-        danger=${asked === "remove"} onDo=${() => act(asked)} onClose=${() => setAsked(null)} />`}`;
+        danger=${asked === "remove"} onDo=${() => act(asked)} onClose=${close} />`}`;
 }
 
 function Numbers({ one }) {
@@ -102,27 +122,4 @@ function Numbers({ one }) {
     ["Restarts", count(one.restarts)], ["Breaker", one.breaker.replace("_", " ")],
   ];
   return html`<dl class="cards">${cards.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
-}
-
-function Logs({ name, watch, state }) {
-  const [log, setLog] = useState(null);
-  const load = () => ask("GET", path(name, "/logs")).then(setLog, () => {});
-  useEffect(() => {
-    load();
-    const timer = setInterval(load, 5000);
-    const unwatch = watch((kind, data) => kind === "log" && data.server === name && load());
-    return () => { clearInterval(timer); unwatch(); };
-  }, [name, state]);
-  const written = log?.processes.filter((one) => one.stderr) ?? [];
-  return html`
-    <section aria-labelledby="log">
-      <h2 id="log">Log</h2>
-      ${log && !log.lines.length && !written.length && html`<p class="panel muted">It has written nothing.</p>`}
-      ${written.map((one) => html`<pre class="panel code log" tabindex="0" aria-label="Standard error">${one.stderr}</pre>`)}
-      ${log?.lines.length > 0 && html`
-        <ol class="panel code log" tabindex="0" aria-label="Messages">
-          ${log.lines.slice(-100).map((line) => html`
-            <li data-level=${line.level}><time>${clock(line.at)}</time> <b>${line.level}</b> ${line.text}</li>`)}
-        </ol>`}
-    </section>`;
 }
