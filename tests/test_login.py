@@ -5,6 +5,7 @@ import json
 import socket
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -110,22 +111,38 @@ async def test_other_commands_find_the_tokens_and_logout_deletes_them(
     assert await login.show_logout("guarded", options) == 0
     said = capsys.readouterr()
     assert "guarded: sign in first: mcp-clients login guarded" in said.err
-    assert f"signed out of guarded as it is configured now; nothing of that is left in the file {state}" in said.out
-    assert (
-        f"was not signed in to guarded as it is configured now; nothing of that is left in the file {state}" in said.out
-    )
+    assert f"signed out of guarded; nothing of that is left in the file {state}" in said.out
+    assert f"was not signed in to guarded; nothing of that is left in the file {state}" in said.out
     assert issuer.grants() == ["authorization_code"]
 
 
-async def test_logout_says_nothing_of_what_was_configured_before(
-    options: Options, peer: GuardedPeer, tmp_path: Path, capsys: Capture
+async def test_logout_deletes_what_was_configured_before_too(
+    options: Options, peer: GuardedPeer, tmp_path: Path, state: Path, capsys: Capture
 ) -> None:
     await signed_in(options)
     auth = {"type": "oauth", "redirect_uri": "http://127.0.0.1/callback", "scopes": ["read"]}
-    assert await login.show_logout("guarded", options_for(peer, tmp_path, auth=auth)) == 0
-    assert "was not signed in to guarded as it is configured now; nothing of that" in capsys.readouterr().out
+    later = options_for(peer, tmp_path, auth=auth)
+    await overview.show_ping("guarded", later)  # which begins a sign-in
+    await MCPClientFactory.shutdown_all()
+    kinds = Counter(key.partition("-")[0] for key in FileTokenStore(state)._load())
+    assert kinds == {"holders": 1, "issuer": 2, "client": 2, "tokens": 1, "pending": 1}
+    assert await login.show_logout("guarded", later) == 0
+    assert "signed out of guarded; nothing of that is left in" in capsys.readouterr().out
+    assert FileTokenStore(state)._load() == {}
     assert await login.show_logout("guarded", options_for(peer, tmp_path)) == 0
-    assert "signed out of guarded as it is configured now" in capsys.readouterr().out
+    assert "was not signed in to guarded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", [{"holders": 5}, {"holders": [5]}])
+async def test_logout_needs_no_list_of_what_was_configured(
+    options: Options, state: Path, damage: dict[str, Any]
+) -> None:
+    await signed_in(options)
+    store = FileTokenStore(state)
+    (key,) = (key for key in store._load() if key.startswith("holders"))
+    await store.set(key, damage)
+    assert await login.show_logout("guarded", options) == 0
+    assert store._load() == {}
 
 
 async def test_logout_leaves_nothing(options: Options, state: Path) -> None:
@@ -309,7 +326,7 @@ async def test_who_signs_in_again_is_asked_once_and_nothing_is_left_of_before(
     assert await signed_in(options, again=True) == 0
     assert issuer.grants() == ["authorization_code"] * 2
     after = FileTokenStore(state)._load()
-    assert len(after) == 3  # tokens, client, issuer
+    assert len(after) == 4  # tokens, client, issuer, holders
     assert [after[name] == value for name, value in before.items()] == [False]
 
 

@@ -1298,7 +1298,7 @@ async def test_the_store_keeps_everything_apart(client: Make, store: MemoryToken
     async with client(principal="ann"):
         pass
     kinds = sorted(key.partition("-")[0] for key in store._kept)
-    assert kinds == ["client", "issuer", "tokens"]
+    assert kinds == ["client", "holders", "issuer", "tokens"]
 
 
 async def test_a_store_that_fails_is_named_and_not_quoted(client: Make, store: MemoryTokenStore) -> None:

@@ -153,6 +153,13 @@ def _fault(error: Exception) -> str:
             return type(error).__name__
 
 
+@dataclass(frozen=True)
+class Holders:
+    """Those of a server and a principal that something is kept of."""
+
+    holders: list[list[str | None]] = field(default_factory=list[list[str | None]])
+
+
 _ON_THEIR_OWN = frozenset({"tokens", "client"})
 """What has documents of its own, by issuer."""
 
@@ -182,11 +189,12 @@ class Account:
         self.store = store
         self.server = server
         self.principal = principal
-        self.holder = holder
+        self.holder = list(holder)
         self.clock = clock
         self.unsaved: Kept | None = None
         self._replaced: Tokens | None = None  # what the store holds in the place of `unsaved`
         self._about = store_key("issuer", server=server, principal=principal, holder=holder)
+        self._holders = store_key("holders", server=server, principal=principal)
 
     def lock(self) -> AbstractAsyncContextManager[None]:
         """Held while tokens are fetched: nobody else fetches them meanwhile, in any process."""
@@ -219,6 +227,7 @@ class Account:
     async def save(self, kept: Kept) -> None:
         """Keep all of it; what belonged to another issuer goes."""
         self.unsaved = kept
+        await self._enlist()
         before = await self.store.get(self._about)
         if before is not None and before.get("issuer") != kept.issuer:
             for kind in ("tokens", "client"):
@@ -228,6 +237,24 @@ class Account:
         about = {name: value for name, value in asdict(kept).items() if name not in _ON_THEIR_OWN}
         await self.store.set(self._about, about)
         self.unsaved, self._replaced = None, kept.tokens
+
+    async def _enlist(self) -> None:
+        """Be found by who signs out, however the server is configured then."""
+        if self.holder not in await self._listed():
+            async with self.store.lock(self._holders):
+                await self.store.set(self._holders, asdict(Holders([*await self._listed(), self.holder])))
+
+    async def _listed(self) -> list[list[str | None]]:
+        """Nobody where the list is damaged: it is made anew, and never in the way of who signs in or out."""
+        try:
+            return msgspec.convert(await self.store.get(self._holders) or {}, Holders).holders
+        except msgspec.ValidationError:
+            return []
+
+    async def all_of_them(self) -> "list[Account]":
+        """This one, and those of the other holders that anything is kept of for the server and principal."""
+        others = [holder for holder in await self._listed() if holder != self.holder]
+        return [self, *(Account(self.store, self.server, self.principal, holder, self.clock) for holder in others)]
 
     async def forget(self) -> bool:
         """Delete all of it, damaged or not. Whether there were tokens."""
@@ -239,7 +266,13 @@ class Account:
             keys.append(store_key("pending", server=state))
         for key in keys:
             await self.store.set(key, None)
+        await self._delist()
         return had_tokens
+
+    async def _delist(self) -> None:
+        async with self.store.lock(self._holders):
+            left = [holder for holder in await self._listed() if holder != self.holder]
+            await self.store.set(self._holders, asdict(Holders(left)) if left else None)
 
     def _key(self, kind: Kind, issuer: str | None) -> str:
         return store_key(kind, server=self.server, principal=self.principal, holder=self.holder, issuer=issuer)

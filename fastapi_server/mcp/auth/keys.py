@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["tokens", "client", "issuer", "pending"]
+Kind: TypeAlias = Literal["tokens", "client", "issuer", "pending", "holders"]
 
 
 def store_key(
@@ -19,8 +19,9 @@ def store_key(
     """The key for what belongs to a server, a principal, a holder and an issuer: different for any two that differ.
 
     Args:
-        kind: `tokens`; `client`, a registration; `issuer`, what was discovered, and when to sign in again; or
-            `pending`, a sign-in that a person has to finish, whose `server` is its `state`.
+        kind: `tokens`; `client`, a registration; `issuer`, what was discovered, and when to sign in again; `pending`,
+            a sign-in that a person has to finish, whose `server` is its `state`; or `holders`, of a server and
+            principal.
         server: URL of the MCP server.
         principal: On whose behalf; `None` for nobody in particular.
         holder: What tells one registered client or account from another.

@@ -74,17 +74,18 @@ async def show_login(
 
 
 async def show_logout(server: str, options: Options) -> int:
-    """Delete all that the store holds of a server: tokens, registration, and a sign-in that waits."""
+    """Delete all that the store holds of a server, however it was configured: tokens, clients, waiting sign-ins."""
     config = only(server, options)
     auth, store = _signed_in_with(config)
-    account = _account_of(config, auth, store)
-    async with account.lock():
-        was = await account.forget()
+    was = False
+    for account in await _account_of(config, auth, store).all_of_them():
+        async with account.lock():
+            was |= await account.forget()
     if options.as_json:
         render.say_json({"name": config.name, "was_signed_in": was, "place": place_of(store)})
     else:
         done = "signed out of" if was else "was not signed in to"
-        render.say(f"{done} {config.name} as it is configured now; nothing of that is left in {place_of(store)}")
+        render.say(f"{done} {config.name}; nothing of that is left in {place_of(store)}")
     return Status.OK
 
 
