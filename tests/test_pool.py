@@ -19,6 +19,7 @@ from aiohttp import web
 
 from fastapi_server.mcp import (
     BusyError,
+    CircuitOpenError,
     ClientClosedError,
     ConfigError,
     ConnectionState,
@@ -525,6 +526,60 @@ async def test_clients_whose_handle_nobody_keeps_are_forgotten_when_they_are_idl
         assert [member.client for member in pool._resting.values()] == [kept]
         assert pool.client("peer", "kept") is kept
         await kept.call_tool("x")
+
+
+async def test_clients_that_were_parked_or_never_connected_are_forgotten_too() -> None:
+    now = 0.0
+    limits = PoolLimits(idle_seconds=10, probe_seconds=1000)
+    servers = {"gone": ServerConfig("gone", "stdio", {"command": "no-such-program"}), **stdio()}
+    async with ClientPool(servers, make_client, limits=limits, clock=lambda: now) as pool:
+        parked = pool.client("peer", "parked")
+        pool.client("peer", "never")
+        await parked.call_tool("echo")
+        await parked.park()
+        with pytest.raises(MCPConnectionError):
+            await pool.client("gone", "failed").call_tool("x")
+        assert len(pool.members()) == 3
+        now = 9.0
+        await pool.supervise_once()
+        assert len(pool.members()) == 3
+        now = 10.0
+        await pool.supervise_once()
+        gc.collect()
+        assert pool.members() == []
+        assert [member.client for member in pool._resting.values()] == [parked]
+        assert pool.metrics.idle_closed == 0
+        await parked.call_tool("echo")
+        assert [member.client for member in pool.members()] == [parked]
+
+
+async def test_an_open_breaker_lets_a_client_that_is_parked_try_again_when_its_time_is_over(peer: HTTPPeer) -> None:
+    broken = False
+
+    @peer.on("tools/call")
+    async def call(seen: Seen) -> web.StreamResponse:
+        return web.Response(status=503) if broken else seen.json({"content": []})
+
+    servers = http(peer, breaker_threshold=1, breaker_reset=50, retries=0)
+    async with ClientPool(servers, make_client) as pool:
+        parked, other = pool.client("peer", "parked"), pool.client("peer", "other")
+        await parked.call_tool("x")
+        await parked.park()
+        broken = True
+        with pytest.raises(MCPClientError):
+            await other.call_tool("x")
+        with pytest.raises(CircuitOpenError):
+            await parked.call_tool("x")
+        broken = False
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    await parked.call_tool("x")
+                except CircuitOpenError as error:
+                    await asyncio.sleep(error.retry_after or 0)
+                else:
+                    break
+        assert parked.state is ConnectionState.CONNECTED
 
 
 async def test_who_listens_is_not_closed_for_being_idle(peer: HTTPPeer) -> None:

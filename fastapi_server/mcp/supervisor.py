@@ -34,7 +34,7 @@ class Supervisor:
         limits: What the pool keeps to.
         metrics: Of the pool.
         clock: Seconds, monotonic.
-        rest: Told of a member that was closed for being idle.
+        rest: Told of a member that nobody has used for that long, and that is closed.
     """
 
     def __init__(
@@ -50,20 +50,25 @@ class Supervisor:
         self._rest = rest
 
     async def round(self, members: Iterable[PoolMember]) -> None:
-        """Close those that nobody has used for `idle_seconds`, and probe the others that nobody is using now."""
+        """Close those that nobody has used for `idle_seconds`, and probe the others that nobody is using now.
+
+        What has no connection to be closed, and perhaps never had one, is not kept for longer than that, either.
+        """
         now = self._clock()
-        idle = [member for member in members if member.admitted and not member.busy]
-        stale = [member for member in idle if now - member.last_used >= self._limits.idle_seconds]
-        due = [m for m in idle if m not in stale and now - m.last_probed >= self._limits.probe_seconds]
+        idle = [member for member in members if not member.busy]
+        stale = {member for member in idle if now - member.last_used >= self._limits.idle_seconds}
+        open_ = [member for member in idle if member.admitted and member not in stale]
+        due = [member for member in open_ if now - member.last_probed >= self._limits.probe_seconds]
         work = [*(self._close_idle(member, now) for member in stale), *(self._probe(member) for member in due)]
         for outcome in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(outcome, Exception):
                 logger.error("the supervisor of a pool failed; it goes on", exc_info=outcome)
 
     async def _close_idle(self, member: PoolMember, now: float) -> None:
-        self._metrics.idle_closed += 1
-        logger.info("server %r: closed after %.0f s without a call", member.server, now - member.last_used)
-        await member.client.park(drain=self._limits.drain_seconds)
+        if member.admitted:
+            self._metrics.idle_closed += 1
+            logger.info("server %r: closed after %.0f s without a call", member.server, now - member.last_used)
+            await member.client.park(drain=self._limits.drain_seconds)
         if not member.admitted:  # nobody has wanted it meanwhile
             self._rest(member)
 
