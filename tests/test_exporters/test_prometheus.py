@@ -162,14 +162,26 @@ async def test_no_counter_goes_down_when_a_reload_takes_clients_away(peer: HTTPP
         last = asyncio.create_task(pool.client("peer").call_tool("slow"))
         while peer.methods().count("tools/call") < 2:
             await asyncio.sleep(0.01)
-        await pool.reload({})
+        await pool.reload(http(peer, timeout=12_345))
         assert pool.members() == []
         assert (calls(), value(registry, "mcp_client_in_flight", **PEER)) == (1, 1)
         await last
         assert (calls(), value(registry, "mcp_client_in_flight", **PEER)) == (2, 0)
-        await pool.reload(http(peer, timeout=12_345))
         await pool.client("peer").call_tool("echo")
         assert (calls(), calls()) == (3, 3)
+
+
+async def test_a_server_that_is_gone_has_no_series_once_its_calls_have_ended(peer: HTTPPeer) -> None:
+    async with ClientPool(http(peer), make_client) as pool:
+        registry = scraped(pool)
+        last = asyncio.create_task(pool.client("peer").call_tool("slow"))
+        while peer.methods().count("tools/call") < 1:
+            await asyncio.sleep(0.01)
+        assert 'server="peer"' in generate_latest(registry).decode()
+        await pool.reload({})
+        assert value(registry, "mcp_client_in_flight", **PEER) == 1
+        await last
+        assert 'server="peer"' not in generate_latest(registry).decode()
 
 
 async def test_it_is_read_from_another_thread_while_calls_are_made(peer: HTTPPeer) -> None:

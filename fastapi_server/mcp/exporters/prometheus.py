@@ -71,7 +71,8 @@ class PoolCollector(Collector):
 
     Labels are the server, its transport as configured, and the method or class of error. Principals and tools are
     none: there may be any number of them. The clients of one server are added up; those that a reload took away stay
-    in the sums, so that no counter ever goes down.
+    in the sums, so that no counter ever goes down. A server that is gone has none, once
+    its calls have ended.
 
     Args:
         pool: To read.
@@ -98,6 +99,8 @@ class PoolCollector(Collector):
             else:
                 self._departed.setdefault(_labels(member), ClientMetrics()).add(member.client.metrics)
         self._known = present
+        there = {*self._pool.servers, *(member.server for member in present)}
+        self._departed = {labels: sums for labels, sums in self._departed.items() if labels[0] in there}
         servers: dict[tuple[str, str], _Server] = {}
         for labels, sums in self._departed.items():
             servers.setdefault(labels, _Server()).sums.add(sums)
