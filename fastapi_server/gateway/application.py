@@ -11,6 +11,7 @@ from fastapi_server.gateway import dashboard, endpoint, rest
 from fastapi_server.gateway.front.door import front_door
 from fastapi_server.gateway.front.keys import KeyRing
 from fastapi_server.gateway.front.resource_metadata import metadata_router
+from fastapi_server.gateway.front.stay import Draining
 from fastapi_server.gateway.settings import Settings
 from fastapi_server.gateway.startup import started
 from fastapi_server.gateway.store import Store
@@ -26,11 +27,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     store = Store(settings.database)
     key_ring = KeyRing(store)
+    draining = Draining()
     metrics = CollectorRegistry()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with started(settings, store, key_ring) as parts:
+        async with started(settings, store, key_ring, draining) as parts:
             for name, part in vars(parts).items():
                 setattr(app.state, name, part)
             collector = PoolCollector(parts.gateway.pool)
@@ -43,11 +45,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         summary="One endpoint over many MCP servers",
         lifespan=lifespan,
-        middleware=front_door(settings, key_ring),
+        middleware=front_door(settings, key_ring, draining),
         docs_url=None,  # their pages load scripts from other hosts
         redoc_url=None,
     )
     app.state.key_ring = key_ring
+    app.state.draining = draining
     rest.install(app, metrics)
     app.include_router(metadata_router(settings.oidc_issuer))
     endpoint.install(app)

@@ -3,51 +3,57 @@
 import asyncio
 import contextlib
 import logging
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, cast
+from typing import Any, TypeAlias
 
 from mcp_types import CallToolResult
-from sqlalchemy.exc import SQLAlchemyError
 
 from fastapi_server.gateway.caller import Caller
-from fastapi_server.gateway.store import AuditEntry, Store
+from fastapi_server.gateway.redaction import plain_text, redacted
+from fastapi_server.gateway.store import AuditEntry, Store, StoreUnavailable
 
 logger = logging.getLogger("fastapi_server.gateway")
 
+REFUSED = "refused"
+"""The outcome of a call that was not passed on: there is no such thing for this caller, or they ask too often."""
+
+SchemaOf: TypeAlias = Callable[[str, str | None, str], Mapping[str, Any] | None]
+"""Gives the schema of the arguments of `(server, principal, tool)`, where it is known."""
+
 _BATCH = 500
 _PAUSE_SECONDS = 1.0
+_WRITE_SECONDS = 10.0
 _MOST_WAITING = 20_000
-_LONGEST = 500
-_DEEPEST = 8
-_MOST_MEMBERS = 100
 _NAME_LENGTH = 255
-_SECRET = re.compile(
-    r"passw(or)?d|passphrase|(^|[_-])pass$|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credential|authorization|cookie"
-    r"|^auth$|^pin$|^otp$",
-    re.IGNORECASE,
-)
-REDACTED = "[redacted]"
 
 
 class Audit:
     """Writes the audit log, a batch every second.
 
-    While the database does not answer, entries wait; of more than 20,000 the oldest are lost, and their number logged.
+    While the database does not answer, entries wait. Of more than 20,000 the oldest are lost, and so are those that
+    cannot be written at the end: their number is logged.
 
     Args:
         store: Has the log.
         arguments: Keep the arguments of calls, redacted.
+        schema_of: Knows which arguments are secrets.
+
+    Attributes:
+        lost: Entries that were never written.
     """
 
-    def __init__(self, store: Store, *, arguments: bool) -> None:
+    def __init__(self, store: Store, *, arguments: bool, schema_of: SchemaOf | None = None) -> None:
+        self.lost = 0
         self._store = store
         self._arguments = arguments
-        self._waiting: deque[AuditEntry] = deque(maxlen=_MOST_WAITING)
-        self._lost = 0
+        self._schema_of = schema_of
+        self._waiting: deque[AuditEntry] = deque()
+        self._lost_before = 0
+        self._away = False
         self._writing = asyncio.Lock()
+        self._closing = asyncio.Event()
         self._writer = asyncio.get_running_loop().create_task(self._write_now_and_then())
 
     @contextlib.contextmanager
@@ -95,67 +101,90 @@ class Audit:
             seconds: How long it took.
             arguments: Of the call.
         """
-        self._lost += len(self._waiting) == _MOST_WAITING
-        entry = AuditEntry(
-            at=time.time(),
-            caller=caller.name[:_NAME_LENGTH],
-            principal=caller.principal[:_NAME_LENGTH] if caller.principal is not None else None,
-            server=server[:_NAME_LENGTH],
-            method=method[:_NAME_LENGTH],
-            target=target,
-            outcome=outcome[:_NAME_LENGTH],
-            seconds=seconds,
-            arguments=redacted(arguments) if self._arguments and arguments is not None else None,
+        if len(self._waiting) >= _MOST_WAITING:
+            self._waiting.popleft()
+            self.lost += 1
+        self._waiting.append(
+            AuditEntry(
+                at=time.time(),
+                caller=_name(caller.name),
+                principal=_name(caller.principal) if caller.principal is not None else None,
+                server=_name(server),
+                method=_name(method),
+                target=plain_text(target) if target is not None else None,
+                outcome=_name(outcome),
+                seconds=seconds,
+                arguments=self._kept(caller, server, target, arguments),
+            )
         )
-        self._waiting.append(entry)
+
+    def refused(
+        self, caller: Caller, server: str, method: str, target: str | None, arguments: Mapping[str, Any] | None = None
+    ) -> None:
+        """Note one call that was not passed on."""
+        self.record(caller, server, method, target, REFUSED, 0.0, arguments)
+
+    def _kept(
+        self, caller: Caller, server: str, target: str | None, arguments: Mapping[str, Any] | None
+    ) -> dict[str, Any] | None:
+        if not self._arguments or arguments is None:
+            return None
+        schema = self._schema_of(server, caller.principal, target or "") if self._schema_of is not None else None
+        return redacted(arguments, schema)
 
     async def flush(self) -> None:
         """Write what waits. What the database does not take goes on waiting."""
         async with self._writing:
-            if self._lost:
-                logger.warning("%d entries of the audit log are lost: the database was away for too long", self._lost)
-                self._lost = 0
             while self._waiting:
-                if not await self._write([self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]):
+                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+                try:
+                    async with asyncio.timeout(_WRITE_SECONDS):
+                        await self._store.add_audit(batch)
+                except (StoreUnavailable, TimeoutError) as error:
+                    self._put_back(batch)
+                    self._say_away(error)
                     return
+                except BaseException:
+                    self._put_back(batch)
+                    raise
+                self._say_back()
 
-    async def _write(self, batch: list[AuditEntry]) -> bool:
-        try:
-            await self._store.add_audit(batch)
-        except (SQLAlchemyError, OSError) as error:
-            logger.warning("the audit log cannot be written: %s", error)
-            self._waiting.extendleft(reversed(batch))
-            return False
-        return True
+    def _put_back(self, batch: list[AuditEntry]) -> None:
+        room = max(0, _MOST_WAITING - len(self._waiting))
+        self.lost += max(0, len(batch) - room)
+        self._waiting.extendleft(reversed(batch[-room:] if room else []))
+
+    def _say_away(self, error: Exception) -> None:
+        """Once for each time that the database is away."""
+        if not self._away:
+            logger.warning("the audit log cannot be written, and waits: %s", error)
+        self._away = True
+
+    def _say_back(self) -> None:
+        lost, self._lost_before = self.lost - self._lost_before, self.lost
+        if lost:
+            logger.warning("%d entries of the audit log are lost: the database was away for too long", lost)
+        if self._away:
+            logger.warning("the audit log is written again")
+        self._away = False
 
     async def close(self) -> None:
         """Write what waits, and no more."""
-        self._writer.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._writer
-        await self.flush()
+        self._closing.set()
+        await self._writer
+        if self._waiting:
+            self.lost += len(self._waiting)
+            logger.error("%d entries of the audit log are lost: the database is away", len(self._waiting))
+            self._waiting.clear()
 
     async def _write_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(_PAUSE_SECONDS)
+        is_last = False
+        while not is_last:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE_SECONDS):
+                    is_last = await self._closing.wait()
             await self.flush()
 
 
-def redacted(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments as they may be kept: without what looks like a secret by its name, and not too long."""
-    return cast("dict[str, Any]", _redacted(arguments, _DEEPEST))
-
-
-def _redacted(value: Any, depth: int) -> Any:
-    match value:
-        case str() if len(value) > _LONGEST:
-            return f"{value[:_LONGEST]}… ({len(value)} characters)"
-        case Mapping() | list() if depth == 0:
-            return "…"
-        case Mapping():
-            members = list(cast("Mapping[str, Any]", value).items())[:_MOST_MEMBERS]
-            return {name: REDACTED if _SECRET.search(name) else _redacted(one, depth - 1) for name, one in members}
-        case list():
-            return [_redacted(one, depth - 1) for one in cast("list[Any]", value)[:_MOST_MEMBERS]]
-        case _:
-            return value
+def _name(text: str) -> str:
+    return plain_text(text[:_NAME_LENGTH])

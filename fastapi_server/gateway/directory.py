@@ -118,6 +118,11 @@ class Directory:
         """What is known now."""
         return self._listings.get(_Key(server, principal), Listing())
 
+    def schema_of(self, server: str, principal: str | None, tool: str) -> dict[str, Any] | None:
+        """The schema of a tool's arguments, where the tool is known now."""
+        tools = self.known(server, principal).tools
+        return next((one.input_schema for one in tools if one.name == tool), None)
+
     def _listing(self, key: _Key) -> Listing:
         if key not in self._listings and len(self._listings) >= _MOST:
             self._listings.pop(next(iter(self._listings)))

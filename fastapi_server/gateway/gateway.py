@@ -115,7 +115,8 @@ class Gateway:
         """Keep what a server logs."""
         text = params.data if isinstance(params.data, str) else repr(params.data)
         line = LogLine(time.time(), params.level, params.logger, text)
-        self.logs.setdefault(context.server, deque(maxlen=_LOG_LINES)).append(line)
+        if self.pool.config_of(context.server) is not None:
+            self.logs.setdefault(context.server, deque(maxlen=_LOG_LINES)).append(line)
         self.events.tell(Event("log", context.server, vars(line)))
         for told in self.log_heard:
             told(context, params)
@@ -123,7 +124,8 @@ class Gateway:
     def _moved(self, event: StateEvent) -> None:
         data: dict[str, Any] = {"state": str(event.after), "error": str(event.error) if event.error else None}
         self.events.tell(Event("state", event.server, data))
-        if event.before is ConnectionState.RECONNECTING and event.after is ConnectionState.CONNECTED:
+        restarted = event.before is ConnectionState.RECONNECTING and event.after is ConnectionState.CONNECTED
+        if restarted and self.pool.config_of(event.server) is not None:
             self.history[event.server].restarts += 1
         self.directory.state_changed(event)
 
@@ -134,7 +136,7 @@ class Gateway:
         self._ended(event.request, event.seconds, event.error)
 
     def _ended(self, request: RequestEvent, seconds: float, error: BaseException | None) -> None:
-        if request.method in CALLS:
+        if request.method in CALLS and self.pool.config_of(request.server) is not None:
             given_up = isinstance(error, asyncio.CancelledError)
             self.history[request.server].record(seconds, failed=error is not None and not given_up)
         data = {

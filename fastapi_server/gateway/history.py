@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isinf
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from fastapi_server.gateway.store import MetricsPoint, Store
+from fastapi_server.gateway.store import MetricsPoint, Store, StoreUnavailable
 from fastapi_server.mcp import ClientMetrics, ClientPool, PoolKey
 
 logger = logging.getLogger("fastapi_server.gateway")
@@ -97,7 +95,7 @@ class History:
         try:
             await self._store.add_history(points)
             await self._store.forget_before(now - self._days * _DAY)
-        except (SQLAlchemyError, OSError) as error:
+        except StoreUnavailable as error:
             logger.warning("the history of metrics cannot be written: %s", error)
 
     def _tallies(self) -> Mapping[str, Tally]:

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from fastapi_server.gateway.store import StoreUnavailable
 from fastapi_server.mcp import (
     AuthenticationError,
     AuthorizationRequired,
@@ -125,6 +126,10 @@ async def _of_route(_request: Request, error: Exception) -> JSONResponse:
     return answer(cast("ProblemError", error).problem)
 
 
+async def _of_store(_request: Request, error: Exception) -> JSONResponse:
+    return problem(503, str(error), {"retry-after": "5"})
+
+
 async def _of_framework(_request: Request, error: Exception) -> JSONResponse:
     error = cast("HTTPException", error)
     return problem(error.status_code, str(error.detail), error.headers)
@@ -143,5 +148,6 @@ def install(app: FastAPI) -> None:
     """From now on all errors of the application are problem details."""
     app.add_exception_handler(MCPClientError, _of_client)
     app.add_exception_handler(ProblemError, _of_route)
+    app.add_exception_handler(StoreUnavailable, _of_store)
     app.add_exception_handler(HTTPException, _of_framework)
     app.add_exception_handler(RequestValidationError, _of_validation)

@@ -1,6 +1,8 @@
 """Which servers are served: those of the config file and those in the database, and what to do when either changes."""
 
 import asyncio
+import contextlib
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,9 +10,12 @@ from typing import Any, cast
 
 from fastapi_server.gateway.entries import Entry, restored, shown
 from fastapi_server.gateway.gateway import Gateway
-from fastapi_server.gateway.store import Store, StoredServer
+from fastapi_server.gateway.store import Seal, Store, StoredServer, StoreUnavailable
 from fastapi_server.mcp import ConfigError, ServerConfig, parse_config
 
+logger = logging.getLogger("fastapi_server.gateway")
+
+_LOOK_SECONDS = 1.0
 _NAME = re.compile(r"(?!.*__)[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<!_)")
 
 
@@ -37,18 +42,28 @@ class Roster:
     Args:
         gateway: Serves them.
         store: Has those that were added while a gateway ran.
+        seal: Of their entries.
 
     Attributes:
         fixed: Those that are not in the database: of the config file, or for demonstration.
-        problems: Why a server in the database is not served, by its name.
+        file_problems: What is wrong in the config file, as last read.
+        unserved: Why a server in the database is not served, by its name.
     """
 
-    def __init__(self, gateway: Gateway, store: Store) -> None:
+    def __init__(self, gateway: Gateway, store: Store, seal: Seal) -> None:
         self.fixed: Mapping[str, ServerConfig] = {}
-        self.problems: dict[str, ConfigError] = {}
+        self.file_problems: list[str] = []
+        self.unserved: dict[str, ConfigError] = {}
         self._gateway = gateway
         self._store = store
+        self._seal = seal
+        self._stored: list[StoredServer] = []
         self._changing = asyncio.Lock()
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that stands between what is configured and what is served."""
+        return [*self.file_problems, *(error.message for error in self.unserved.values())]
 
     async def put(self, name: str, entry: Mapping[str, Any], *, enabled: bool = True, source: str = "api") -> None:
         """Add a server to the database, or replace the one of that name, and serve it where it is enabled.
@@ -68,7 +83,7 @@ class Roster:
         async with self._changing:
             whole = restored(entry, (await self._entries()).get(name, {}))
             _parsed(name, whole)
-            await self._store.put_server(StoredServer(name, whole, enabled, source))
+            await self._store.put_server(StoredServer(name, self._seal.sealed(name, whole), enabled, source))
             await self._serve()
 
     async def merge(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Imported:
@@ -85,7 +100,8 @@ class Roster:
             outcome, entries = self._compared(document, await self._entries())
             if not dry_run:
                 for name in (*outcome.added, *outcome.changed):
-                    await self._store.put_server(StoredServer(name, entries[name], True, "import"))
+                    entry = self._seal.sealed(name, entries[name])
+                    await self._store.put_server(StoredServer(name, entry, True, "import"))
                 await self._serve()
         return outcome
 
@@ -121,7 +137,12 @@ class Roster:
         return None if stored is None else shown(stored)
 
     async def _entries(self) -> dict[str, Entry]:
-        return {stored.name: stored.entry for stored in await self._store.servers()}
+        """Those in the database that can be opened."""
+        entries = dict[str, Entry]()
+        for stored in await self._store.servers():
+            with contextlib.suppress(ConfigError):
+                entries[stored.name] = self._seal.opened(stored.name, stored.entry)
+        return entries
 
     def _not_ours(self, name: str) -> ConfigError | None:
         """Why the database cannot have a server of this name."""
@@ -146,20 +167,41 @@ class Roster:
         return removed
 
     async def fix(self, servers: Mapping[str, ServerConfig]) -> None:
-        """Serve what the config file says now, and what is in the database."""
+        """Serve what the config file says now, and what is in the database, or was when it was last heard of."""
         async with self._changing:
             self.fixed = dict(servers)
-            await self._serve()
+            try:
+                await self._serve()
+            except StoreUnavailable as error:
+                logger.warning("servers of the database stay as they were: %s", error)
+                await self._serve_stored(self._stored)
+
+    async def follow(self) -> None:
+        """Serve what other processes of the gateway change in the database, a second later. Never ends."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                async with self._changing:
+                    stored = await self._store.servers()
+                    if stored != self._stored:
+                        await self._serve_stored(stored)
+            except StoreUnavailable as error:
+                logger.debug("servers of the database stay as they were: %s", error)
 
     async def _serve(self) -> None:
+        await self._serve_stored(await self._store.servers())
+
+    async def _serve_stored(self, stored: list[StoredServer]) -> None:
         servers = dict(self.fixed)
-        self.problems.clear()
-        for stored in await self._store.servers():
-            if stored.enabled and stored.name not in servers:
+        self.unserved.clear()
+        for one in stored:
+            if one.enabled and one.name not in servers:
                 try:
-                    servers[stored.name] = _parsed(stored.name, stored.entry)
+                    servers[one.name] = _parsed(one.name, self._seal.opened(one.name, one.entry))
                 except ConfigError as error:  # the environment has changed, or this version reads it otherwise
-                    self.problems[stored.name] = error
+                    logger.warning("%s", error)
+                    self.unserved[one.name] = error
+        self._stored = stored
         await self._gateway.reload(servers)
 
 

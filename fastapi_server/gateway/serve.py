@@ -1,21 +1,30 @@
 """Runs the gateway under uvicorn, and says where it is."""
 
+import asyncio
+import errno
 import socket
 
 import uvicorn
 from fastapi import FastAPI
 from rich.console import Console
 from rich.markup import escape
+from sse_starlette.sse import AppStatus
 
 from fastapi_server.gateway.application import create_app
 from fastapi_server.gateway.front.guard import is_loopback
+from fastapi_server.gateway.front.stay import Draining
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.settings import Settings
+from fastapi_server.gateway.store import Store, StoreUnavailable
 from fastapi_server.mcp import ConfigError, load_config
+
+_LOOK_SECONDS = 0.05
+_FAREWELL_SECONDS = 1
+"""What answers get that are not over when calls should be: they are then given up."""
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
-    """Serve until SIGINT or SIGTERM; requests may then go on for `settings.drain_seconds`.
+    """Serve until SIGINT or SIGTERM; calls may then go on for `settings.drain_seconds`, and new ones are refused.
 
     Args:
         settings: Of the gateway.
@@ -23,16 +32,46 @@ def serve(settings: Settings, host: str, port: int) -> None:
         port: 0 for any that is free.
 
     Raises:
-        ConfigError: The config file or a setting is wrong, or anybody on the network would be let in.
+        ConfigError: The config file or a setting is wrong, the database or the port cannot be had, or anybody on the
+            network would be let in.
     """
     check_binding(settings, host)
     if settings.config is not None:
         load_config(settings.config)
+    asyncio.run(_check_database(settings))
     app = create_app(settings)
-    config = uvicorn.Config(
-        app, host, port, log_level="warning", server_header=False, timeout_graceful_shutdown=settings.drain_seconds
-    )
-    _Server(config, app, settings).run()
+    config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=_FAREWELL_SECONDS)
+    AppStatus.disable_automatic_graceful_drain()  # or calls that answer by a stream would be cut off, too
+    _Server(config, app, settings).run(_listening(host, port))
+
+
+async def _check_database(settings: Settings) -> None:
+    try:
+        async with Store(settings.database):
+            pass
+    except StoreUnavailable as error:
+        raise ConfigError(f"database: {error}; the setting GATEWAY_DATABASE says where it is") from None
+
+
+def _listening(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of the host that this machine has."""
+    sockets: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+        ):
+            try:
+                sockets.append(socket.create_server(address, family=family))
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL or family != socket.AF_INET6:
+                    raise
+    except OSError as error:
+        for one in sockets:
+            one.close()
+        raise ConfigError(
+            f"cannot listen at {host}:{port}: {error.strerror or error}; --host and --port say where to"
+        ) from None
+    return sockets
 
 
 def check_binding(settings: Settings, host: str) -> None:
@@ -50,7 +89,7 @@ def check_binding(settings: Settings, host: str) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says where it is, once it is there."""
+    """Says where it is, once it is there; lets calls end before it goes."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
         super().__init__(config)
@@ -62,6 +101,15 @@ class _Server(uvicorn.Server):
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             _summarize(f"http://{f'[{host}]' if ':' in host else host}:{port}", self._app.state.gateway, self._settings)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """While calls go on, it still listens, so that whoever asks is told to go elsewhere."""
+        draining: Draining = self._app.state.draining
+        draining.begun.set()
+        end = asyncio.get_running_loop().time() + self._settings.drain_seconds
+        while draining.open and not self.force_exit and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)  # `force_exit` is set by a signal, and has no event
+        await super().shutdown(sockets)
 
 
 def _summarize(url: str, gateway: Gateway, settings: Settings) -> None:

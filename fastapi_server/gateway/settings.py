@@ -15,8 +15,8 @@ class Settings(BaseSettings):
         demo: Start the bundled demo servers where neither a file nor the database has any.
         database: URL of SQLAlchemy, for SQLite (`sqlite+aiosqlite:///gateway.db`) or PostgreSQL
             (`postgresql+asyncpg://…`).
-        secret: At least 32 random bytes that seal session ids and request states; every process of one gateway needs
-            the same. Left out, one is made and kept in the database.
+        secret: At least 32 random characters that seal session ids, request states and the servers in the database;
+            every process of one gateway needs the same. Left out, one is made and kept in the database.
         require_key: Refuse who brings neither an API key nor a bearer token. Must be on beyond loopback, and is where
             `oidc_issuer` is set; without it, only callers on this machine are let in without one.
         oidc_issuer: Accept bearer tokens of this OpenID provider; its keys are found by discovery.
@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     config: Path | None = None
     demo: bool = True
     database: str = "sqlite+aiosqlite:///gateway.db"
-    secret: SecretStr | None = None
+    secret: SecretStr | None = Field(default=None, min_length=32)
     require_key: bool = False
     oidc_issuer: str | None = None
     oidc_audience: str | None = None

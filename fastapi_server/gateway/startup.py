@@ -1,7 +1,7 @@
 """What is started with the application, and ended with it."""
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,14 +12,17 @@ from fastapi_server.gateway.audit import Audit
 from fastapi_server.gateway.endpoint.app import Endpoint
 from fastapi_server.gateway.first_round import FirstRound
 from fastapi_server.gateway.front.keys import KeyGrant, KeyRing
+from fastapi_server.gateway.front.stay import Draining
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.history import History
 from fastapi_server.gateway.roster import Roster
 from fastapi_server.gateway.settings import Settings
-from fastapi_server.gateway.store import Store
+from fastapi_server.gateway.store import Seal, Store
 from fastapi_server.gateway.watch import ConfigWatch
 from fastapi_server.mcp import ServerConfig, load_config
 from fastapi_server.mcp.demo.fleet import demo_fleet
+
+logger = logging.getLogger("fastapi_server.gateway")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Parts:
 
 
 @asynccontextmanager
-async def started(settings: Settings, store: Store, key_ring: KeyRing) -> AsyncGenerator[Parts]:
+async def started(settings: Settings, store: Store, key_ring: KeyRing, draining: Draining) -> AsyncGenerator[Parts]:
     """The parts, at work. The settings that they see have a secret, whoever made it.
 
     Raises:
@@ -44,24 +47,26 @@ async def started(settings: Settings, store: Store, key_ring: KeyRing) -> AsyncG
     async with AsyncExitStack() as ending:
         await ending.enter_async_context(store)
         secret = settings.secret or SecretStr(await store.secret("sealing"))
-        if settings.require_key and not await store.keys():
+        if settings.require_key:
             await _print_first_key(key_ring)
         demo = await _demo_servers(settings, store, ending)
-        audit = Audit(store, arguments=settings.audit_arguments)
-        ending.push_async_callback(audit.close)
         gateway = Gateway(settings)
+        audit = Audit(store, arguments=settings.audit_arguments, schema_of=gateway.directory.schema_of)
+        ending.push_async_callback(audit.close)
         ending.push_async_callback(gateway.close)
         history = History(gateway.pool, store, days=settings.history_days)
         ending.push_async_callback(history.close)
-        roster = Roster(gateway, store)
+        roster = Roster(gateway, store, Seal(secret.get_secret_value()))
         if settings.config is None:
             await roster.fix(demo)
         else:
             watch = ConfigWatch(settings.config, roster, gateway.events)
             await watch.start()
             await ending.enter_async_context(_running(watch.watch()))
+        await ending.enter_async_context(_running(roster.follow()))
         endpoint = Endpoint(gateway, audit, secret.get_secret_value())
         await ending.enter_async_context(endpoint.running())
+        await ending.enter_async_context(_running(_end_streams(endpoint, draining)))
         first_round = FirstRound(gateway)
         ending.push_async_callback(first_round.close)
         yield Parts(gateway, store, audit, roster, endpoint, first_round)
@@ -75,16 +80,30 @@ async def _demo_servers(settings: Settings, store: Store, ending: AsyncExitStack
 
 
 async def _print_first_key(key_ring: KeyRing) -> None:
-    key, _ = await key_ring.make(KeyGrant("admin", admin=True))
-    print(f"There was no API key yet. This one may do everything; it is not shown again:\n\n    {key}\n", flush=True)
+    key = await key_ring.make_first(KeyGrant("admin", admin=True))
+    if key is not None:
+        print(
+            f"There was no API key yet. This one may do everything; it is not shown again:\n\n    {key}\n", flush=True
+        )
+
+
+async def _end_streams(endpoint: Endpoint, draining: Draining) -> None:
+    await draining.begun.wait()
+    await endpoint.end_streams()
 
 
 @asynccontextmanager
 async def _running(work: Coroutine[None, None, None]) -> AsyncGenerator[None]:
     task = asyncio.create_task(work)
+    task.add_done_callback(_say_if_failed)
     try:
         yield
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _say_if_failed(task: asyncio.Task[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        logger.error("%s failed, and does not go on", task.get_coro(), exc_info=error)

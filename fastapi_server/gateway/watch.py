@@ -44,6 +44,7 @@ class ConfigWatch:
         file = load_config(self._path)
         for problem in file.problems:
             logger.warning("%s", problem)
+        self._roster.file_problems = [str(problem) for problem in file.problems]
         await self._roster.fix(file.servers)
 
     async def watch(self) -> None:
@@ -77,7 +78,8 @@ class ConfigWatch:
             problems = [error]
         for problem in problems:
             logger.warning("%s; the servers stay as they were", problem)
-        self._events.tell(Event("config", "", {"problems": [str(problem) for problem in problems]}))
+        self._roster.file_problems = [str(problem) for problem in problems]
+        self._events.tell(Event("config", "", {"problems": self._roster.file_problems}))
 
     def _contents(self) -> bytes | None:
         try:

@@ -23,9 +23,11 @@ from fastapi_server.gateway import Settings, create_app
 from fastapi_server.gateway.caller import ANYONE, SCOPE_KEY, Caller
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.mcp import testing
+from tests.test_gateway.gateways import end_watcher
 
 WEATHER = {"command": sys.executable, "args": ["-m", "fastapi_server.mcp.demo.servers", "stdio"]}
 PEER = {"command": sys.executable, "args": ["-S", str(Path(testing.__file__).with_name("stdio_peer.py"))]}
+ODD = {"command": sys.executable, "args": [str(Path(__file__).with_name("odd_server.py"))]}
 SHOW = {"command": sys.executable, "args": [str(Path(__file__).with_name("show_server.py"))]}
 
 
@@ -91,16 +93,9 @@ def serve(tmp_path: Path) -> Serve:
         finally:
             server.should_exit = True
             await task
-            _end_watcher()
+            end_watcher()
 
     return served
-
-
-def _end_watcher() -> None:
-    """The event streams' library looks every half second whether the server ends: longer than ours takes to."""
-    for task in asyncio.all_tasks():
-        if getattr(task.get_coro(), "__name__", "") == "_shutdown_watcher":
-            task.cancel()
 
 
 async def _ready(running: Served) -> bool:

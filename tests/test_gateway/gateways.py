@@ -62,6 +62,14 @@ async def serving(app: FastAPI) -> AsyncGenerator[Served]:
         finally:
             server.should_exit = True
             await task
+            end_watcher()
+
+
+def end_watcher() -> None:
+    """The event streams' library looks every half second whether the server ends: longer than ours takes to."""
+    for task in asyncio.all_tasks():
+        if getattr(task.get_coro(), "__name__", "") == "_shutdown_watcher":
+            task.cancel()
 
 
 @asynccontextmanager

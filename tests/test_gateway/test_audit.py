@@ -1,14 +1,17 @@
 """The audit log: what is written of a call, and that calls never wait for it."""
 
+import asyncio
 import logging
+import secrets
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
-from fastapi_server.gateway.audit import REDACTED, Audit, redacted
+from fastapi_server.gateway import audit as audit_module
+from fastapi_server.gateway.audit import REFUSED, Audit
 from fastapi_server.gateway.caller import Caller
-from fastapi_server.gateway.store import AuditQuery, Store
+from fastapi_server.gateway.redaction import REDACTED
+from fastapi_server.gateway.store import AuditQuery, Store, StoreUnavailable
 
 ANN = Caller("ann", "ann@here")
 
@@ -55,7 +58,7 @@ class _Away(Store):
 
     async def add_audit(self, entries: Any) -> None:
         if self.away:
-            raise OperationalError("INSERT", {}, OSError("away"))
+            raise StoreUnavailable("away")
         await super().add_audit(entries)
 
 
@@ -65,10 +68,12 @@ async def test_entries_wait_for_a_database_that_is_away(sqlite: str, caplog: pyt
         note(audit, "first")
         with caplog.at_level(logging.WARNING):
             await audit.flush()
-        assert "cannot be written" in caplog.text
+            await audit.flush()
+        assert caplog.text.count("cannot be written") == 1
         note(audit, "second")
         store.away = False
         await audit.close()
+        assert "is written again" in caplog.text
         assert [entry.target for entry in await store.audit(AuditQuery())] == ["second", "first"]
 
 
@@ -94,35 +99,74 @@ async def test_a_long_name_is_cut(database: str) -> None:
         assert (entry.caller, entry.principal, entry.target) == ("c" * 255, "p" * 255, "t" * 300)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "password",
-        "PASSWD",
-        "db_password",
-        "clientSecret",
-        "access_token",
-        "apiKey",
-        "api-key",
-        "Authorization",
-        "Cookie",
-    ],
-)
-def test_what_looks_like_a_secret(name: str) -> None:
-    assert redacted({"outer": [{name: {"a": 1}}]}) == {"outer": [{name: REDACTED}]}
+async def test_what_cannot_be_written_at_the_end_is_counted(sqlite: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with _Away(sqlite) as store:
+        audit = Audit(store, arguments=False)
+        for _ in range(3):
+            note(audit)
+        await audit.close()
+        assert "3 entries of the audit log are lost" in caplog.text
+        assert audit.lost == 3
 
 
-@pytest.mark.parametrize("name", ["city", "key", "author", "spin", "pass_count", "compass"])
-def test_what_does_not(name: str) -> None:
-    assert redacted({name: 1}) == {name: 1}
+async def test_nothing_is_lost_unseen_where_a_batch_is_put_back(sqlite: str) -> None:
+    class Slow(_Away):
+        async def add_audit(self, entries: Any) -> None:
+            if self.away:
+                for number in range(20_000):
+                    note(audit, str(number))
+            await super().add_audit(entries)
+
+    async with Slow(sqlite) as store:
+        audit = Audit(store, arguments=False)
+        for _ in range(7):
+            note(audit, "first")
+        await audit.flush()
+        assert audit.lost == 7
+        store.away = False
+        await audit.close()
+        assert audit.lost == 7
 
 
-def test_what_is_long_or_deep_is_cut() -> None:
-    deep: Any = "end"
-    for _ in range(20):
-        deep = {"in": deep}
-    kept = redacted({"long": "x" * 600, "many": list(range(200)), "deep": deep, "none": None})
-    assert kept["long"] == "x" * 500 + "… (600 characters)"
-    assert kept["many"] == list(range(100))
-    assert "end" not in repr(kept["deep"])
-    assert kept["none"] is None
+async def test_a_database_that_does_not_answer_is_not_waited_for(sqlite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stuck(Store):
+        async def add_audit(self, entries: Any) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(audit_module, "_WRITE_SECONDS", 0.01)
+    async with Stuck(sqlite) as store:
+        audit = Audit(store, arguments=False)
+        note(audit)
+        await audit.close()
+        assert audit.lost == 1
+
+
+async def test_a_refused_call_has_its_entry(sqlite: str) -> None:
+    async with Store(sqlite) as store:
+        audit = Audit(store, arguments=True)
+        audit.refused(ANN, "files", "tools/call", "read", {"path": "/"})
+        await audit.close()
+        (entry,) = await store.audit(AuditQuery())
+        assert (entry.server, entry.target, entry.outcome, entry.arguments) == ("files", "read", REFUSED, {"path": "/"})
+
+
+async def test_what_no_database_takes_as_text_is_replaced(database: str) -> None:
+    server, arguments = "odd" + "\0" + secrets.token_hex(6), {"a\0": "\ud800", "b": [float("nan"), float("-inf")]}
+    async with Store(database) as store:
+        audit = Audit(store, arguments=True)
+        audit.record(Caller("\ud800"), server, "tools/call", "a\0b", "ok", 0.1, arguments)
+        await audit.close()
+        (entry,) = await store.audit(AuditQuery(server=server.replace("\0", "\ufffd")))
+        assert (entry.caller, entry.target) == ("?", "a\ufffdb")
+        assert entry.arguments == {"a\ufffd": "?", "b": ["nan", "-inf"]}
+
+
+async def test_what_the_schema_says_is_a_secret_is_not_kept(sqlite: str) -> None:
+    schema = {"properties": {"code": {"type": "string", "writeOnly": True}}}
+    async with Store(sqlite) as store:
+        audit = Audit(store, arguments=True, schema_of=lambda *of: schema if of[::2] == ("calculator", "add") else None)
+        note(audit, "add", {"code": "1234"})
+        note(audit, "sub", {"code": "1234"})
+        await audit.close()
+        sub, add = await store.audit(AuditQuery())
+        assert (add.arguments, sub.arguments) == ({"code": REDACTED}, {"code": "1234"})

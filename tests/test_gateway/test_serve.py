@@ -4,18 +4,22 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from fastapi_server.gateway import Settings
 from fastapi_server.gateway.serve import check_binding
+from fastapi_server.gateway.store import AuditQuery, Store
 from fastapi_server.mcp import ConfigError
+from tests.test_gateway.conftest import SHOW
 
 SERVE = [sys.executable, "-W", "error", "-m", "fastapi_server.mcp", "serve", "--port", "0"]
 
@@ -43,9 +47,9 @@ def said(process: subprocess.Popen[str]) -> str:
     return "".join(lines)
 
 
-def config(folder: Path) -> str:
+def config(folder: Path, **servers: Any) -> str:
     path = folder / "mcp.json"
-    path.write_text(json.dumps({"mcpServers": {"one": {"command": "none"}}}), encoding="utf-8")
+    path.write_text(json.dumps({"mcpServers": servers or {"one": {"command": "none"}}}), encoding="utf-8")
     return str(path)
 
 
@@ -74,17 +78,32 @@ def test_an_issuer_without_an_audience_is_refused() -> None:
         (["--config", "none.json"], {}, "cannot be read"),
         ([], {"GATEWAY_RATE_LIMIT": "often"}, "rate_limit"),
         ([], {"GATEWAY_DATABASE": "nonsense"}, "database"),
+        ([], {"GATEWAY_DATABASE": "postgresql+asyncpg://gateway@127.0.0.1:9/gateway"}, "database does not answer"),
+        ([], {"GATEWAY_DATABASE": "sqlite+aiosqlite:////proc/gateway.db"}, "database: /proc/gateway.db"),
+        ([], {"GATEWAY_DATABASE": "sqlite+aiosqlite:///damaged.db"}, "file is not a database"),
         ([], {"GATEWAY_MAX_REQUEST_BYTES": "few"}, "max_request_bytes"),
+        ([], {"GATEWAY_SECRET": "short"}, "secret"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
     tmp_path: Path, arguments: list[str], env: dict[str, str], problem: str
 ) -> None:
+    (tmp_path / "damaged.db").write_text("this is no database " * 100, encoding="utf-8")
     with program(tmp_path, *arguments, **env) as process:
         _, stderr = process.communicate(timeout=30)
         assert process.returncode == 2
         assert problem in stderr
         assert len(stderr.strip().splitlines()) == 1
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with program(tmp_path, "--port", str(port)) as process:
+            _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert f"127.0.0.1:{port}: Address already in use" in stderr
+    assert len(stderr.strip().splitlines()) == 1
 
 
 async def test_it_says_where_it_is_and_ends_when_it_is_told(tmp_path: Path) -> None:
@@ -119,6 +138,52 @@ async def test_the_first_key_is_shown_once(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
         assert process.returncode in {-signal.SIGTERM, 143}
+
+
+async def call(http: aiohttp.ClientSession, url: str, frames: int) -> aiohttp.ClientResponse:
+    """A call under way, whose answer is a stream."""
+    answer = await http.post(
+        f"{url}/api/tools/studio__render/call",
+        json={"arguments": {"frames": frames}, "timeout": 600},
+        headers={"accept": "text/event-stream"},
+    )
+    assert answer.status == 200
+    assert b"progress" in await answer.content.readany()
+    return answer
+
+
+async def test_it_lets_calls_end_and_takes_no_new_ones_when_it_is_told_to_end(tmp_path: Path) -> None:
+    with program(tmp_path, "--config", config(tmp_path, studio=SHOW)) as process:
+        (url,) = re.findall(r"MCP +(http://\S+)/mcp", said(process))
+        async with aiohttp.ClientSession() as http:
+            called = await call(http, url, frames=60)
+            async with http.get(f"{url}/api/events") as events:
+                await events.content.readany()
+                process.send_signal(signal.SIGTERM)
+                await events.content.read()  # ends, and in good order
+            async with http.get(f"{url}/ready") as answer:
+                assert (answer.status, (await answer.json())["ready"]) == (503, False)
+            async with http.post(f"{url}/api/tools/studio__render/call", json={}) as answer:
+                assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+                assert answer.content_type == "application/problem+json"
+            assert b"60 frames, draft" in await called.content.read()
+        _, stderr = process.communicate(timeout=30)
+        assert stderr == ""
+        assert process.returncode in {-signal.SIGTERM, 143}
+
+
+async def test_calls_that_do_not_end_are_given_up_and_stand_in_the_audit_log(tmp_path: Path) -> None:
+    with program(tmp_path, "--config", config(tmp_path, studio=SHOW), GATEWAY_DRAIN_SECONDS="1") as process:
+        (url,) = re.findall(r"MCP +(http://\S+)/mcp", said(process))
+        async with aiohttp.ClientSession() as http:
+            called = await call(http, url, frames=100_000)
+            process.send_signal(signal.SIGTERM)
+            assert b"event: result" not in await called.content.read()
+        _, stderr = process.communicate(timeout=30)
+        assert "Traceback" not in stderr
+        async with Store(f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}") as store:
+            (entry,) = await store.audit(AuditQuery())
+        assert (entry.target, entry.outcome) == ("render", "CancelledError")
 
 
 def test_without_any_servers_there_are_the_demo_servers(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from fastapi_server.gateway.events import Event
+from fastapi_server.gateway.front.keys import KeyGrant
 from fastapi_server.gateway.gateway import Gateway
-from fastapi_server.gateway.store import Store, StoredServer
+from fastapi_server.gateway.store import Seal, Store, StoredServer
 from fastapi_server.mcp import ConfigError
 from tests.test_gateway.gateways import gateway
 
@@ -79,14 +80,15 @@ async def test_servers_of_the_database_are_served_too_and_the_file_wins(tmp_path
     file = tmp_path / "mcp.json"
     write(file, {"both": {"command": "file"}})
     async with Store(sqlite) as store:
+        seal = Seal(await store.secret("sealing"))
         for name, enabled in (("both", True), ("stored", True), ("off", False)):
-            await store.put_server(StoredServer(name, {"command": "stored"}, enabled))
-        await store.put_server(StoredServer("wrong", {"command": "${NO_SUCH_VARIABLE}"}))
+            await store.put_server(StoredServer(name, seal.sealed(name, {"command": "stored"}), enabled))
+        await store.put_server(StoredServer("wrong", seal.sealed("wrong", {"command": "${NO_SUCH_VARIABLE}"})))
     async with gateway(tmp_path, config=file) as served:
         pool = served.app.state.gateway.pool
         assert pool.servers == ["both", "stored"]
         assert pool.config_of("both").config.command == "file"
-        assert list(served.app.state.roster.problems) == ["wrong"]
+        assert list(served.app.state.roster.unserved) == ["wrong"]
 
 
 async def test_what_is_added_while_it_runs_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -113,3 +115,83 @@ async def test_servers_of_the_file_are_changed_there(tmp_path: Path) -> None:
             await served.app.state.roster.put("one", {"command": "none"})
         with pytest.raises(ConfigError, match="config file"):
             await served.app.state.roster.remove("one")
+
+
+async def test_a_link_that_leads_elsewhere_is_seen(tmp_path: Path) -> None:
+    for version in ("1", "2"):
+        (tmp_path / f"..{version}").mkdir()
+        write(tmp_path / f"..{version}" / "mcp.json", {f"v{version}": {"command": "none"}})
+    (tmp_path / "..data").symlink_to("..1")  # as Kubernetes mounts a ConfigMap
+    file = tmp_path / "mcp.json"
+    file.symlink_to("..data/mcp.json")
+    async with gateway(tmp_path, config=file) as served:
+        behind: Gateway = served.app.state.gateway
+        assert behind.pool.servers == ["v1"]
+        async with behind.events.watch() as events:
+            (tmp_path / "..new").symlink_to("..2")
+            (tmp_path / "..new").replace(tmp_path / "..data")
+            assert await read_again(events) == []
+        assert behind.pool.servers == ["v2"]
+
+
+async def test_a_change_while_another_is_applied_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mcp.json"
+    write(file, {"one": {"command": "none"}})
+    async with gateway(tmp_path, config=file) as served:
+        behind: Gateway = served.app.state.gateway
+        reload = behind.reload
+
+        async def reload_while_it_changes(servers: Any) -> None:
+            monkeypatch.undo()
+            write(file, {"three": {"command": "none"}})
+            await reload(servers)
+
+        monkeypatch.setattr(behind, "reload", reload_while_it_changes)
+        async with behind.events.watch() as events:
+            write(file, {"two": {"command": "none"}})
+            await read_again(events)
+            await read_again(events)
+        assert behind.pool.servers == ["three"]
+
+
+async def test_problems_of_the_file_and_the_database_are_told_to_administrators(tmp_path: Path, sqlite: str) -> None:
+    file = tmp_path / "mcp.json"
+    write(file, {"one": {"command": "none"}})
+    async with Store(sqlite) as store:
+        await store.put_server(StoredServer("foreign", {"command": "stored"}))
+    async with gateway(tmp_path, config=file) as served:
+        key, _ = await served.app.state.key_ring.make(KeyGrant("ann"))
+        async with served.app.state.gateway.events.watch() as events:
+            file.write_text("{", encoding="utf-8")
+            await read_again(events)
+        told = await (await served.get("/api/servers")).json()
+        assert [one["name"] for one in told["servers"]] == ["one"]
+        assert ["is not JSON" in told["problems"][0], "another secret" in told["problems"][1]] == [True, True]
+        assert (await (await served.get("/api/servers", headers={"x-api-key": key})).json())["problems"] == []
+
+
+async def test_what_one_process_changes_is_served_by_the_others(tmp_path: Path) -> None:
+    async def until(names: list[str]) -> None:
+        async with asyncio.timeout(10):
+            while there.app.state.gateway.pool.servers != names:
+                await asyncio.sleep(0.02)
+
+    async with gateway(tmp_path) as here, gateway(tmp_path) as there:
+        await here.app.state.roster.put("added", {"command": "none"})
+        await until(["added"])
+        config = there.app.state.gateway.pool.config_of("added")
+        await here.app.state.roster.put("added", {"command": "other"})
+        async with asyncio.timeout(10):
+            while there.app.state.gateway.pool.config_of("added") == config:
+                await asyncio.sleep(0.02)
+        await here.app.state.roster.remove("added")
+        await until([])
+
+
+async def test_secrets_of_stored_servers_are_sealed(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as served:
+        await served.app.state.roster.put("one", {"command": "none", "env": {"TOKEN": "s3cr3t"}})
+        (stored,) = await served.app.state.store.servers()
+        assert "s3cr3t" not in repr(stored.entry)
+        answer = await served.get("/api/servers/one")
+        assert "s3cr3t" not in await answer.text()

@@ -52,9 +52,13 @@ class Endpoint:
             try:
                 yield
             finally:
-                await self._server.changes.close()
+                await self.end_streams()
                 await self._server.calls.parked.close()
                 await asyncio.sleep(0)
+
+    async def end_streams(self) -> None:
+        """Tell whoever listens for changes that there are none any more."""
+        await self._server.changes.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, of a caller that has been let in."""

@@ -1,6 +1,7 @@
 """Who calls: found out before anything else is done with a request."""
 
 import re
+from functools import partial
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -8,11 +9,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_server.gateway.caller import ANYONE, SCOPE_KEY, Caller
 from fastapi_server.gateway.front.guard import is_loopback
+from fastapi_server.gateway.front.issuer_keys import IssuerUnavailable
 from fastapi_server.gateway.front.keys import PREFIX, KeyRefused, KeyRing
-from fastapi_server.gateway.front.oidc import IssuerUnavailable, TokenRefused, TokenVerifier
+from fastapi_server.gateway.front.oidc import TokenRefused, TokenVerifier
 from fastapi_server.gateway.front.rates import Rates, address_of
 from fastapi_server.gateway.front.resource_metadata import metadata_url
+from fastapi_server.gateway.front.stay import STILL_WELCOME
 from fastapi_server.gateway.problems import problem
+from fastapi_server.gateway.store import StoreUnavailable
 
 NOBODY = Caller(servers=())
 """Somebody who brings no key where one is required: open pages are served to them, and no server is."""
@@ -27,6 +31,8 @@ _MCP = re.compile(r"/mcp(?:/.*)?")
 
 class Admission:
     """Sets who calls at `scope[SCOPE_KEY]`, or refuses with 401. What is brought is always checked, needed or not.
+
+    Whether it is still good can be asked at `scope[STILL_WELCOME]`, for as long as the answer lasts.
 
     An application around this one that knows who calls may have set it already.
 
@@ -52,17 +58,31 @@ class Admission:
         answer: ASGIApp = self._app
         if scope["type"] == "http" and SCOPE_KEY not in scope:
             try:
-                scope[SCOPE_KEY] = await self._caller(scope)
+                scope[SCOPE_KEY] = await self._admitted(scope)
             except (KeyRefused, TokenRefused) as error:
                 answer = self._refused(scope, str(error))
-            except IssuerUnavailable as error:
+            except (IssuerUnavailable, StoreUnavailable) as error:
                 answer = problem(503, str(error), {"retry-after": "5"})
         await answer(scope, receive, send)
 
-    async def _caller(self, scope: Scope) -> Caller:
+    async def _admitted(self, scope: Scope) -> Caller:
         credential = _credential(Headers(scope=scope))
         if credential is None:
             return self._without_credential(scope)
+        caller = await self._caller(credential)
+        scope[STILL_WELCOME] = partial(self._still_good, credential)
+        return caller
+
+    async def _still_good(self, credential: str) -> bool:
+        try:
+            await self._caller(credential)
+        except (KeyRefused, TokenRefused):
+            return False
+        except (IssuerUnavailable, StoreUnavailable):
+            pass  # nobody says that it is not
+        return True
+
+    async def _caller(self, credential: str) -> Caller:
         if self._verifier is None or credential.startswith(PREFIX):
             return await self._key_ring.caller(credential)
         return await self._verifier.caller(credential)

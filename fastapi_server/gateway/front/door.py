@@ -9,6 +9,7 @@ from fastapi_server.gateway.front.guard import Guard, SecurityHeaders
 from fastapi_server.gateway.front.keys import KeyRing
 from fastapi_server.gateway.front.oidc import TokenVerifier
 from fastapi_server.gateway.front.rates import RateLimit, Rates
+from fastapi_server.gateway.front.stay import Draining, Stay
 from fastapi_server.gateway.settings import Settings
 
 _READABLE = [
@@ -19,7 +20,7 @@ _READABLE = [
 _REFUSALS = "60/minute"
 
 
-def front_door(settings: Settings, key_ring: KeyRing) -> list[Middleware]:
+def front_door(settings: Settings, key_ring: KeyRing, draining: Draining) -> list[Middleware]:
     """The outermost first.
 
     Raises:
@@ -43,7 +44,8 @@ def front_door(settings: Settings, key_ring: KeyRing) -> list[Middleware]:
         refusals=Rates(_REFUSALS),
     )
     size = Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_request_bytes)
-    return [*middlewares, admission, Middleware(RateLimit, Rates(settings.rate_limit)), size]
+    stay, rates = Middleware(Stay, draining), Middleware(RateLimit, Rates(settings.rate_limit))
+    return [*middlewares, admission, stay, rates, size]
 
 
 def _verifier(settings: Settings) -> TokenVerifier | None:

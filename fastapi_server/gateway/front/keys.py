@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fastapi_server.gateway.caller import Caller
-from fastapi_server.gateway.store import APIKey, Store
+from fastapi_server.gateway.store import APIKey, Store, StoreUnavailable
 from fastapi_server.mcp import ToolRules
 
 PREFIX = "mcpgw_"
 _ID_BYTES = 8
-_REMEMBERED_SECONDS = 5.0
+_REMEMBERED_SECONDS = 1.0
 _MOST = 10_000
 
 
@@ -49,7 +49,8 @@ class KeyGrant:
 class KeyRing:
     """Makes keys, and tells whose one is.
 
-    A key that was looked up is remembered for 5 s: so long it may go on after another process has revoked it.
+    A key that was looked up is remembered for 1 s: so long it may go on after another process has revoked it. While the
+    database is away, keys that were seen before are good as they were last seen.
 
     Args:
         store: Keeps them.
@@ -61,8 +62,7 @@ class KeyRing:
         self._clock = clock
         self._remembered: dict[str, tuple[float, APIKey]] = {}
 
-    async def make(self, grant: KeyGrant) -> tuple[str, APIKey]:
-        """A new key, and what is kept of it. The key itself cannot be had again."""
+    def _new(self, grant: KeyGrant) -> tuple[str, APIKey]:
         key_id, secret = secrets.token_hex(_ID_BYTES), secrets.token_urlsafe(32)
         kept = APIKey(
             id=key_id,
@@ -77,8 +77,18 @@ class KeyRing:
             allow=grant.tools.allow,
             deny=grant.tools.deny,
         )
-        await self._store.add_key(kept)
         return f"{PREFIX}{key_id}_{secret}", kept
+
+    async def make(self, grant: KeyGrant) -> tuple[str, APIKey]:
+        """A new key, and what is kept of it. The key itself cannot be had again."""
+        key, kept = self._new(grant)
+        await self._store.add_key(kept)
+        return key, kept
+
+    async def make_first(self, grant: KeyGrant) -> str | None:
+        """A new key where there was none before, whichever process of the gateway comes first."""
+        key, kept = self._new(grant)
+        return key if await self._store.add_first_key(kept) else None
 
     async def caller(self, key: str) -> Caller:
         """Whose key it is.
@@ -104,16 +114,25 @@ class KeyRing:
 
     async def _kept(self, key_id: str) -> APIKey | None:
         now = asyncio.get_running_loop().time()
-        until, key = self._remembered.get(key_id, (now, None))
-        if now < until:
-            return key
-        key = await self._store.key(key_id)
+        seen = self._remembered.get(key_id)
+        if seen is not None:
+            if now < seen[0]:
+                return seen[1]
+            seen = self._remembered[key_id] = (now + _REMEMBERED_SECONDS, seen[1])  # others need not ask, too
+        try:
+            kept = await self._store.key(key_id)
+        except StoreUnavailable:
+            if seen is None:
+                raise
+            return seen[1]
+        if self._remembered.get(key_id) is not seen:
+            return kept  # revoked meanwhile, or looked up by somebody else
         self._remembered.pop(key_id, None)
-        if key is not None:
+        if kept is not None:
             if len(self._remembered) >= _MOST:
                 self._remembered.pop(next(iter(self._remembered)))
-            self._remembered[key_id] = (now + _REMEMBERED_SECONDS, key)
-        return key
+            self._remembered[key_id] = (now + _REMEMBERED_SECONDS, kept)
+        return kept
 
 
 def _hash(secret: str) -> str:

@@ -11,6 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fastapi_server.gateway.audit import Audit
 from fastapi_server.gateway.caller import SCOPE_KEY, Caller
 from fastapi_server.gateway.problems import problem
 from fastapi_server.mcp import ConfigError
@@ -72,7 +73,10 @@ class Rates:
 
 
 class RateLimit:
-    """Refuses with 429 who asks too often: each principal, and each address of those who have not said who they are."""
+    """Refuses with 429 who asks too often: each principal, and each address of those who have not said who they are.
+
+    What may have been a call is noted in the audit log, by its path: its body is not read.
+    """
 
     def __init__(self, app: ASGIApp, rates: Rates) -> None:
         self._app = app
@@ -86,6 +90,9 @@ class RateLimit:
         caller: Caller = scope[SCOPE_KEY]
         allowance = self._rates.ask(address_of(scope) if caller.principal is None else f"principal {caller.principal}")
         if not allowance.granted:
+            if scope["method"] == "POST":
+                audit: Audit = scope["app"].state.audit
+                audit.refused(caller, "", scope["method"], scope["path"])
             await allowance.refusal()(scope, receive, send)
             return
 

@@ -57,10 +57,14 @@ Admin = Annotated[Caller, Depends(admins_only)]
 
 def _server(
     name: Annotated[str, Path(description="Name of a server", examples=["weather"])],
+    request: Request,
     gateway: TheGateway,
+    audit: TheAudit,
     caller: TheCaller,
 ) -> str:
     if name not in gateway.pool.servers or not caller.may_use(name):
+        if request.method == "POST":
+            audit.refused(caller, name, request.method, request.url.path)
         raise no_such_server(name)
     return name
 

@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 
 from fastapi_server.gateway.problems import UPSTREAM, answers
 from fastapi_server.gateway.rest.dependencies import Server, TheAudit, TheCaller, TheGateway
-from fastapi_server.gateway.rest.tools import catalogue_of, resolved
+from fastapi_server.gateway.rest.models import JSONObject
+from fastapi_server.gateway.rest.tools import called, catalogue_of
 
 router = APIRouter(prefix="/rest/{name}", tags=["rest dialect"])
 
@@ -35,7 +36,7 @@ class Resources(BaseModel):
 class Call(BaseModel):
     """A call of a tool."""
 
-    arguments: dict[str, Any] = Field(default_factory=dict, examples=[{"city": "Oslo"}])
+    arguments: JSONObject = Field(default_factory=dict, examples=[{"city": "Oslo"}])
 
 
 class Read(BaseModel):
@@ -79,7 +80,7 @@ async def list_tools(server: Server, gateway: TheGateway, caller: TheCaller) -> 
 
 
 @router.post(
-    "/tools/{tool}/call", summary="Call a tool", response_model_exclude_none=True, responses=answers(*UPSTREAM)
+    "/tools/{tool:path}/call", summary="Call a tool", response_model_exclude_none=True, responses=answers(*UPSTREAM)
 )
 async def call_tool(
     server: Server,
@@ -90,7 +91,7 @@ async def call_tool(
     caller: TheCaller,
 ) -> Called:
     """An error of the tool itself is a result with `isError`."""
-    _, original = resolved(gateway, caller, f"{server}__{tool}")
+    _, original = called(gateway, audit, caller, f"{server}__{tool}", call.arguments)
     with audit.noting(caller, server, "tools/call", original, call.arguments) as told:
         result = await gateway.pool.client(server, caller.principal).call_tool(original, call.arguments)
         told(result)

@@ -8,9 +8,10 @@ from starlette.concurrency import run_in_threadpool
 
 from fastapi_server.gateway.caller import ANYONE
 from fastapi_server.gateway.first_round import FirstRound
+from fastapi_server.gateway.front.stay import Draining
 from fastapi_server.gateway.problems import answers
 from fastapi_server.gateway.rest import overview
-from fastapi_server.gateway.rest.dependencies import Admin, TheGateway
+from fastapi_server.gateway.rest.dependencies import Admin, TheCaller, TheGateway
 from fastapi_server.gateway.rest.models import Readiness
 
 router = APIRouter(tags=["gateway"])
@@ -22,16 +23,24 @@ async def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Readiness, "description": "Not every server was tried"}}
+_NOT_READY: dict[int | str, dict[str, Any]] = {
+    503: {"model": Readiness, "description": "Not every server was tried, or the gateway is about to end"}
+}
 
 
 @router.get("/ready", summary="Whether the gateway is ready", responses=_NOT_READY)
-async def ready(request: Request, response: Response, gateway: TheGateway) -> Readiness:
-    """503 until every server has been tried once; from then on a server that is down is its own problem."""
+async def ready(request: Request, response: Response, gateway: TheGateway, caller: TheCaller) -> Readiness:
+    """503 until every server has been tried once, and from when the gateway is about to end.
+
+    In between, a server that is down is its own problem. A caller is told of the servers that they may use.
+    """
     first_round: FirstRound = request.app.state.first_round
-    response.status_code = 200 if first_round.over else 503
-    servers = {name: overview.state_of(overview.clients_of(gateway, ANYONE, name)) for name in gateway.pool.servers}
-    return Readiness(ready=first_round.over, servers=servers)
+    draining: Draining = request.app.state.draining
+    is_ready = first_round.over and not draining.begun.is_set()
+    response.status_code = 200 if is_ready else 503
+    names = [name for name in gateway.pool.servers if caller.may_use(name)]
+    servers = {name: overview.state_of(overview.clients_of(gateway, ANYONE, name)) for name in names}
+    return Readiness(ready=is_ready, servers=servers)
 
 
 @router.get("/metrics", summary="Counters for Prometheus", response_class=Response, responses=answers(403))

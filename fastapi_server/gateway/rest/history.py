@@ -3,11 +3,11 @@
 import time
 from datetime import datetime
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from fastapi_server.gateway.problems import answers
-from fastapi_server.gateway.rest.dependencies import TheCaller, TheStore
+from fastapi_server.gateway.rest.dependencies import TheCaller, TheStore, no_such_server
 
 router = APIRouter(prefix="/api/history", tags=["history"], responses=answers(401, 404, 422, 429))
 
@@ -39,6 +39,6 @@ class History(BaseModel):
 async def read_history(server: str, caller: TheCaller, store: TheStore, since: AwareDatetime | None = None) -> History:
     """Left out, `since` is an hour ago. A server that is gone still has its history."""
     if not caller.may_use(server):
-        raise HTTPException(404, f"there is no server {server!r}")
+        raise no_such_server(server)
     start = since.timestamp() if since is not None else time.time() - _HOUR
     return History(server=server, minutes=[Minute.model_validate(one) for one in await store.history(server, start)])

@@ -16,8 +16,8 @@ from fastapi_server.gateway.rest.dependencies import TheCaller, TheGateway
 
 router = APIRouter(tags=["gateway"])
 
-Kind = Literal["servers", "server", "state", "call", "log", "lists"]
-_FOR_ADMINS = {"call", "log"}
+Kind = Literal["servers", "server", "state", "call", "log", "lists", "config"]
+_FOR_ADMINS = {"call", "log", "config"}
 _TICK_SECONDS = 1.0
 
 
@@ -36,7 +36,8 @@ async def events(
     """`servers` is the table of all servers, now and whenever it has changed, once a second at most.
 
     `server` says that one was added, changed or removed, `state` that a connection has moved, `lists` that a server
-    lists something else. Administrators also get `call` and `log`, which tell what others do.
+    lists something else. Administrators also get `call` and `log`, which tell what others do, and `config`: the config
+    file was read again, with these problems. The stream ends with the key or token that it was asked for with.
     """
     return EventSourceResponse(_stream(gateway, caller, set(kind) if kind else None, server))
 
@@ -57,7 +58,7 @@ async def _stream(
 
 
 def _may_hear(caller: Caller, event: Event) -> bool:
-    return caller.may_use(event.server) and (caller.admin or event.kind not in _FOR_ADMINS)
+    return (not event.server or caller.may_use(event.server)) and (caller.admin or event.kind not in _FOR_ADMINS)
 
 
 async def _ticking(events: AsyncGenerator[Event]) -> AsyncGenerator[Event | None]:

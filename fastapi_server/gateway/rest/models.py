@@ -1,15 +1,30 @@
 """What the REST interface answers about servers and the gateway."""
 
-from typing import Any
+import json
+from typing import Annotated, Any, TypeAlias
 
 from mcp_types import Prompt, Resource, ResourceTemplate, Tool
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from fastapi_server.gateway.recent import Percentiles, Sample
 from fastapi_server.gateway.roster import Imported
 from fastapi_server.mcp import ConnectionState, EraName
 
 __all__ = ["Imported", "Percentiles", "Sample"]
+
+
+def _as_json(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair is no text") from None
+    except ValueError:
+        raise ValueError("NaN and Infinity are no JSON, nor are numbers beyond 1.8e308") from None
+    return value
+
+
+JSONObject: TypeAlias = Annotated[dict[str, Any], AfterValidator(_as_json)]
+"""What can be said in JSON; Python's reader takes more than that."""
 
 
 class ServerSummary(BaseModel):
@@ -36,6 +51,11 @@ class ServerList(BaseModel):
     """All servers that the caller may use."""
 
     servers: list[ServerSummary]
+    problems: list[str] = Field(
+        default_factory=list[str],
+        description="For administrators: what is wrong in the config file, whose servers stay as they were, and with "
+        "servers in the database that are not served",
+    )
 
 
 class ServerDetail(ServerSummary):
@@ -56,7 +76,7 @@ class NewServer(BaseModel):
     name: str = Field(
         description="How it is called; its tools become `name__tool`", min_length=1, max_length=64, examples=["weather"]
     )
-    entry: dict[str, Any] = Field(
+    entry: JSONObject = Field(
         description="As in an `mcp.json`: a `command` with `args` and `env`, or a `url`",
         examples=[{"command": "python", "args": ["-m", "fastapi_server.mcp.demo.servers", "stdio"]}],
     )
@@ -100,7 +120,7 @@ class ToolList(BaseModel):
 class ToolCall(BaseModel):
     """A call of a tool."""
 
-    arguments: dict[str, Any] = Field(
+    arguments: JSONObject = Field(
         default_factory=dict, description="As its input schema says", examples=[{"city": "Oslo"}]
     )
     timeout: float | None = Field(default=None, gt=0, le=3600, description="Seconds; left out, as configured")

@@ -54,7 +54,7 @@ def summary(gateway: Gateway, caller: Caller, name: str) -> ServerSummary:
         state=state,
         era=info.era if info is not None else None,
         protocol_version=info.protocol_version if info is not None else None,
-        tools=len(listing.tools),
+        tools=len(gateway.pool.catalogue({name: listing.tools}, caller.tools).entries),
         clients=sum(client.state is ConnectionState.CONNECTED for client in clients),
         in_flight=sum(client.metrics.in_flight for client in clients),
         calls=history.calls,

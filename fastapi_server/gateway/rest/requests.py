@@ -6,10 +6,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _LABELS = ("method", "route")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
 class RequestMetrics:
-    """ASGI middleware. The label `route` is a path as declared, never one as sent: there may be any number of those.
+    """ASGI middleware.
+
+    The label `route` is a path as declared, never one as sent: there may be any number of those. For the same reason a
+    method that nobody knows is `other`.
 
     Args:
         app: What answers.
@@ -41,6 +45,7 @@ class RequestMetrics:
             try:
                 await self._app(scope, receive, sent)
             finally:
-                labels = (scope["method"], getattr(scope.get("route"), "path", "other"))
+                method = scope["method"] if scope["method"] in _METHODS else "other"
+                labels = (method, getattr(scope.get("route"), "path", "other"))
                 self._requests.labels(*labels, status).inc()
                 self._seconds.labels(*labels).observe(time.perf_counter() - started)

@@ -45,7 +45,10 @@ async def list_prompts(server: Server, gateway: TheGateway, caller: TheCaller) -
 
 
 @router.post(
-    "/prompts/{prompt}/get", summary="Fill in a prompt", response_model_exclude_none=True, responses=answers(*UPSTREAM)
+    "/prompts/{prompt:path}/get",
+    summary="Fill in a prompt",
+    response_model_exclude_none=True,
+    responses=answers(*UPSTREAM),
 )
 async def get_prompt(
     server: Server,

@@ -1,7 +1,7 @@
 """`/api/servers`: which there are, how they fare, and changes to them."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Query, Response
 
@@ -10,7 +10,7 @@ from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.problems import UPSTREAM, ProblemError, answers
 from fastapi_server.gateway.rest import overview
 from fastapi_server.gateway.rest.dependencies import Admin, Server, TheCaller, TheGateway, TheRoster
-from fastapi_server.gateway.rest.models import History, Imported, Log, NewServer, ServerDetail, ServerList
+from fastapi_server.gateway.rest.models import History, Imported, JSONObject, Log, NewServer, ServerDetail, ServerList
 from fastapi_server.mcp import MCPClient, StdioMCPClient
 
 router = APIRouter(prefix="/api/servers", tags=["servers"])
@@ -20,9 +20,9 @@ _FILE = {"mcpServers": {"weather": {"url": "https://example.com/mcp"}}}
 
 
 @router.get("", summary="All servers")
-async def list_servers(gateway: TheGateway, caller: TheCaller) -> ServerList:
+async def list_servers(gateway: TheGateway, roster: TheRoster, caller: TheCaller) -> ServerList:
     """State and numbers of each server. Asks none of them."""
-    return ServerList(servers=overview.summaries(gateway, caller))
+    return ServerList(servers=overview.summaries(gateway, caller), problems=roster.problems if caller.admin else [])
 
 
 @router.post("", status_code=201, summary="Add a server", responses=answers(403, 409, 422))
@@ -39,7 +39,7 @@ async def import_servers(
     roster: TheRoster,
     gateway: TheGateway,
     admin: Admin,
-    document: Annotated[dict[str, Any], Body(examples=[_FILE])],
+    document: Annotated[JSONObject, Body(examples=[_FILE])],
     dry_run: Annotated[bool, Query(description="Change nothing, and say what would become of it")] = False,
 ) -> Imported:
     """Adds and replaces servers; those that the file does not name stay. Wrong entries are passed over and reported."""
@@ -61,7 +61,7 @@ async def change_server(
     gateway: TheGateway,
     roster: TheRoster,
     admin: Admin,
-    entry: Annotated[dict[str, Any], Body(examples=[_ENTRY])],
+    entry: Annotated[JSONObject, Body(examples=[_ENTRY])],
 ) -> ServerDetail:
     """Replaces its whole entry; `***` in it keeps a secret. Calls in flight end with the one that they began with."""
     await roster.put(server, entry)

@@ -1,13 +1,14 @@
 """`/api/tools`: the tools of all servers in one catalogue."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Path, Query, Request
 from mcp_types import CallToolResult, Tool
 from sse_starlette import EventSourceResponse, JSONServerSentEvent
 
+from fastapi_server.gateway.audit import Audit
 from fastapi_server.gateway.caller import Caller
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.problems import UPSTREAM, ProblemError, answers, problem_of
@@ -39,7 +40,7 @@ async def list_tools(
     return ToolList(tools=catalogue.tools, problems=problems)
 
 
-@router.get("/{tool}", summary="One tool", response_model_exclude_none=True, responses=answers(404))
+@router.get("/{tool:path}", summary="One tool", response_model_exclude_none=True, responses=answers(404))
 async def get_tool(tool: ToolName, gateway: TheGateway, caller: TheCaller) -> Tool:
     """With its schemas."""
     server, _original = resolved(gateway, caller, tool)
@@ -50,7 +51,7 @@ async def get_tool(tool: ToolName, gateway: TheGateway, caller: TheCaller) -> To
 
 
 @router.post(
-    "/{tool}/call",
+    "/{tool:path}/call",
     summary="Call a tool",
     response_model=CallToolResult,
     response_model_exclude_none=True,
@@ -67,11 +68,11 @@ async def call_tool(
     With `Accept: text/event-stream` the answer is a stream of events: `progress` (`progress`, `total`, `message`) as
     often as the server tells, then `result`, or `error` with a problem. Who hangs up cancels the call.
     """
-    server, original = resolved(gateway, caller, tool)
+    server, original = called(gateway, audit, caller, tool, call.arguments)
 
     async def result(progress: ProgressCallback | None = None) -> CallToolResult:
-        client = gateway.pool.client(server, caller.principal)
         with audit.noting(caller, server, "tools/call", original, call.arguments) as told:
+            client = gateway.pool.client(server, caller.principal)
             answer = await client.call_tool(original, call.arguments, timeout=call.timeout, progress=progress)
             told(answer)
             return answer
@@ -132,6 +133,20 @@ def resolved(gateway: Gateway, caller: Caller, tool: str) -> tuple[str, str]:
     if not caller.may_use(server):
         raise _no_such_tool(tool)
     return server, original
+
+
+def called(gateway: Gateway, audit: Audit, caller: Caller, tool: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
+    """The same for a call, which is noted where it is refused.
+
+    Raises:
+        ProblemError: There is no such tool, or none that the caller may use.
+    """
+    try:
+        return resolved(gateway, caller, tool)
+    except ProblemError:
+        server, _, name = tool.partition("__")
+        audit.refused(caller, server, "tools/call", name, arguments)
+        raise
 
 
 def _no_such_tool(tool: str) -> ProblemError:

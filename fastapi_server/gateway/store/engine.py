@@ -2,12 +2,13 @@
 
 import contextlib
 import os
-from sqlite3 import OperationalError
+import sqlite3
+from collections.abc import Generator
 from typing import Any
 
 from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -17,8 +18,28 @@ WRITING = {"writing": True}
 """Execution options of transactions that write: SQLite then waits for its turn at once, and not half-way through."""
 
 _BUSY_MILLISECONDS = 10_000
+_ANSWER_SECONDS = {"timeout": 5, "command_timeout": 10}
+"""For PostgreSQL: to connect, and for a statement."""
 _LOCK = 0x6D_63_70_67_77
 """Any number that no other program takes for its lock."""
+
+
+class StoreUnavailable(Exception):
+    """The database cannot be reached, or does not do what it is asked; says why."""
+
+
+@contextlib.contextmanager
+def available() -> Generator[None]:
+    """A block that asks the database.
+
+    Raises:
+        StoreUnavailable: It does not answer.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        raise StoreUnavailable(f"the database does not answer: {reason or type(error).__name__}") from error
 
 
 def open_engine(database: str) -> AsyncEngine:
@@ -29,7 +50,8 @@ def open_engine(database: str) -> AsyncEngine:
     """
     try:
         url = make_url(database)
-        engine = create_async_engine(url, pool_pre_ping=not database.startswith("sqlite"))
+        options = {} if database.startswith("sqlite") else {"pool_pre_ping": True, "connect_args": _ANSWER_SECONDS}
+        engine = create_async_engine(url, **options)
     except (ArgumentError, ModuleNotFoundError) as error:
         raise ConfigError(f"database: {error}") from error
     if engine.dialect.name == "sqlite":
@@ -52,7 +74,7 @@ def _make_private(path: str) -> None:
 def _share_file(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     cursor: Any = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
-    with contextlib.suppress(OperationalError):  # another connection changes it now, for this one, too
+    with contextlib.suppress(sqlite3.OperationalError):  # another connection changes it now, for this one, too
         cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.close()

@@ -1,15 +1,16 @@
 """The database, as the gateway asks it."""
 
+import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.ext.asyncio import async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from fastapi_server.gateway.store.engine import WRITING, open_engine, take_turn
+from fastapi_server.gateway.store.engine import WRITING, available, open_engine, take_turn
 from fastapi_server.gateway.store.migrate import migrate
 from fastapi_server.gateway.store.tables import APIKey, AuditEntry, MetricsPoint, StoredSecret, StoredServer
 
@@ -34,6 +35,8 @@ class AuditQuery:
 class Store:
     """What outlives the process, for use in an `async with`. What it gives are copies.
 
+    While the database is away, everything raises `StoreUnavailable`, and works again once it is back.
+
     Args:
         database: URL of SQLAlchemy, for SQLite or PostgreSQL.
 
@@ -49,7 +52,8 @@ class Store:
     async def __aenter__(self) -> Self:
         """Connect, and bring the tables up to date."""
         try:
-            await migrate(self._engine)
+            with available():
+                await migrate(self._engine)
         except BaseException:
             await self._engine.dispose()
             raise
@@ -61,19 +65,31 @@ class Store:
         """Close all connections."""
         await self._engine.dispose()
 
+    @contextlib.asynccontextmanager
+    async def _read(self) -> AsyncGenerator[AsyncSession]:
+        with available():
+            async with self._reading() as session:
+                yield session
+
+    @contextlib.asynccontextmanager
+    async def _write(self) -> AsyncGenerator[AsyncSession]:
+        with available():
+            async with self._writing.begin() as session:
+                yield session
+
     async def servers(self) -> list[StoredServer]:
         """All servers, disabled ones too, by name."""
-        async with self._reading() as session:
+        async with self._read() as session:
             return list(await session.scalars(select(StoredServer).order_by(StoredServer.name)))
 
     async def put_server(self, server: StoredServer) -> None:
         """Add a server, or replace the one of that name."""
-        async with self._writing.begin() as session:
+        async with self._write() as session:
             await session.merge(server)
 
     async def remove_server(self, name: str) -> bool:
         """Whether there was one of that name."""
-        async with self._writing.begin() as session:
+        async with self._write() as session:
             gone = await session.scalar(
                 delete(StoredServer).where(StoredServer.name == name).returning(StoredServer.name)
             )
@@ -81,22 +97,31 @@ class Store:
 
     async def keys(self) -> list[APIKey]:
         """All keys, revoked ones too, the oldest first."""
-        async with self._reading() as session:
+        async with self._read() as session:
             return list(await session.scalars(select(APIKey).order_by(APIKey.created, APIKey.id)))
 
     async def key(self, key_id: str) -> APIKey | None:
         """The key of that id, revoked or not."""
-        async with self._reading() as session:
+        async with self._read() as session:
             return await session.get(APIKey, key_id)
 
     async def add_key(self, key: APIKey) -> None:
         """Add a key."""
-        async with self._writing.begin() as session:
+        async with self._write() as session:
             session.add(key)
+
+    async def add_first_key(self, key: APIKey) -> bool:
+        """Add a key where there is none yet; whether that was so."""
+        async with self._write() as session:
+            await take_turn(await session.connection())
+            first = await session.scalar(select(APIKey.id).limit(1)) is None
+            if first:
+                session.add(key)
+        return first
 
     async def revoke_key(self, key_id: str, at: float) -> APIKey | None:
         """The key, revoked now or before; `None` where there is none."""
-        async with self._writing.begin() as session:
+        async with self._write() as session:
             unrevoked = (APIKey.id == key_id, APIKey.revoked.is_(None))
             await session.execute(update(APIKey).where(*unrevoked).values(revoked=at))
             return await session.get(APIKey, key_id)
@@ -116,7 +141,7 @@ class Store:
             statement = statement.where(AuditEntry.at >= query.since)
         if query.before is not None:
             statement = statement.where(AuditEntry.id < query.before)
-        async with self._reading() as session:
+        async with self._read() as session:
             return list(await session.scalars(statement))
 
     async def add_history(self, points: Sequence[MetricsPoint]) -> None:
@@ -124,24 +149,24 @@ class Store:
         await self._add(points)
 
     async def _add(self, rows: Sequence[AuditEntry] | Sequence[MetricsPoint]) -> None:
-        async with self._writing.begin() as session:
+        async with self._write() as session:
             session.add_all(rows)
 
     async def history(self, server: str, since: float) -> list[MetricsPoint]:
         """The minutes of a server, the oldest first; one for each process that there was."""
         statement = select(MetricsPoint).where(MetricsPoint.server == server, MetricsPoint.at >= since)
-        async with self._reading() as session:
+        async with self._read() as session:
             return list(await session.scalars(statement.order_by(MetricsPoint.at, MetricsPoint.id)))
 
     async def forget_before(self, at: float) -> None:
         """Delete what is older from the audit log and the history of metrics."""
-        async with self._writing.begin() as session:
+        async with self._write() as session:
             await session.execute(delete(AuditEntry).where(AuditEntry.at < at))
             await session.execute(delete(MetricsPoint).where(MetricsPoint.at < at))
 
     async def secret(self, name: str) -> str:
         """A secret of that name, made where there is none; whichever process asks, it is the same."""
-        async with self._writing.begin() as session:
+        async with self._write() as session:
             await take_turn(await session.connection())
             secret = await session.get(StoredSecret, name)
             if secret is None:

@@ -20,7 +20,7 @@ class StoredServer(Table):
 
     Attributes:
         name: Of the server.
-        entry: As in an `mcp.json`; what is secret in `env` and `headers` stands there as it is needed.
+        entry: As in an `mcp.json`, sealed.
         enabled: It is served.
         source: Where it is from, such as `api` or `import`.
     """

@@ -17,13 +17,17 @@ AUDIENCE = "https://gateway.example"
 
 
 class Issuer:
-    """Attributes: `fetches` counts requests for the keys; `down` answers them with 503."""
+    """Attributes: `fetches` counts requests for the keys; `down` answers them with 503; `elsewhere` sends them there;
+    `padding` is added to them; `more_keys` are among them."""
 
     def __init__(self) -> None:
         self.url = ""
         self.fetches = 0
         self.down = False
         self.says: str | None = None
+        self.elsewhere = ""
+        self.padding = 0
+        self.more_keys: list[dict[str, Any]] = []
         self.keys: dict[str, ec.EllipticCurvePrivateKey] = {}
         self.rotate("first")
 
@@ -44,11 +48,16 @@ class Issuer:
         self.fetches += 1
         if self.down:
             return web.Response(status=503)
+        if self.elsewhere:
+            raise web.HTTPFound(self.elsewhere)
         jwks = [
-            {**json.loads(ECAlgorithm.to_jwk(key.public_key())), "kid": kid, "use": "sig"}
-            for kid, key in self.keys.items()
+            *self.more_keys,
+            *(
+                {**json.loads(ECAlgorithm.to_jwk(key.public_key())), "kid": kid, "use": "sig"}
+                for kid, key in self.keys.items()
+            ),
         ]
-        return web.json_response({"keys": jwks})
+        return web.json_response({"keys": jwks, "padding": "x" * self.padding})
 
 
 @asynccontextmanager

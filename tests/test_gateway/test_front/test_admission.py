@@ -15,6 +15,7 @@ from fastapi_server.gateway.front.admission import Admission
 from fastapi_server.gateway.front.door import front_door
 from fastapi_server.gateway.front.keys import KeyGrant, KeyRing
 from fastapi_server.gateway.front.rates import Rates
+from fastapi_server.gateway.front.stay import Draining
 from fastapi_server.gateway.store import Store
 from tests.test_gateway.gateways import gateway, serving, settings_at
 from tests.test_gateway.test_front.issuer import AUDIENCE, issuer
@@ -22,7 +23,7 @@ from tests.test_gateway.test_front.issuer import AUDIENCE, issuer
 
 def mirror(settings: Settings, ring: KeyRing) -> FastAPI:
     """Behind the whole front door: tells who it thinks is calling."""
-    app = FastAPI(middleware=front_door(settings, ring))
+    app = FastAPI(middleware=front_door(settings, ring, Draining()))
 
     async def who(request: Request) -> dict[str, Any]:
         caller = request.scope[SCOPE_KEY]

@@ -7,11 +7,12 @@ import signal
 from typing import Any
 
 import aiohttp
+import pytest
 from mcp_types import TextContent
 
-from fastapi_server.gateway.caller import Caller
+from fastapi_server.gateway.caller import ANYONE, Caller
 from fastapi_server.mcp import HTTPConfig, HTTPMCPClient, StdioMCPClient, ToolRules
-from tests.test_gateway.conftest import PEER, SHOW, WEATHER, Serve, Served
+from tests.test_gateway.conftest import ODD, PEER, SHOW, WEATHER, Serve, Served
 
 
 async def events_of(response: aiohttp.ClientResponse) -> list[tuple[str, Any]]:
@@ -294,3 +295,132 @@ async def test_our_own_client_uses_a_gateway_as_its_server(serve: Serve) -> None
             assert [str(one.uri) for one in await client.list_resources()] == ["weather://cities"]
             assert (await client.read_resource("weather://cities")).contents
             assert await client.health_check()
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e400"])
+@pytest.mark.parametrize("path", ["/api/tools/weather__forecast/call", "/rest/weather/tools/forecast/call"])
+async def test_what_is_no_json_is_not_passed_on(serve: Serve, path: str, number: str) -> None:
+    async with serve({"weather": WEATHER}) as running:
+        body = f'{{"arguments": {{"city": [{number}]}}}}'
+        json_type = {"content-type": "application/json"}
+        async with running.http.post(running.url + path, data=body, headers=json_type) as response:
+            problem = await response.json(content_type="application/problem+json")
+        assert (response.status, problem["type"]) == (422, "urn:mcp:request")
+        assert "body.arguments" in problem["detail"]
+        assert "no JSON" in problem["detail"]
+
+
+async def test_half_of_a_surrogate_pair_is_no_text(serve: Serve) -> None:
+    async with serve({"weather": WEATHER}) as running:
+        body = {"arguments": {"city": "\ud800"}}
+        problem = await running.ask("POST", "/api/tools/weather__forecast/call", body, status=422)
+        assert "surrogate" in problem["detail"]
+
+
+async def test_names_may_have_slashes(serve: Serve) -> None:
+    async with serve({"odd": ODD}) as running:
+        for tool in ("odd__a/b", "odd__a%2Fb"):
+            assert (await running.ask("GET", f"/api/tools/{tool}"))["name"] == "odd__a/b"
+            result = await running.ask("POST", f"/api/tools/{tool}/call", {})
+            assert result["content"][0]["text"] == "slash"
+        prompt = await running.ask("POST", "/api/servers/odd/prompts/c/d/get", {})
+        assert prompt["messages"][0]["content"]["text"] == "slash"
+        config = HTTPConfig(f"{running.url}/rest/odd", dialect="rest")
+        async with HTTPMCPClient("behind", config) as client:
+            result = await client.call_tool("a/b")
+            assert isinstance(result.content[0], TextContent)
+            assert result.content[0].text == "slash"
+
+
+async def test_what_is_not_for_a_caller_is_answered_as_if_it_did_not_exist(serve: Serve) -> None:
+    ann = Caller("ann", "ann", servers=["weather"], tools=ToolRules(deny=["weather__survey"]))
+    async with serve({"weather": WEATHER, "hidden": WEATHER}, ann) as running:
+        assert [one["name"] for one in (await running.ask("GET", "/api/tools"))["tools"]] == ["weather__forecast"]
+        (weather,) = (await running.ask("GET", "/api/servers"))["servers"]
+        assert (weather["name"], weather["tools"]) == ("weather", 1)
+        assert list((await running.ask("GET", "/ready"))["servers"]) == ["weather"]
+        for method, path in HIDDEN:
+            problem = await running.ask(method, path, {"uri": "weather://cities", "arguments": {}}, status=404)
+            assert problem["type"] in {"urn:mcp:no-such-server", "urn:mcp:no-such-tool"}, path
+        assert "hidden" not in json.dumps(await running.ask("GET", "/api/tools"))
+        refused = await entries(running, "hidden")
+        assert {(one["caller"], one["outcome"]) for one in refused} == {("ann", "refused")}
+        posts = [path for method, path in HIDDEN if method == "POST" and "hidden" in path]
+        assert len(refused) == len(posts)
+
+
+HIDDEN = [
+    ("GET", "/api/servers/hidden"),
+    ("PUT", "/api/servers/hidden"),
+    ("DELETE", "/api/servers/hidden"),
+    ("POST", "/api/servers/hidden/reconnect"),
+    ("POST", "/api/servers/hidden/drain"),
+    ("GET", "/api/servers/hidden/logs"),
+    ("GET", "/api/servers/hidden/history"),
+    ("GET", "/api/servers/hidden/resources"),
+    ("GET", "/api/servers/hidden/templates"),
+    ("GET", "/api/servers/hidden/prompts"),
+    ("POST", "/api/servers/hidden/resources/read"),
+    ("POST", "/api/servers/hidden/prompts/packing/get"),
+    ("GET", "/api/history/hidden"),
+    ("GET", "/api/tools?server=hidden"),
+    ("GET", "/api/tools/hidden__forecast"),
+    ("POST", "/api/tools/hidden__forecast/call"),
+    ("GET", "/api/tools/weather__survey"),
+    ("POST", "/api/tools/weather__survey/call"),
+    ("GET", "/rest/hidden/health"),
+    ("POST", "/rest/hidden/initialize"),
+    ("GET", "/rest/hidden/tools/list"),
+    ("POST", "/rest/hidden/tools/forecast/call"),
+    ("POST", "/rest/weather/tools/survey/call"),
+    ("GET", "/rest/hidden/resources/list"),
+    ("POST", "/rest/hidden/resources/read"),
+]
+
+
+async def entries(running: Served, server: str) -> list[dict[str, Any]]:
+    running.front.caller = ANYONE
+    found: list[dict[str, Any]] = (await running.ask("GET", f"/api/audit?server={server}"))["entries"]
+    return found
+
+
+async def test_every_call_has_its_entry_whichever_way_it_came(serve: Serve) -> None:
+    async with serve({"weather": WEATHER}) as running:
+        oslo = {"arguments": {"city": "Oslo"}}
+        await running.ask("POST", "/api/tools/weather__forecast/call", oslo)
+        await running.ask("POST", "/rest/weather/tools/forecast/call", oslo)
+        await running.ask("POST", "/api/servers/weather/resources/read", {"uri": "weather://cities"})
+        await running.ask("POST", "/rest/weather/resources/read", {"uri": "weather://cities"})
+        await running.ask("POST", "/api/servers/weather/prompts/packing/get", oslo)
+        await running.ask("POST", "/api/tools/weather__forecast/call", {"arguments": {"city": "Atlantis"}})
+        async with HTTPMCPClient("front", HTTPConfig(f"{running.url}/mcp")) as client:
+            await client.call_tool("weather__forecast", {"city": "Oslo"})
+        rows = [(one["method"], one["target"], one["outcome"]) for one in reversed(await entries(running, "weather"))]
+        assert rows == [
+            *[("tools/call", "forecast", "ok")] * 2,
+            *[("resources/read", "weather://cities", "ok")] * 2,
+            ("prompts/get", "packing", "ok"),
+            ("tools/call", "forecast", "ToolError"),
+            ("tools/call", "forecast", "ok"),
+        ]
+
+
+async def test_callers_cannot_make_series_and_servers_that_are_gone_have_none(serve: Serve) -> None:
+    async def metrics() -> str:
+        async with running.http.get(f"{running.url}/metrics") as response:
+            return await response.text()
+
+    async with serve({}) as running:
+        await running.ask("POST", "/api/servers", {"name": "w", "entry": WEATHER}, status=201)
+        await running.ask("POST", "/api/tools/w__forecast/call", {"arguments": {"city": "Oslo"}})
+        assert 'server="w"' in await metrics()
+        await running.ask("POST", "/api/tools/w__made-up/call", {})
+        await running.ask("POST", "/api/tools/made-up__tool/call", {}, status=404)
+        await running.ask("GET", "/made-up", status=404)
+        async with running.http.request("BREW", f"{running.url}/made-up") as response:
+            assert response.status in {400, 404, 405}
+        text = await metrics()
+        assert "made-up" not in text
+        assert "BREW" not in text
+        await running.ask("DELETE", "/api/servers/w", status=204)
+        assert 'server="w"' not in await metrics()

@@ -1,0 +1,131 @@
+"""How long an answer may go on: until its caller is not welcome any more, or until the gateway ends."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeAlias
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fastapi_server.gateway.problems import problem
+
+StillWelcome: TypeAlias = Callable[[], Awaitable[bool]]
+
+STILL_WELCOME = "gateway.still_welcome"
+"""Where an ASGI scope holds a `StillWelcome`: whether the key or token that came with the request is good even now.
+Nothing is there where the caller brought none."""
+
+_LOOK_SECONDS = 1.0
+_ALWAYS = frozenset({"/health", "/ready", "/metrics"})
+
+
+class Draining:
+    """The end of the gateway: no more requests are taken, and those that are open may end.
+
+    Attributes:
+        begun: Set when it begins.
+        open: Requests that are not answered yet, but for those of who watches the gateway.
+    """
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.open = 0
+
+
+class Stay:
+    """Ends streams whose caller's key was revoked, or whose token has expired, within a second or two.
+
+    While the gateway drains, it ends those that only tell what happens (they are opened by `GET`) as well, leaves calls
+    to end by themselves, and answers new requests with 503. To the application a stream that is ended looks like one
+    whose client has hung up; to the client, like one that is complete.
+    """
+
+    def __init__(self, app: ASGIApp, draining: Draining) -> None:
+        self._app = app
+        self._draining = draining
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        if scope["type"] != "http" or scope["path"] in _ALWAYS:
+            await self._app(scope, receive, send)
+        elif self._draining.begun.is_set():
+            await _about_to_end()(scope, receive, send)
+        else:
+            self._draining.open += 1
+            try:
+                await self._serve(scope, receive, send)
+            finally:
+                self._draining.open -= 1
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = started = answered = dismissed = False
+
+        async def receive_until_dismissed() -> Message:
+            nonlocal asked, dismissed
+            if asked:
+                message = await _first(receive(), *self._reasons_to_end(scope))
+            else:
+                message = await receive()
+                asked = not message.get("more_body", False)
+            dismissed = message is _DISMISSED
+            return message
+
+        async def note(message: Message) -> None:
+            nonlocal started, answered
+            started = True
+            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message)
+
+        try:
+            await self._app(scope, receive_until_dismissed, note)
+        except asyncio.CancelledError:
+            if not self._draining.begun.is_set():
+                raise
+            dismissed = True  # by the server, which has waited long enough
+        if dismissed and not started:
+            unwelcome = problem(401, "the key or token is not good any more")
+            await (_about_to_end() if self._draining.begun.is_set() else unwelcome)(scope, receive, send)
+        elif dismissed and not answered:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _reasons_to_end(self, scope: Scope) -> list[Coroutine[Any, Any, Message]]:
+        reasons: list[Coroutine[Any, Any, Message]] = []
+        if STILL_WELCOME in scope:
+            reasons.append(_when_unwelcome(scope[STILL_WELCOME]))
+        if scope["method"] == "GET":
+            reasons.append(_when_set(self._draining.begun))
+        return reasons
+
+
+def _about_to_end() -> Response:
+    headers = {"retry-after": "5", "connection": "close"}
+    return problem(503, "the gateway is about to end; another one may be there soon", headers)
+
+
+_DISMISSED: Message = {"type": "http.disconnect"}
+
+
+async def _when_unwelcome(still_welcome: StillWelcome) -> Message:
+    welcome = True
+    while welcome:
+        await asyncio.sleep(_LOOK_SECONDS)
+        welcome = await still_welcome()
+    return _DISMISSED
+
+
+async def _when_set(event: asyncio.Event) -> Message:
+    await event.wait()
+    return _DISMISSED
+
+
+async def _first(*ways: Awaitable[Message]) -> Message:
+    """What comes first; the others are given up."""
+    if len(ways) == 1:
+        return await ways[0]
+    tasks = [asyncio.ensure_future(way) for way in ways]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task in done).result()
+    finally:
+        for task in tasks:
+            task.cancel()
