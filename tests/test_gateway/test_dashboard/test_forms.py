@@ -64,6 +64,7 @@ async def test_what_a_field_is_for_is_read_off_its_schema(gateway: RunningGatewa
         ({"$ref": "#"}, "json"),
         ({"anyOf": [{"$ref": "#"}]}, "json"),
         ({"allOf": [{"$ref": "#"}]}, "json"),
+        ({"allOf": [{"$ref": "#"}] * 9, "required": ["a", "b"]}, "json"),
         ({"type": 5}, "json"),
         (None, "json"),
         (True, "json"),

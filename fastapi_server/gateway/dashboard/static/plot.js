@@ -19,7 +19,7 @@ export function Plot({ name }) {
   }, [name]);
   useEffect(() => {
     if (!samples.length) return;
-    const draw = () => new uPlot(options(place.current.clientWidth), dataOf(samples), place.current);
+    const draw = () => new uPlot(options(place.current.clientWidth, spanOf(samples)), dataOf(samples), place.current);
     let plot = draw();
     const again = () => { plot.destroy(); plot = draw(); };
     const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -42,11 +42,14 @@ const dataOf = (samples) => [
   ...LINES.map((line) => samples.map((one) => one.latency[line] * 1000)),
 ];
 
-function options(width) {
+// At least half a minute, however few samples there are.
+const spanOf = (samples) => [Math.min(samples[0].at, samples.at(-1).at - 30), samples.at(-1).at];
+
+function options(width, span) {
   const axis = { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
   return {
     width, height: 190, cursor: { y: false, points: { size: 6 } }, legend: { show: false },
-    scales: { y: { range: (_plot, _low, high) => [0, (high || 1) * 1.15] }, x: { range: (_plot, low, high) => [Math.min(low, high - 30), high] } },
+    scales: { y: { range: (_plot, _low, high) => [0, (high || 1) * 1.15] }, x: { range: () => span } },
     axes: [{ ...axis, space: 90, size: 28, values: (_plot, ticks) => ticks.map(clock) }, { ...axis, size: 56, values: (_plot, ticks) => ticks.map((tick) => (tick ? seconds(tick / 1000) : "0")) }],
     series: [{}, ...LINES.map((line) => ({ label: line, stroke: colour(line), width: 1.75, points: { size: 4, fill: colour(line) } }))],
   };

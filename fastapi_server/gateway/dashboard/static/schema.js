@@ -64,7 +64,7 @@ function together({ allOf, ...schema }, root) {
   const all = Object.assign({}, ...parts);
   const properties = Object.assign({}, ...parts.map((one) => one.properties).filter(isObject));
   if (Object.keys(properties).length) all.properties = properties;
-  return { ...all, required: parts.flatMap((one) => listOf(one.required)) };
+  return { ...all, required: [...new Set(parts.flatMap((one) => listOf(one.required)))] };
 }
 
 function kindOf(schema) {
