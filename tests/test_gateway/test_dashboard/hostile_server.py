@@ -47,6 +47,7 @@ BROKEN: dict[str, Any] = {
 }
 TOOLS: list[dict[str, Any]] = [
     {"name": "nested", "inputSchema": NESTED},
+    {"name": "folder/chatty", "inputSchema": {"type": "object"}},
     {"name": "broken", "inputSchema": BROKEN},
     {"name": "nonsense", "inputSchema": {"type": "object", "properties": None, "anyOf": [{"type": "string"}]}},
     {"name": "plain", "title": MARKUP, "description": MARKUP, "inputSchema": {"type": "object"}},
@@ -76,6 +77,10 @@ def called(params: dict[str, Any]) -> dict[str, Any]:
     match params["name"]:
         case "plain":
             return {"content": HOSTILE, "structuredContent": {MARKUP: LINK}}
+        case "folder/chatty":
+            for line in range(300):
+                send({"method": "notifications/message", "params": {"level": "info", "data": f"line {line}"}})
+            return {"content": []}
         case "fields":
             return {"content": [{"type": "text", "text": MARKUP}], "isError": True}
         case _:
@@ -102,7 +107,7 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
         case "resources/read":
             return {"contents": [{"uri": params["uri"], "mimeType": "text/html", "text": MARKUP}]}
         case "prompts/list":
-            return {"prompts": [{"name": "ask", "description": MARKUP, "arguments": [{"name": MARKUP}]}]}
+            return {"prompts": [{"name": "folder/ask", "description": MARKUP, "arguments": [{"name": MARKUP}]}]}
         case "prompts/get":
             messages = [{"role": "user", "content": one} for one in HOSTILE]
             return {"description": MARKUP, "messages": messages}

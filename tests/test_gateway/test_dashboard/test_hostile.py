@@ -48,7 +48,7 @@ async def test_resources_and_prompts_are_text(gateway: RunningGateway, open_page
     await expect(page.locator(".resource pre")).to_have_text(MARKUP)
     await shows_text_only(page)
     await page.goto(f"{gateway.url}/#/servers/hostile/prompts")
-    await page.get_by_text("ask", exact=True).click()
+    await page.get_by_text("folder/ask", exact=True).click()
     await page.get_by_role("button", name="Get").click()
     await expect(page.locator(".message").first).to_contain_text(MARKUP)
     await shows_text_only(page)

@@ -151,6 +151,28 @@ async def test_a_server_shows_what_it_wrote_and_how_long_it_takes(gateway: Runni
     await expect(page.get_by_role("button", name="Edit")).to_have_count(0)
 
 
+async def test_a_server_that_logs_much_is_not_asked_as_often(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(f"{gateway.url}/#/servers/hostile")
+    asked: list[str] = []
+    page.on("request", lambda sent: asked.append(sent.url) if sent.url.endswith("/logs") else None)
+    await page.get_by_text("folder/chatty", exact=True).click()
+    await page.locator("details[open] form").get_by_role("button", name="Call").click()
+    messages = page.get_by_role("log", name="Messages")
+    await expect(messages).to_contain_text("line 299")
+    await expect(messages.locator("[data-level]")).to_have_count(100)
+    assert await messages.evaluate("one => one.scrollTop + one.clientHeight >= one.scrollHeight - 1")
+    assert len(asked) < 30
+
+
+async def test_the_page_is_whole_after_an_upgrade(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(gateway.url)
+    files = await page.evaluate("performance.getEntriesByType('resource').map((one) => one.name)")
+    static = [gateway.url, *(name for name in files if "/dashboard/" in name)]
+    assert len(static) > 15
+    for name in static:
+        assert (await page.request.get(name)).headers["cache-control"] == "no-cache", name
+
+
 async def test_a_tool_is_called_by_its_form_and_tells_how_far_it_is(
     gateway: RunningGateway, open_page: OpenPage
 ) -> None:

@@ -6,6 +6,7 @@ import { clock } from "./numbers.js";
 
 const LINES = 100;
 const POLL_MILLISECONDS = 5000;
+const SOON_MILLISECONDS = 300; // however much is logged
 
 export function Log({ name, watch, state }) {
   const [log, setLog] = useState(null);
@@ -14,8 +15,11 @@ export function Log({ name, watch, state }) {
     const load = () => ask("GET", path(name, "/logs")).then((loaded) => here && setLog(loaded), () => {});
     load();
     const timer = setInterval(load, POLL_MILLISECONDS);
-    const unwatch = watch((kind, data) => kind === "log" && data.server === name && load());
-    return () => { here = false; clearInterval(timer); unwatch(); };
+    let soon;
+    const unwatch = watch((kind, data) => {
+      if (kind === "log" && data.server === name) soon ??= setTimeout(() => { soon = undefined; load(); }, SOON_MILLISECONDS);
+    });
+    return () => { here = false; clearInterval(timer); clearTimeout(soon); unwatch(); };
   }, [name, state]);
   const written = log?.processes.filter((one) => one.stderr) ?? [];
   return html`
