@@ -29,6 +29,23 @@ _LAST_RETRY_SECONDS = 30.0
 _MOST = 10_000
 
 
+@dataclass(frozen=True)
+class ListChange:
+    """A list that is not what it was.
+
+    Attributes:
+        server: Whose it is.
+        kind: Which.
+        principal: For whom it is another one.
+        everybody: It is for all principals: the server has come, gone, or become another one.
+    """
+
+    server: str
+    kind: Kind
+    principal: str | None = None
+    everybody: bool = False
+
+
 @dataclass
 class Listing:
     """What one server lists for one principal.
@@ -37,6 +54,7 @@ class Listing:
         info: Who the server says it is; `None` before it was first heard of.
         error: Why it could not be asked the last time; the lists are then those of before.
         wanted_at: When somebody wanted it first.
+        owed: Somebody was left without it, and is to be told when it has been heard.
     """
 
     info: ServerInfo | None = None
@@ -48,6 +66,7 @@ class Listing:
     heard_at: float = -_FRESH_SECONDS
     failures: int = 0
     wanted_at: float = field(default_factory=time.monotonic)
+    owed: bool = False
 
     def contents(self, kind: Kind) -> list[Any]:
         """What to compare to see whether a list has changed."""
@@ -74,7 +93,7 @@ class Directory:
         patience: Seconds that is waited for a server that has never been heard of, from when it is first wanted.
 
     Attributes:
-        changed: Each is told `(server, kind)` of a list that is not what it was.
+        changed: Each is told of a list that is not what it was.
     """
 
     def __init__(self, pool: ClientPool, *, patience: float) -> None:
@@ -84,7 +103,7 @@ class Directory:
         self._refreshing: dict[_Key, asyncio.Task[None]] = {}
         self._again: set[_Key] = set()
         self._retries: dict[_Key, asyncio.TimerHandle] = {}
-        self.changed: list[Callable[[str, Kind], None]] = []
+        self.changed: list[Callable[[ListChange], None]] = []
 
     async def listings(self, servers: Iterable[str], principal: str | None) -> dict[str, Listing]:
         """The listing of each server, after a moment for those never heard of, all at the same time."""
@@ -103,7 +122,17 @@ class Directory:
                 patience = max(patience, left)
         if unknown:
             await asyncio.wait(unknown, timeout=patience)
-        return {key.server: self._listing(key) for key in keys}
+        listings = {key.server: self._listing(key) for key in keys}
+        for listing in listings.values():
+            listing.owed |= listing.info is None
+        return listings
+
+    def follow(self, servers: Iterable[str], principal: str | None) -> None:
+        """Have what they list known from now on: somebody who may have listed it elsewhere wants to hear of changes."""
+        for key in [_Key(server, principal) for server in servers]:
+            if key not in self._listings:
+                self._listing(key).owed = True
+                self._refresh(key)
 
     async def refresh(self, server: str, principal: str | None = None) -> Listing:
         """Ask a server now, and wait for what it says."""
@@ -133,7 +162,7 @@ class Directory:
         for key in [key for key in self._listings if key.server == server]:
             del self._listings[key]
         for kind in _KINDS:
-            self._tell(server, kind)
+            self._tell(ListChange(server, kind, everybody=True))
 
     # When to ask.
 
@@ -180,9 +209,11 @@ class Directory:
         if before is None:
             return  # the server has left meanwhile
         self._listings[key] = fresh
+        if before.info is None and not before.owed:
+            return  # whoever wants it has waited for it
         for kind in _KINDS:
             if before.contents(kind) != fresh.contents(kind):
-                self._tell(key.server, kind)
+                self._tell(ListChange(key.server, kind, key.principal))
 
     async def _fetched(self, key: _Key) -> Listing:
         client = self._pool.client(key.server, key.principal)
@@ -211,9 +242,9 @@ class Directory:
         if key in self._listings:
             self._refresh(key)
 
-    def _tell(self, server: str, kind: Kind) -> None:
+    def _tell(self, change: ListChange) -> None:
         for told in list(self.changed):
-            told(server, kind)
+            told(change)
 
     async def close(self) -> None:
         """Ask nobody any more."""

@@ -81,7 +81,9 @@ class Gateway:
             hooks=hooks,
         )
         self.directory = Directory(self.pool, patience=self.settings.patience)
-        self.directory.changed.append(lambda server, kind: self.events.tell(Event("lists", server, {"kind": kind})))
+        self.directory.changed.append(
+            lambda change: self.events.tell(Event("lists", change.server, {"kind": change.kind}))
+        )
 
     async def reload(self, servers: Mapping[str, ServerConfig]) -> None:
         """Serve other servers; those whose configuration is the same are not touched."""

@@ -251,6 +251,14 @@ async def ask(talk: Talk, arguments: Arguments) -> str:
     return json.dumps(await talk.ask(**{kind: known[kind] for kind in arguments["kinds"]}))
 
 
+@tool("send")
+async def send(talk: Talk, _arguments: Arguments) -> str:
+    """Send them to a URL, and say that they have been there."""
+    await talk.ask(url=visit("Sign in", "https://example.com/sign-in"))
+    await talk.completed("e-1")
+    return "sent"
+
+
 # Changes, and ends.
 
 

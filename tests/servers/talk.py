@@ -19,6 +19,8 @@ from mcp_types import (
     ClientCapabilities,
     CreateMessageRequest,
     CreateMessageRequestParams,
+    ElicitCompleteNotification,
+    ElicitCompleteNotificationParams,
     ElicitRequest,
     ElicitRequestFormParams,
     ElicitRequestURLParams,
@@ -95,6 +97,10 @@ class Talk:
         await self._context.session.send_notification(
             LoggingMessageNotification(params=params), self._context.request_id
         )
+
+    async def completed(self, elicitation_id: str) -> None:
+        params = ElicitCompleteNotificationParams(elicitation_id=elicitation_id)
+        await self._context.session.send_notification(ElicitCompleteNotification(params=params))
 
     async def progress(self, done: float, total: float, message: str) -> None:
         await self._context.session.report_progress(done, total, message)

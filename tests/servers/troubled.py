@@ -1,7 +1,8 @@
 """A server on standard input and output that is in trouble. Bare Python, so that it starts at once.
 
 `python -S troubled.py [--silent METHOD] [--dies-of METHOD FILE]`: it never answers the one method, and dies of the
-other, once. FILE counts its lives; its one tool is called `life-1` in the first.
+other, once. FILE counts its lives; its one tool is called `life-1` in the first. A call of a tool `late` is answered by
+a question, once it has been cancelled, and the next call once that has been answered.
 """
 
 import argparse
@@ -36,12 +37,28 @@ RESULTS: dict[str, Any] = {
     "resources/templates/list": {"resourceTemplates": []},
 }
 
+asking = False
+QUESTION = {
+    "jsonrpc": "2.0",
+    "id": "late",
+    "method": "elicitation/create",
+    "params": {"message": "Late?", "requestedSchema": {"type": "object", "properties": {}}},
+}
+
 for line in sys.stdin:
     message = json.loads(line)
-    method = message["method"]
+    method = message.get("method")
+    if method == "notifications/cancelled":
+        asking = True
+        print(json.dumps(QUESTION), flush=True)
+    if method == "tools/call" and message["params"]["name"] == "late":
+        continue
+    if method == "tools/call" and asking:
+        while "method" in json.loads(sys.stdin.readline()):
+            pass
     if method == deadly and life == 1:
         os._exit(3)
-    if "id" not in message or method == flags.silent:
+    if "id" not in message or "method" not in message or method == flags.silent:
         continue
     answer: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
     if method in RESULTS:

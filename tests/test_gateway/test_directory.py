@@ -1,13 +1,16 @@
 """What servers list is known as it is now, and nobody waits for long for those that do not say."""
 
+import asyncio
 import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from fastapi_server.gateway import Settings
-from fastapi_server.gateway.directory import Kind
+from fastapi_server.gateway.directory import ListChange
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.mcp import parse_config
 
@@ -28,12 +31,35 @@ async def gateway(**arguments: list[str]) -> AsyncGenerator[Gateway]:
 
 async def test_a_server_that_dies_between_two_of_its_lists_is_asked_for_both_again(tmp_path: Path) -> None:
     async with gateway(mortal=["--dies-of", "prompts/list", str(tmp_path / "lives")]) as running:
-        told: list[tuple[str, Kind]] = []
-        running.directory.changed.append(lambda server, kind: told.append((server, kind)))
+        told: list[ListChange] = []
+        running.directory.changed.append(told.append)
         listing = await running.directory.refresh("mortal")
 
     assert [tool.name for tool in listing.tools] == ["life-2"]
-    assert told[-1] == ("mortal", "tools")
+    assert told == [ListChange("mortal", "tools")]
+
+
+async def test_nobody_is_told_of_what_they_have_waited_for() -> None:
+    async with gateway(fine=[]) as running:
+        told: list[ListChange] = []
+        running.directory.changed.append(told.append)
+        listings = await running.directory.listings(["fine"], "ann")
+
+    assert [tool.name for tool in listings["fine"].tools] == ["life-1"]
+    assert told == []
+
+
+@pytest.mark.parametrize("follows", [False, True])
+async def test_those_who_could_not_wait_are_told(follows: bool) -> None:
+    async with gateway(fine=[]) as running:
+        running.directory._patience = 0.0
+        told = asyncio.Queue[ListChange]()
+        running.directory.changed.append(told.put_nowait)
+        if follows:
+            running.directory.follow(["fine"], "ann")
+        else:
+            assert (await running.directory.listings(["fine"], "ann"))["fine"].tools == []
+        assert await told.get() == ListChange("fine", "tools", "ann")
 
 
 async def test_a_server_that_says_nothing_is_waited_for_once() -> None:

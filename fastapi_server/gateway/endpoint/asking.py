@@ -15,6 +15,8 @@ from mcp_types import (
     CreateMessageRequest,
     CreateMessageResult,
     CreateMessageResultWithTools,
+    ElicitCompleteNotification,
+    ElicitCompleteNotificationParams,
     ElicitRequest,
     ElicitResult,
     InputRequiredResult,
@@ -150,6 +152,10 @@ class Asker(ABC):
             self._asking.discard(asking)
             self.patience.go_on()
 
+    @abstractmethod
+    async def completed(self, elicitation_id: str) -> None:
+        """Tell them that they have been at the URL that a server sent them to."""
+
     def end(self) -> None:
         """The call is over: nobody waits for an answer any more."""
         self._over = True
@@ -186,6 +192,11 @@ class Asker(ABC):
 class SessionAsker(Asker):
     """In the handshake era: asked through the session, on the stream of their request."""
 
+    async def completed(self, elicitation_id: str) -> None:
+        """On the session's standalone stream, for the call may be over."""
+        params = ElicitCompleteNotificationParams(elicitation_id=elicitation_id)
+        await self._context.session.send_notification(ElicitCompleteNotification(params=params))
+
     async def _put(self, question: Question) -> Any:
         try:
             answer = await self._context.session.send_request(
@@ -216,6 +227,9 @@ class RoundsAsker(Asker):
             return await answered
         finally:
             self._open.pop(key, None)
+
+    async def completed(self, elicitation_id: str) -> None:
+        """There is no such notice in this era: they say so themselves when they ask for the call again."""
 
     def attach(self, context: Context) -> None:
         """The call is asked for again: progress and logs go there now."""

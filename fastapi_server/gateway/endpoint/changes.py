@@ -18,7 +18,7 @@ from mcp.server.subscriptions import (
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, LoggingLevel, SubscriptionsListenRequestParams, SubscriptionsListenResult
 
-from fastapi_server.gateway.directory import Kind
+from fastapi_server.gateway.directory import Kind, ListChange
 from fastapi_server.gateway.endpoint.request import Context
 from fastapi_server.gateway.endpoint.view import View
 from fastapi_server.gateway.gateway import Gateway
@@ -110,11 +110,16 @@ class Changes:
         self._streams: set[_Stream] = set()
         gateway.directory.changed.append(self._list_changed)
 
-    def _list_changed(self, server: str, kind: Kind) -> None:
+    def _list_changed(self, change: ListChange) -> None:
         for listener in (*self._sessions.values(), *self._streams):
-            view = listener.view
-            if view.only in {None, server} and view.caller.may_use(server):
-                listener.tell(_EVENTS[kind])
+            view, caller = listener.view, listener.view.caller
+            concerned = change.everybody or caller.principal == change.principal
+            if concerned and view.only in {None, change.server} and caller.may_use(change.server):
+                listener.tell(_EVENTS[change.kind])
+
+    def _heed(self, view: View) -> None:
+        """Somebody listens who may have listed before this process was there."""
+        self._gateway.directory.follow(view.servers(self._gateway.pool), view.caller.principal)
 
     async def _follow(self, view: View, uri: str, told: Told, agreed: "asyncio.Future[None]") -> None:
         """Tell of each change to a resource, on one connection to its server after the other.
@@ -178,6 +183,8 @@ class Changes:
         if here is not None:
             here.heard = heard
             here.go_on()
+            if heard:
+                self._heed(here.view)
 
     def level(self, session: str) -> LoggingLevel | None:
         """From which on a session has asked for log messages, if it has."""
@@ -223,6 +230,7 @@ class Changes:
             raise MCPError(INTERNAL_ERROR, f"{_MOST_STREAMS} subscriptions of this caller are open already")
         stream = _Stream(view)
         self._streams.add(stream)
+        self._heed(view)
         wanted = dict.fromkeys(params.notifications.resource_subscriptions or ())
         following = {uri: self._following(view, uri, stream.tell) for uri in wanted}
         try:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from typing import Any
 
 from mcp_types import (
     ClientCapabilities,
@@ -28,6 +29,7 @@ from fastapi_server.mcp import BusyError, EraName, HandlerContext, Handlers, MCP
 
 _MOST_AT_WORK = 8
 _MOST_SEATS = 64
+_MOST_SENT = 1_000
 _REST_SECONDS = 5.0
 
 
@@ -138,6 +140,7 @@ class Upstreams:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._tables: dict[tuple[str, str | None, str], _Table] = {}
+        self._sent = _Sent()
         gateway.log_heard.append(_tell_caller)
 
     @contextlib.asynccontextmanager
@@ -174,7 +177,7 @@ class Upstreams:
 
     def _handlers(self, capabilities: ClientCapabilities | None, seat: _Seat) -> Handlers:
         able = capabilities or ClientCapabilities()
-        answers = _Answers(self._gateway, seat)
+        answers = _Answers(self._gateway, seat, self._sent)
         elicitation = able.elicitation
         form = elicitation is not None and (elicitation.form is not None or elicitation.url is None)
         return Handlers(
@@ -184,6 +187,7 @@ class Upstreams:
             elicitation_url=answers.url if elicitation is not None and elicitation.url is not None else None,
             roots=answers.roots if able.roots else None,
             logging=answers.log,
+            notification=answers.told if elicitation is not None and elicitation.url is not None else None,
             list_changed=self._gateway.directory.list_changed,
         )
 
@@ -204,12 +208,30 @@ def _abilities(asker: Asker) -> str:
     return ",".join([*words, "logging"] if asker.level is not None else words)
 
 
+class _Sent:
+    """Who was sent to a URL: their call may be over when the server says that they have been there."""
+
+    def __init__(self) -> None:
+        self._who: dict[tuple[str, str], Asker] = {}
+
+    def note(self, server: str, elicitation_id: str, asker: Asker) -> None:
+        if len(self._who) >= _MOST_SENT:
+            self._who.pop(next(iter(self._who)))
+        self._who[server, elicitation_id] = asker
+
+    async def completed(self, server: str, elicitation_id: str) -> None:
+        asker = self._who.pop((server, elicitation_id), None)
+        if asker is not None:
+            await asker.completed(elicitation_id)
+
+
 @dataclass(frozen=True)
 class _Answers:
     """The handlers of one client, which pass everything on."""
 
     gateway: Gateway
     seat: _Seat
+    sent: _Sent
 
     async def _ask(self, question: Question) -> object:
         asker = self.seat.asker()
@@ -227,8 +249,15 @@ class _Answers:
     async def form(self, _context: HandlerContext, params: ElicitRequestFormParams) -> ElicitResult:
         return await self._elicit(ElicitRequest(params=params))
 
-    async def url(self, _context: HandlerContext, params: ElicitRequestURLParams) -> ElicitResult:
+    async def url(self, context: HandlerContext, params: ElicitRequestURLParams) -> ElicitResult:
+        asker = self.seat.asker()
+        if asker is not None and params.elicitation_id is not None:
+            self.sent.note(context.server, params.elicitation_id, asker)
         return await self._elicit(ElicitRequest(params=params))
+
+    async def told(self, context: HandlerContext, method: str, params: dict[str, Any]) -> None:
+        if method == "notifications/elicitation/complete":
+            await self.sent.completed(context.server, str(params.get("elicitationId")))
 
     async def _elicit(self, question: ElicitRequest) -> ElicitResult:
         answer = await self._ask(question)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fastapi_server.gateway.caller import Caller
+from fastapi_server.gateway.directory import Kind, ListChange
 from fastapi_server.mcp import Change, Handlers, MCPClientError, Subscription, ToolRules
 from tests.test_gateway.endpoint.conftest import EVERYTHING, HANDSHAKE, StartGateway
 from tests.test_gateway.endpoint.test_matrix import STATELESS, both_eras, client_of, every_upstream, person, text_of
@@ -186,8 +187,10 @@ async def test_everybody_sees_and_does_what_they_may(
             with pytest.raises(MCPClientError, match="there is no"):
                 await second.get_prompt("stateless__test_simple_prompt")
             async with await second.listen(tools=True, resources=True) as changes:
-                running.gateway.directory._tell("stateless", "tools")  # not for the second
-                running.gateway.directory._tell("http", "resources")
+                others: list[tuple[str, Kind, str]] = [("stateless", "tools", "p-2"), ("http", "tools", "p-1")]
+                for server, kind, principal in others:
+                    running.gateway.directory._tell(ListChange(server, kind, principal))  # not for the second
+                running.gateway.directory._tell(ListChange("http", "resources", "p-2"))
                 assert await anext(changes) == Change("resources")
 
 

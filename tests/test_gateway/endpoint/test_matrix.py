@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +86,26 @@ async def test_questions_find_their_caller(
     assert answers["url"]["action"] == "accept"
     assert answers["sampling"]["content"]["text"] == "Ada: About tea?"
     assert answers["roots"]["roots"][0]["uri"] == "file:///Ada"
+
+
+@pytest.mark.parametrize("behind", ["stdio", "http", "sse"])
+async def test_who_was_sent_to_a_url_is_told_that_they_have_been_there(
+    gateway: StartGateway, upstreams: dict[str, Any], behind: str
+) -> None:
+    """Both in the handshake era: the other one has no such notice."""
+    told = asyncio.Queue[tuple[str, Any]]()
+    handlers = replace(person(), notification=lambda _context, *notice: told.put_nowait(notice))
+    async with (
+        gateway({behind: upstreams[behind]}) as running,
+        client_of(running, HANDSHAKE, person()) as other,
+        client_of(running, HANDSHAKE, handlers) as client,
+        await client.listen(tools=True),
+    ):
+        await other.call_tool(f"{behind}__echo", {"text": "who is not meant"})
+        await client.call_tool(f"{behind}__send")
+        method, params = await told.get()
+
+    assert (method, params["elicitationId"]) == ("notifications/elicitation/complete", "e-1")
 
 
 @both_eras

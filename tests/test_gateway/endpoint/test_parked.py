@@ -1,7 +1,9 @@
 """Callers of the stateless era who are asked something and do not answer, or are gone, stand in nobody's way."""
 
 import asyncio
+import sys
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +13,10 @@ from fastapi_server.gateway.endpoint import parked, upstream
 from fastapi_server.mcp import HandlerContext, Handlers, MCPClient, MCPClientError, RPCError
 from tests.test_gateway.endpoint.conftest import HANDSHAKE, StartGateway
 from tests.test_gateway.endpoint.test_errors import Stateless
-from tests.test_gateway.endpoint.test_matrix import STATELESS, client_of, person, said
+from tests.test_gateway.endpoint.test_matrix import STATELESS, client_of, person, said, text_of
 
 AT_WORK: int = upstream._MOST_AT_WORK
+TROUBLED = str(Path(__file__).parents[2] / "servers/troubled.py")
 MOST: int = parked._MOST_OF_ONE
 
 either_era = pytest.mark.parametrize("behind", ["http", "stateless"])
@@ -131,3 +134,18 @@ async def test_a_malformed_answer_leaves_the_call_where_it_is(gateway: StartGate
 
     assert refused["error"]["code"] == RPCError.INVALID_PARAMS
     assert "Ada" in done["result"]["content"][0]["text"]
+
+
+async def test_a_question_that_comes_too_late_is_for_nobody(gateway: StartGateway) -> None:
+    """The call that it belongs to was given up, and another caller has the next one."""
+    thinking = Thinking()
+    server = {"command": sys.executable, "args": ["-S", TROUBLED]}
+    async with gateway({"troubled": server}) as running:
+        async with client_of(running, HANDSHAKE, Thinking().handlers) as client:
+            with pytest.raises(MCPClientError):
+                await client.call_tool("troubled__late", timeout=2)
+        async with client_of(running, HANDSHAKE, thinking.handlers) as client:
+            said_next = text_of(await client.call_tool("troubled__life-1"))
+
+    assert said_next == "life 1"
+    assert not thinking.asked
