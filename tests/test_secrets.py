@@ -43,6 +43,7 @@ from fastapi_server.mcp.exporters.prometheus import PoolCollector
 from fastapi_server.mcp.members import fingerprint_of
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event
 from fastapi_server.mcp.testing.raw_peer import RawRequest, raw_peer
+from fastapi_server.mcp.testing.sse_peer import sse_peer
 
 SECRET = "planted-secret"
 
@@ -224,6 +225,23 @@ async def test_a_secret_that_the_process_inherits_is_not_seen(monkeypatch: pytes
     monkeypatch.setenv("VENDOR_API_KEY", f"{SECRET}-inherited")
     shown = await failure_of(StdioMCPClient("all", says_all(inherit_env=True)))
     assert SECRET not in shown
+
+
+@pytest.mark.parametrize("log_it", [False, True])
+async def test_a_secret_that_a_process_spells_otherwise_is_not_seen(log: Seeing, log_it: bool) -> None:
+    script = """
+import base64, sys, urllib.parse
+secret = sys.argv[2]
+encoded = base64.b64encode(f"user:{secret}".encode()).decode()
+sys.exit(f"{encoded} {urllib.parse.quote(secret)} {urllib.parse.quote_plus(secret)}")
+"""
+    args = ["-S", "-c", script, "--token", f"{SECRET} of/ours"]
+    config = StdioConfig(sys.executable, args, retries=0, shutdown_timeout=500, stderr_log=log_it)
+    shown = await failure_of(StdioMCPClient("spells", config))
+    assert "***" in shown
+    for text in [shown, *log.text]:
+        assert "planted" not in text
+        assert base64.b64encode(b"user:" + SECRET.encode()).decode()[8:20] not in text
 
 
 async def test_a_secret_at_the_edge_of_what_is_shown_is_not_seen_by_half(
@@ -503,6 +521,38 @@ async def test_many_at_once_who_have_credentials_of_their_own_see_none_of_them(
             shown = [f"{one} {one!r} {one.args} {vars(one)}" for error in errors for one in (error, *behind(error))]
             shown.append(everything_about(client, errors))
     for text in [*shown, *log.text]:
+        for spell in ECHOES:
+            assert spell(SECRET)[:14] not in text
+
+
+async def test_many_at_once_over_one_stream_see_none_of_their_credentials(log: Seeing) -> None:
+    callers, whose = 100, ContextVar[str]("whose")
+    waiting: list[tuple[Seen, str]] = []
+
+    async def token() -> str:
+        return whose.get("nobody")
+
+    async with sse_peer() as peer:
+
+        @peer.on("tools/call")
+        async def _(seen: Seen) -> web.StreamResponse:
+            waiting.append((seen, seen.http.headers["Authorization"].removeprefix("Bearer ")))
+            if len(waiting) == callers:
+                for one, sent in waiting:
+                    error = {"code": -32000, "message": f"you sent {sent}", "data": [spell(sent) for spell in ECHOES]}
+                    await peer.send({"jsonrpc": "2.0", "id": one.id, "error": error})
+            return web.Response(status=202)
+
+        async with SSEMCPClient("many", SSEConfig(f"{peer.url}/sse", auth=token, retries=0)) as client:
+
+            async def call(number: int) -> MCPClientError:
+                whose.set(f"{SECRET}-of/{number}")
+                with pytest.raises(MCPClientError, match=r"you sent \*\*\*") as caught:
+                    await client.call_tool("t")
+                return caught.value
+
+            seen = everything_about(client, list(await asyncio.gather(*(call(number) for number in range(callers)))))
+    for text in [seen, *log.text]:
         for spell in ECHOES:
             assert spell(SECRET)[:14] not in text
 
