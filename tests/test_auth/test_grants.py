@@ -125,6 +125,16 @@ async def test_workload_identity_asks_a_callable_for_the_audience(client: Make, 
     assert issuer.forms[0].fields["assertion"] == "minted.jwt.here"
 
 
+@pytest.mark.parametrize("given", [None, "", b"a.j.wt"])
+async def test_a_callable_that_gives_no_jwt_is_told_so(client: Make, issuer: AuthorizationServer, given: Any) -> None:
+    async def mint(_audience: str) -> Any:
+        return given
+
+    with pytest.raises(MCPClientError, match=rf"auth\.assertion returned {type(given).__name__}, not a JWT"):
+        await list_tools(client(auth=WorkloadIdentity(mint)))
+    assert not issuer.forms
+
+
 async def test_a_callable_that_fails_is_named_and_not_quoted(client: Make) -> None:
     async def mint(_audience: str) -> str:
         raise RuntimeError("planted-secret")
@@ -193,10 +203,29 @@ async def test_enterprise_managed(
     assert basic_credentials(second) == ("ours", "s3cret-1")
 
 
-async def test_what_is_no_id_jag_goes_nowhere(
+async def test_an_identity_provider_that_refuses_is_named(
     client: Make, issuer: AuthorizationServer, idp: AuthorizationServer
 ) -> None:
+    idp.fail = [(400, {"error": "invalid_grant"})] * 9
+    with pytest.raises(AuthenticationError, match=rf"{idp.url}/token gives no token \(HTTP 400\): invalid_grant"):
+        await list_tools(client(auth=enterprise(idp)))
+    assert not issuer.forms
+
+
+@pytest.mark.parametrize("answer", [None, "<!doctype html>", "[]", '{"issued_token_type": 5}'])
+async def test_what_is_no_id_jag_goes_nowhere(
+    client: Make,
+    issuer: AuthorizationServer,
+    idp: AuthorizationServer,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str | None,
+) -> None:
+    async def say(_request: web.Request) -> web.Response:
+        return web.Response(text=answer)
+
     idp.answers[TOKEN_EXCHANGE] = ""
+    if answer is not None:
+        monkeypatch.setattr(idp, "_token", say)
     with pytest.raises(MCPClientError, match="something else than an ID-JAG"):
         await list_tools(client(auth=enterprise(idp)))
     assert not issuer.forms

@@ -149,7 +149,7 @@ async def test_a_write_that_stops_midway_leaves_the_old_value(
     assert await store.get(KEY) == {**LONG, "old": True}
 
 
-@pytest.mark.parametrize("damage", ["missing part", SECRET, "+x:1", "+9:ab"])
+@pytest.mark.parametrize("damage", ["missing part", SECRET, "+x:1", "+9:ab", "[]", "5"])
 async def test_a_damaged_entry_can_be_deleted(memory: Memory, store: KeyringTokenStore, damage: str) -> None:
     await store.set(KEY, LONG)
     head, part = next(iter(sorted(memory.entries))), sorted(memory.entries)[1]

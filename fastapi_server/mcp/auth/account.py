@@ -228,8 +228,8 @@ class Account:
         """Keep all of it; what belonged to another issuer goes."""
         self.unsaved = kept
         await self._enlist()
-        before = await self.store.get(self._about)
-        if before is not None and before.get("issuer") != kept.issuer:
+        before = as_object(await self.store.get(self._about))
+        if before and before.get("issuer") != kept.issuer:
             for kind in ("tokens", "client"):
                 await self.store.set(self._key(kind, before.get("issuer")), None)
         await self.store.set(self._key("client", kept.issuer), kept.client)
@@ -258,7 +258,7 @@ class Account:
 
     async def forget(self) -> bool:
         """Delete all of it, damaged or not. Whether there were tokens."""
-        about = await self.store.get(self._about) or {}
+        about = as_object(await self.store.get(self._about))
         issuer, state = about.get("issuer"), as_object(about.get("pending")).get("state")
         keys = [self._key("tokens", issuer), self._key("client", issuer), self._about]
         had_tokens = await self.store.get(keys[0]) is not None

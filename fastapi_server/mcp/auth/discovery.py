@@ -1,7 +1,5 @@
 """Who issues tokens for a server: what it says of itself (RFC 9728)."""
 
-import json
-
 from mcp.client.auth.utils import build_protected_resource_metadata_discovery_urls
 from mcp.shared.auth import ProtectedResourceMetadata
 from mcp.shared.auth_utils import check_resource_allowed, resource_url_from_server_url
@@ -9,10 +7,9 @@ from pydantic import ValidationError
 from yarl import URL
 
 from fastapi_server.mcp.auth.backchannel import Backchannel
-from fastapi_server.mcp.auth.quoting import faulty_members
+from fastapi_server.mcp.auth.quoting import faulty_members, object_in
 from fastapi_server.mcp.auth.reach import shown
 from fastapi_server.mcp.errors import AuthenticationError, MCPConnectionError
-from fastapi_server.mcp.protocol.jsonrpc import as_object
 
 _MEMBERS = frozenset({"resource", "authorization_servers"})
 
@@ -54,7 +51,7 @@ def metadata_in(url: str, status: int, body: bytes) -> ProtectedResourceMetadata
     Raises:
         AuthenticationError: It is malformed.
     """
-    if status != 200 or not _MEMBERS & _members_of(body):
+    if status != 200 or not _MEMBERS & object_in(body).keys():
         return None
     try:
         return ProtectedResourceMetadata.model_validate_json(body)
@@ -62,13 +59,6 @@ def metadata_in(url: str, status: int, body: bytes) -> ProtectedResourceMetadata
         raise AuthenticationError(
             f"the server's metadata (RFC 9728) at {shown(URL(url))} is malformed ({faulty_members(error)})"
         ) from None
-
-
-def _members_of(body: bytes) -> set[str]:
-    try:
-        return set(as_object(json.loads(body)))
-    except ValueError:
-        return set()
 
 
 def _check_resource(url: str, found: ProtectedResourceMetadata, server: str) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, MutableMapping
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qs
 
 import httpx2
@@ -11,7 +11,7 @@ from yarl import URL
 
 from fastapi_server.mcp.auth.backchannel import Backchannel, Reply
 from fastapi_server.mcp.auth.dpop import MOST_NONCES, ProofKey, wait_before_nonce
-from fastapi_server.mcp.auth.quoting import quoted
+from fastapi_server.mcp.auth.quoting import object_in, quoted
 from fastapi_server.mcp.auth.reach import shown
 from fastapi_server.mcp.errors import AuthenticationError, Delivery, MCPConnectionError
 
@@ -80,7 +80,7 @@ class Exchange:
 
     async def _answer_to(self, request: httpx2.Request) -> httpx2.Response:
         form = _form_of(request)
-        self._note(form)
+        self._note(form or {})
         reply = await self._reply(request, is_token=form is not None)
         failure = reply.failure_in_passing(
             f"signing in failed: {shown(URL(str(request.url)))} answered with HTTP {reply.status}"
@@ -88,12 +88,12 @@ class Exchange:
         if failure is not None:
             raise failure
         if form is not None:
-            self._judge(reply, refresh=form.get("grant_type") == "refresh_token")
+            self._judge(reply, request, refresh=form.get("grant_type") == "refresh_token")
         elif request.method == "POST" and reply.status not in {200, 201}:
-            raise self._refusal(reply, "does not register this client")
-        answer = _object(reply.body)
+            raise _refusal(reply, request, "does not register this client")
+        answer = object_in(reply.body)
         self._note(answer)
-        body = reply.body if answer is None else self._for_the_sdk(answer, is_token=form is not None)
+        body = self._for_the_sdk(answer, is_token=form is not None) if answer else reply.body
         return httpx2.Response(reply.status, content=body, request=request)  # the SDK reads no header
 
     async def _reply(self, request: httpx2.Request, *, is_token: bool) -> Reply:
@@ -124,31 +124,22 @@ class Exchange:
             self._nonces[_origin_of(request)] = reply.headers["DPoP-Nonce"]
         return reply
 
-    def _judge(self, reply: Reply, *, refresh: bool) -> None:
+    def _judge(self, reply: Reply, request: httpx2.Request, *, refresh: bool) -> None:
         self.error = _error(reply)
         self.gone = reply.status in _GONE
         if reply.status == 200 or (reply.status == 201 and not refresh):
             return
         if not refresh:
-            raise self._refusal(reply, "gives no token")
+            raise _refusal(reply, request, "gives no token")
         if self.error not in _DEAD:  # a refresh token that has run out is no failure: the person signs in again
             raise MCPConnectionError(
                 f"the authorization server answered with HTTP {reply.status}", delivery=Delivery.NOT_SENT
             )
 
-    def _refusal(self, reply: Reply, what: str) -> AuthenticationError:
-        said = _object(reply.body) or {}
-        words = ": ".join(str(said[name]) for name in ("error", "error_description") if isinstance(said.get(name), str))
-        reason = f": {quoted(words)}" if words else ""
-        return AuthenticationError(
-            f"the authorization server {what} (HTTP {reply.status}){reason}", status=reply.status
-        )
-
-    def _note(self, members: dict[str, Any] | None) -> None:
-        for name in _SECRET_FIELDS & set(members or ()):
-            secret = (members or {})[name]
-            if isinstance(secret, str) and secret:
-                self._keep_secret(secret)
+    def _note(self, members: dict[str, Any]) -> None:
+        for name in _SECRET_FIELDS & members.keys():
+            if isinstance(members[name], str) and members[name]:
+                self._keep_secret(members[name])
 
     def _for_the_sdk(self, answer: dict[str, Any], *, is_token: bool) -> bytes:
         """The SDK's models know bearer tokens only, and metadata with an authorization endpoint only."""
@@ -159,6 +150,13 @@ class Exchange:
         elif "token_endpoint" in answer and "issuer" in answer:
             answer = {"authorization_endpoint": NO_PAGE, **answer}
         return json.dumps(answer).encode()
+
+
+def _refusal(reply: Reply, request: httpx2.Request, what: str) -> AuthenticationError:
+    said, where = object_in(reply.body), shown(URL(str(request.url)))
+    words = ": ".join(str(said[name]) for name in ("error", "error_description") if isinstance(said.get(name), str))
+    reason = f": {quoted(words)}" if words else ""
+    return AuthenticationError(f"{where} {what} (HTTP {reply.status}){reason}", status=reply.status)
 
 
 def _origin_of(request: httpx2.Request) -> str:
@@ -172,14 +170,6 @@ def _form_of(request: httpx2.Request) -> dict[str, Any] | None:
     return {name: values[-1] for name, values in parse_qs(request.content.decode()).items()}
 
 
-def _object(body: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(body)
-    except ValueError:
-        return None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
-
-
 def _lifetime(said: Any) -> int | None:
     """Seconds; what no token can last, counts as not said."""
     try:
@@ -190,5 +180,5 @@ def _lifetime(said: Any) -> int | None:
 
 
 def _error(reply: Reply) -> str | None:
-    error = (_object(reply.body) or {}).get("error") if reply.status in {400, 401} else None
+    error = object_in(reply.body).get("error") if reply.status in {400, 401} else None
     return error if isinstance(error, str) else None

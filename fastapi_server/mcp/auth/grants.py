@@ -9,6 +9,7 @@ from mcp.shared.auth import JWT_BEARER_GRANT_TYPE, OAuthClientInformationFull, O
 from mcp.shared.auth import TokenEndpointAuthMethod as Method
 from pydantic import AnyUrl
 
+from fastapi_server.mcp.auth.quoting import object_in
 from fastapi_server.mcp.auth.sdk import GrantRequest, Provider, Send
 from fastapi_server.mcp.auth_config import (
     AssertionSource,
@@ -20,7 +21,7 @@ from fastapi_server.mcp.auth_config import (
     WorkloadIdentity,
     revealed,
 )
-from fastapi_server.mcp.errors import AuthenticationError, MCPClientError
+from fastapi_server.mcp.errors import AuthenticationError, ConfigError, MCPClientError
 
 _ASSERTION_SECONDS = 300
 _CLIENT_ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -135,7 +136,7 @@ async def _enterprise(config: EnterpriseManaged, provider: Provider, send: Send)
     }
     if provider.scope:
         exchange["scope"] = provider.scope
-    answer = (await send(httpx2.Request("POST", config.idp_token_endpoint, data=exchange))).json()
+    answer = object_in((await send(httpx2.Request("POST", config.idp_token_endpoint, data=exchange))).content)
     if answer.get("issued_token_type") != _ID_JAG or not isinstance(answer.get("access_token"), str):
         raise AuthenticationError("the identity provider gave something else than an ID-JAG")
     return provider.grant_request({"grant_type": JWT_BEARER_GRANT_TYPE, "assertion": answer["access_token"]})
@@ -145,8 +146,11 @@ async def _from(source: Secret | str | AssertionSource, audience: str, field: st
     if isinstance(source, (Secret, str)):
         return revealed(source, field)
     try:
-        return await source(audience)
+        given = await source(audience)
     except MCPClientError:
         raise
     except Exception as error:
         raise AuthenticationError(f"the callable given as auth.{field} failed: {type(error).__name__}") from error
+    if not isinstance(given, str) or not given:  # pyright: ignore[reportUnnecessaryIsInstance] - it is the user's
+        raise ConfigError(f"the callable given as auth.{field} returned {type(given).__name__}, not a JWT")
+    return given

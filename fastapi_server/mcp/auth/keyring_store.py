@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+import msgspec
+
 from fastapi_server.mcp.auth.extras import missing_extra
 from fastapi_server.mcp.auth.locks import to_the_end
 from fastapi_server.mcp.auth.places import state_folder
@@ -102,8 +104,8 @@ class _Entries:
             return None
         parts = [self._get(part) for part in _parts(name, head)] or [head]
         try:
-            return json.loads("".join(part or "" for part in parts))
-        except ValueError:
+            return msgspec.convert(json.loads("".join(part or "" for part in parts)), dict[str, Any])
+        except (ValueError, msgspec.ValidationError):
             raise TokenStoreError(f"keyring {self._service!r}: an entry is damaged; sign out and in again") from None
 
     def write(self, name: str, text: str | None) -> None:
