@@ -68,6 +68,19 @@ class Secret:
             raise ConfigError(f"config.{field}: the file {self.file} cannot be read: {why}") from None
 
 
+_VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+
+
+def check_variable(name: str | None) -> None:
+    """Of an environment variable.
+
+    Raises:
+        ValueError: It can be none: perhaps it is the secret itself, so it is not shown.
+    """
+    if name is not None and not _VARIABLE.fullmatch(name):
+        raise ValueError("env must be the name of an environment variable, not what it holds")
+
+
 def _as_secret(given: Any) -> Any:
     """A string is the secret itself; a mapping says where it is. Callables pass, for those fields that take one."""
     if given is None or isinstance(given, Secret) or callable(given):
@@ -78,6 +91,7 @@ def _as_secret(given: Any) -> Any:
     sources = [where for where in members.values() if isinstance(where, (str, Path)) and str(where)]
     if len(members) != 1 or len(sources) != 1 or not set(members) <= {"env", "file"}:
         raise ValueError('must be a string, {"env": NAME} or {"file": PATH}')
+    check_variable(members.get("env"))
     return Secret(**members)
 
 
@@ -174,10 +188,13 @@ def _checked_origins(urls: list[str]) -> list[str]:
 
 
 def _parts_of(url: str) -> SplitResult:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.password:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # its text quotes the URL
+        parts, usable = urlsplit(""), False
+    if not usable or parts.username or parts.password:
         raise ValueError("must be a URL that starts with http:// or https:// and names a host, without credentials")
-    _ = parts.port  # raises where it is none
     return parts
 
 
@@ -246,7 +263,7 @@ class OAuth(OAuthCommon):
     @field_validator("client_metadata_url")
     @classmethod
     def _https_with_a_path(cls, url: str | None) -> str | None:
-        parts = urlsplit(url or "https://host/path")
+        parts = _parts_of(url or "https://host/path")
         if parts.scheme != "https" or parts.path in {"", "/"}:
             raise ValueError("must be a URL that starts with https:// and has a path")
         return url

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass as validated
 
-from fastapi_server.mcp.auth_config import AUTH_TYPES, AuthSetting
+from fastapi_server.mcp.auth_config import AUTH_TYPES, AuthSetting, check_variable
 from fastapi_server.mcp.detection import AUTO, HTTP, SSE, STDIO, canonical_transport, detect_transport
 from fastapi_server.mcp.errors import ConfigError
 from fastapi_server.mcp.protocol.eras import KNOWN_VERSIONS
@@ -398,7 +398,11 @@ def _auth(entry: dict[str, Any], variables: Mapping[str, str]) -> dict[str, Any]
     auth = {_snake(key): value for key, value in entry.items()}
     for key, value in auth.items():
         name = as_object(value).get("env")
-        if isinstance(name, str) and variables is not os.environ:
+        if isinstance(name, str) and len(value) == 1 and variables is not os.environ:
+            try:
+                check_variable(name)
+            except ValueError as error:
+                raise ConfigError(f"config.auth.{key}: {error}") from None
             if not variables.get(name):
                 raise ConfigError(f"config.auth.{key}: the environment has no {name}; set it")
             auth[key] = variables[name]

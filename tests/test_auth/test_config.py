@@ -56,6 +56,13 @@ TYPES = "bearer, oauth, client_credentials, workload_identity, enterprise_manage
         ({"type": "bearer", "token": {"file": ["s3cret"]}}, "config.auth.token: must be a string"),
         ({"type": "bearer", "token": {"env": ""}}, "config.auth.token: must be a string"),
         ({"type": "bearer", "token": {}}, "config.auth.token: must be a string"),
+        (
+            {"type": "bearer", "token": {"env": "sk-s3cret"}},
+            "config.auth.token: env must be the name of an environment",
+        ),
+        ({"type": "oauth", "issuer": "https://h:s3cret"}, "config.auth.issuer: must be a URL"),
+        ({"type": "oauth", "issuer": "https://h℀s3cret/"}, "config.auth.issuer: must be a URL"),
+        ({"type": "oauth", "client_metadata_url": "https://a:s3cret@h/x"}, "config.auth.client_metadata_url: must be"),
         ({"type": "bearer", "token": {"value": "s3cret"}}, "config.auth.token: must be a string"),
         ({"type": "bearer", "tokn": "s3cret"}, "config.auth.tokn: there is no such setting"),
         ({"type": "s3cret"}, f"config.auth: needs a type: {TYPES}"),
@@ -76,7 +83,7 @@ TYPES = "bearer, oauth, client_credentials, workload_identity, enterprise_manage
         ({"type": "oauth", "issuer": "http://auth:8080"}, "config.auth.issuer: must start with https://"),
         ({"type": "oauth", "insecure_origins": ["https://auth/?a"]}, "config.auth.insecure_origins: must be origins"),
         ({"type": "oauth", "insecure_origins": ["http://auth/realm"]}, "config.auth.insecure_origins: must be origins"),
-        ({"type": "oauth", "insecure_origins": ["http://auth:99999"]}, "config.auth.insecure_origins: Port out of"),
+        ({"type": "oauth", "insecure_origins": ["http://auth:99999"]}, "config.auth.insecure_origins: must be a URL"),
         ({"type": "oauth", "insecure_origins": ["auth:8080"]}, "config.auth.insecure_origins: must be a URL"),
         ({"type": "oauth", "client_secret": "s3cret"}, "config.auth: client_secret needs a client_id"),
         ({"type": "oauth", "client_metadata_url": "https://h.example/"}, "config.auth.client_metadata_url: must be"),
@@ -189,6 +196,7 @@ def test_a_file_is_read_with_its_own_environment() -> None:
         "mcpServers": {
             "right": {"url": "https://h.example/mcp", "auth": auth},
             "wrong": {"url": "https://h.example/mcp", "auth": {"type": "bearer", "token": {"env": "NONE"}}},
+            "worse": {"url": "https://h.example/mcp", "auth": {"type": "bearer", "token": {"env": "sk-s3cret"}}},
         }
     }
     file = parse_config(document, {"OURS": "s3cret"})
@@ -198,7 +206,8 @@ def test_a_file_is_read_with_its_own_environment() -> None:
     assert (settings.client_id, settings.scopes) == ("ours", ["read"])
     assert revealed(settings.client_secret or "", "client_secret") == "s3cret"
     assert [str(problem) for problem in file.problems] == [
-        "mcp.json: mcpServers.wrong.auth.token: the environment has no NONE; set it"
+        "mcp.json: mcpServers.wrong.auth.token: the environment has no NONE; set it",
+        "mcp.json: mcpServers.worse.auth.token: env must be the name of an environment variable, not what it holds",
     ]
 
 
