@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from fastapi_server import __version__
 from fastapi_server.gateway import dashboard, endpoint, rest
@@ -29,6 +29,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     key_ring = KeyRing(store)
     draining = Draining()
     metrics = CollectorRegistry()
+    lost = Gauge("mcp_gateway_audit_lost", "Entries of the audit log that were never written.", registry=metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -37,6 +38,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 setattr(app.state, name, part)
             collector = PoolCollector(parts.gateway.pool)
             metrics.register(collector)
+            lost.set_function(lambda: parts.audit.lost)
             yield
             metrics.unregister(collector)
 

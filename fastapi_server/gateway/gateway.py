@@ -11,6 +11,7 @@ from mcp_types import LoggingMessageNotificationParams
 
 from fastapi_server.gateway.directory import Directory
 from fastapi_server.gateway.events import Event, EventBus
+from fastapi_server.gateway.problems import cause_of
 from fastapi_server.gateway.recent import CALLS, Recent
 from fastapi_server.gateway.settings import Settings
 from fastapi_server.mcp import (
@@ -124,7 +125,8 @@ class Gateway:
             told(context, params)
 
     def _moved(self, event: StateEvent) -> None:
-        data: dict[str, Any] = {"state": str(event.after), "error": str(event.error) if event.error else None}
+        error = cause_of(event.error) if event.error is not None else None
+        data: dict[str, Any] = {"state": str(event.after), "error": error}
         self.events.tell(Event("state", event.server, data))
         restarted = event.before is ConnectionState.RECONNECTING and event.after is ConnectionState.CONNECTED
         if restarted and self.pool.config_of(event.server) is not None:

@@ -77,10 +77,15 @@ _KINDS: Sequence[tuple[type[MCPClientError], int, str, str]] = (
 _RPC_STATUS = {RPCError.INVALID_PARAMS: 422, RPCError.METHOD_NOT_FOUND: 404, _RESOURCE_NOT_FOUND: 404}
 
 
+def cause_of(error: MCPClientError) -> str:
+    """What went wrong, without the end of the standard error of the server's process: that is for administrators."""
+    return error.message.partition("\n")[0].removesuffix("; its stderr ends:")
+
+
 def problem_of(error: MCPClientError) -> Problem:
     """The problem that an error of a client is to the caller."""
     _, status, kind, title = next(row for row in _KINDS if isinstance(error, row[0]))
-    problem = Problem(type=f"urn:mcp:{kind}", title=title, status=status, detail=error.message, server=error.server)
+    problem = Problem(type=f"urn:mcp:{kind}", title=title, status=status, detail=cause_of(error), server=error.server)
     more: dict[str, Any] = {"delivery": str(error.delivery)}
     match error:
         case RPCError():

@@ -108,7 +108,8 @@ async def test_calls_go_on_while_the_database_is_away_and_are_written_when_it_is
                 await asyncio.sleep(0.1)
         assert {(one["target"], one["outcome"]) for one in page["entries"]} == {("forecast", "ok")}
         assert (await ask(*call, key=other))[0] == 200
-        assert served.app.state.audit.lost == 0
+        scraped = await served.get("/metrics", headers={"x-api-key": ours})
+        assert "mcp_gateway_audit_lost 0.0" in await scraped.text()
 
 
 async def test_a_changed_file_is_served_while_the_database_is_away(tmp_path: Path, postgresql: str) -> None:

@@ -1,5 +1,6 @@
 """`mcp-clients serve`, as a program."""
 
+import asyncio
 import json
 import os
 import re
@@ -14,11 +15,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from mcp_types import TextContent
 
 from fastapi_server.gateway import Settings
 from fastapi_server.gateway.serve import check_binding
 from fastapi_server.gateway.store import AuditQuery, Store
-from fastapi_server.mcp import ConfigError
+from fastapi_server.mcp import ConfigError, HTTPConfig, HTTPMCPClient
 from tests.test_gateway.conftest import SHOW
 
 SERVE = [sys.executable, "-W", "error", "-m", "fastapi_server.mcp", "serve", "--port", "0"]
@@ -170,6 +172,31 @@ async def test_it_lets_calls_end_and_takes_no_new_ones_when_it_is_told_to_end(tm
         _, stderr = process.communicate(timeout=30)
         assert stderr == ""
         assert process.returncode in {-signal.SIGTERM, 143}
+
+
+@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+async def test_it_lets_calls_over_mcp_end_and_ends_the_streams_that_tell_of_changes(
+    tmp_path: Path, revision: str
+) -> None:
+    begun = asyncio.Event()
+    with program(tmp_path, "--config", config(tmp_path, studio=SHOW)) as process:
+        (url,) = re.findall(r"(http://\S+/mcp)", said(process))
+        settings = HTTPConfig(url, protocol_version=revision)
+        async with (
+            HTTPMCPClient("caller", settings) as caller,
+            HTTPMCPClient("listener", settings) as listener,
+            await listener.listen(tools=True),
+        ):
+            calling = asyncio.create_task(
+                caller.call_tool("studio__render", {"frames": 60}, progress=lambda *_: begun.set())
+            )
+            await begun.wait()
+            process.send_signal(signal.SIGTERM)
+            result = await calling
+        assert isinstance(result.content[0], TextContent)
+        assert result.content[0].text == "60 frames, draft"
+        _, stderr = process.communicate(timeout=5)  # far less than calls would have got
+        assert stderr == ""
 
 
 async def test_calls_that_do_not_end_are_given_up_and_stand_in_the_audit_log(tmp_path: Path) -> None:

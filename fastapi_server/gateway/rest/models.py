@@ -67,7 +67,9 @@ class ServerDetail(ServerSummary):
     capabilities: list[str] = Field(description="What it offers", examples=[["tools", "prompts"]])
     resources: int = Field(description="How many it lists")
     prompts: int = Field(description="How many it lists")
-    settings: dict[str, Any] = Field(description="What its configuration says beyond the defaults; secrets are `***`")
+    settings: dict[str, Any] = Field(
+        description="For administrators: what its configuration says beyond the defaults; secrets are `***`"
+    )
 
 
 class NewServer(BaseModel):

@@ -3,6 +3,7 @@
 from fastapi_server.gateway.caller import Caller
 from fastapi_server.gateway.directory import Listing
 from fastapi_server.gateway.gateway import Gateway
+from fastapi_server.gateway.problems import cause_of
 from fastapi_server.gateway.rest.models import ServerDetail, ServerSummary
 from fastapi_server.mcp import ConnectionState, MCPClient, redacted_settings
 
@@ -46,7 +47,8 @@ def summary(gateway: Gateway, caller: Caller, name: str) -> ServerSummary:
     config, history = gateway.pool.config_of(name), gateway.history[name]
     state = state_of(clients)
     info = next((client.server_info for client in clients if client.server_info is not None), listing.info)
-    errors = [client.last_error.message for client in clients if client.last_error is not None]
+    found = [client.last_error for client in clients if client.last_error is not None]
+    errors = [error.message if caller.admin else cause_of(error) for error in found]
     breakers = {client.metrics.breaker_state for client in clients}
     return ServerSummary(
         name=name,
@@ -80,5 +82,5 @@ def detail(gateway: Gateway, caller: Caller, name: str) -> ServerDetail:
         capabilities=list(capabilities.model_dump(exclude_none=True)) if capabilities is not None else [],
         resources=len(listing.resources) + len(listing.templates),
         prompts=len(listing.prompts),
-        settings=redacted_settings(config) if config is not None else {},
+        settings=redacted_settings(config) if config is not None and caller.admin else {},
     )

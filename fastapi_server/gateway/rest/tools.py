@@ -11,7 +11,7 @@ from sse_starlette import EventSourceResponse, JSONServerSentEvent
 from fastapi_server.gateway.audit import Audit
 from fastapi_server.gateway.caller import Caller
 from fastapi_server.gateway.gateway import Gateway
-from fastapi_server.gateway.problems import UPSTREAM, ProblemError, answers, problem_of
+from fastapi_server.gateway.problems import UPSTREAM, ProblemError, answers, cause_of, problem_of
 from fastapi_server.gateway.rest.dependencies import TheAudit, TheCaller, TheGateway, no_such_server
 from fastapi_server.gateway.rest.models import ToolCall, ToolList
 from fastapi_server.mcp import Catalogue, ConfigError, MCPClientError
@@ -34,9 +34,9 @@ async def list_tools(
     if server is not None and not names:
         raise no_such_server(server)
     listings = await gateway.directory.listings(names, caller.principal)
-    problems = {name: one.error.message for name, one in listings.items() if one.error is not None}
+    problems = {name: cause_of(one.error) for name, one in listings.items() if one.error is not None}
     catalogue = gateway.pool.catalogue({name: one.tools for name, one in listings.items()}, caller.tools)
-    problems |= {name: error.message for name, error in catalogue.problems.items()}
+    problems |= {name: cause_of(error) for name, error in catalogue.problems.items()}
     return ToolList(tools=catalogue.tools, problems=problems)
 
 

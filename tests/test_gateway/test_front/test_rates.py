@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from fastapi_server.gateway.audit import REFUSED
 from fastapi_server.gateway.front.keys import KeyGrant, KeyRing
 from fastapi_server.gateway.front.rates import Rates
-from fastapi_server.gateway.store import Store
+from fastapi_server.gateway.store import AuditQuery, Store
 from fastapi_server.mcp import ConfigError
 from tests.test_gateway.gateways import gateway
 
@@ -56,3 +57,18 @@ async def test_who_guesses_keys_is_slowed_down_and_others_are_not(tmp_path: Path
         guesses = [(await served.get("/api/keys", headers={"x-api-key": f"mcpgw_{n}_x"})).status for n in range(62)]
         assert guesses == [401] * 60 + [429] * 2
         assert (await served.get("/api/keys", headers={"x-api-key": key})).status == 200
+
+
+async def test_a_call_that_is_refused_for_its_rate_stands_in_the_audit_log(tmp_path: Path, sqlite: str) -> None:
+    async with Store(sqlite) as store:
+        key, _ = await KeyRing(store).make(KeyGrant("ann"))
+        async with gateway(tmp_path, rate_limit="1/hour") as served:
+            for path in ("/api/tools/a__b/call", "/api/tools/a__b/call", "/mcp"):
+                await served.request("POST", path, json={}, headers={"x-api-key": key})
+            await served.app.state.audit.flush()
+            entries = [(one.caller, one.method, one.target, one.outcome) for one in await store.audit(AuditQuery())]
+    assert entries == [
+        ("ann", "POST", "/mcp", REFUSED),
+        ("ann", "POST", "/api/tools/a__b/call", REFUSED),
+        ("ann", "tools/call", "b", REFUSED),
+    ]

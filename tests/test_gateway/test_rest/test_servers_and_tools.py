@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from typing import Any
 
 import aiohttp
@@ -424,3 +425,41 @@ async def test_callers_cannot_make_series_and_servers_that_are_gone_have_none(se
         assert "BREW" not in text
         await running.ask("DELETE", "/api/servers/w", status=204)
         assert 'server="w"' not in await metrics()
+
+
+async def test_what_a_process_wrote_is_for_administrators_and_so_is_how_it_is_configured(serve: Serve) -> None:
+    dying = {"command": sys.executable, "args": ["-c", "import sys; sys.exit('s3cr3t at line 5')"]}
+    async with serve({"dying": dying}, Caller("ann", "ann")) as running:
+        async with running.http.get(f"{running.url}/api/events") as events:
+            answers = [
+                await running.ask("GET", "/api/tools"),
+                await running.ask("POST", "/api/tools/dying__x/call", {}, status=502),
+                await running.ask("GET", "/api/servers"),
+                await server(running, "dying"),
+            ]
+            told = b""
+            while b'"state":"error"' not in told:
+                told += await events.content.readany()
+        assert "exited with code 1" in answers[1]["detail"]
+        assert answers[-1]["error"] == answers[1]["detail"]
+        assert answers[-1]["settings"] == {}
+        assert "s3cr3t" not in json.dumps(answers) + told.decode()
+        running.front.caller = ANYONE
+        assert "s3cr3t" in (await server(running, "dying"))["error"]
+
+
+async def test_events_of_servers_that_are_not_theirs_are_not_told(serve: Serve) -> None:
+    ann = Caller("ann", "ann", servers=["weather"])
+    async with serve({"weather": WEATHER, "hidden": WEATHER}, ann) as running:
+        async with running.http.get(f"{running.url}/api/events") as events:
+            await events.content.readany()
+            running.front.caller = ANYONE
+            for name in ("hidden", "weather"):
+                await running.ask("POST", f"/api/tools/{name}__forecast/call", {"arguments": {"city": "Oslo"}})
+                await running.ask("POST", f"/api/servers/{name}/drain")
+            told = b""
+            while b'"state":"disconnected"' not in told:
+                told += await events.content.readany()
+        assert b"weather" in told
+        assert b"hidden" not in told
+        assert b"event: call" not in told
