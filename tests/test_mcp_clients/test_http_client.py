@@ -822,6 +822,37 @@ async def test_an_annotation_is_found_however_it_is_written_and_on_whichever_pag
     assert "Mcp-Param-Region" not in without.http.headers
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (b'{"tools": [{"name": 7, "inputSchema": {}}]}', r"malformed: tools\.0\.name"),
+        (b'{"tools": 7}', "malformed: tools"),
+        (b"[]", "malformed"),
+        (b'{"resultType": "input_required", "requestState": "x", "tools": []}', "resultType that it must not have"),
+        (b'{"resultType": "other", "tools": []}', "resultType that it must not have: 'other'"),
+        (b'{"tools": [], "more": "\xff"}', "malformed|cannot be read|not a JSON-RPC message"),
+        (b'{"tools": [], "more": NaN}', "cannot be read|not a JSON-RPC message"),
+        (b'{"tools": [' + b"[" * 5_000 + b"]" * 5_000 + b"]}", "malformed|cannot be read|not a JSON-RPC message"),
+    ],
+)
+async def test_a_list_that_is_none_is_refused(
+    stateless: HTTPPeer, content_type: str, result: bytes, expected: str
+) -> None:
+    @stateless.on("tools/list")
+    async def tools(seen: Seen) -> web.StreamResponse:
+        body = b'{"jsonrpc": "2.0", "id": %d, "result": %b}' % (seen.id, result)
+        if content_type == "text/event-stream":
+            body = b"data: " + body + b"\n\n"
+        return web.Response(body=body, content_type=content_type)
+
+    async with client_of(stateless) as client:
+        with pytest.raises(ProtocolError, match=expected) as refused:
+            await client.list_tools()
+        assert refused.value.server == "peer"
+        assert await client.health_check()
+
+
 async def test_tools_with_an_invalid_annotation_are_left_out_with_a_warning(
     stateless: HTTPPeer, peer: HTTPPeer, caplog: pytest.LogCaptureFixture
 ) -> None:

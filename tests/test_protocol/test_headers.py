@@ -4,6 +4,7 @@ import base64
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -109,20 +110,20 @@ def test_the_example_of_the_specification() -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "is_vain"),
+    ("pages", "is_vain"),
     [
         ([], False),  # nobody has looked
         ([b'{"a": 1}'], True),
-        ([b'{"a": 1}', bytearray(b'{"b": "\\u2019"}')], True),
+        ([b'{"a": 1}', b'{"b": "\\u2019"}'], True),
         ([b'{"x-mcp-header": "A"}'], False),
         ([b'{"x-mcp-header": "A"}', b'{"a": 1}'], False),
         ([b'{"a": 1}', rb'{"\u0078-mcp-header": "A"}'], False),
     ],
 )
-def test_a_search_is_vain_where_no_text_holds_an_annotation(texts: list[bytes | bytearray], is_vain: bool) -> None:
+def test_a_search_is_vain_where_no_page_holds_an_annotation(pages: list[bytes], is_vain: bool) -> None:
     search = AnnotationSearch()
-    for text in texts:
-        search(text)
+    for page in pages:
+        search(msgspec.Raw(page))
     assert search.is_vain is is_vain
 
 

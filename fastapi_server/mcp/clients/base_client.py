@@ -491,7 +491,7 @@ class MCPClient(ABC):
             mirrors = self._stateless is not None and channel is not None and not channel.shared_stream
             return self._tools.learn(tools, mirrored=mirrors and not search.is_vain)
 
-        options = CallOptions(on_text=search)
+        options = CallOptions(on_json=search)
         return await self._lists.get(
             caller, ListToolsResult, "tools/list", lambda page: page.tools, deadline, learn, options
         )

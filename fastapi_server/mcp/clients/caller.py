@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
-from mcp_types import PaginatedResult
-from msgspec import UNSET
+from mcp_types import ListPromptsResult, ListResourcesResult, ListResourceTemplatesResult, ListToolsResult
+from msgspec import UNSET, Raw
 from pydantic import BaseModel
 
-from fastapi_server.mcp.clients.channel import Channel, OnText, Request
+from fastapi_server.mcp.clients.channel import Channel, Request
 from fastapi_server.mcp.clients.connector import Connector
 from fastapi_server.mcp.clients.deadline import Deadline
 from fastapi_server.mcp.clients.handlers import Handlers
@@ -40,7 +40,7 @@ from fastapi_server.mcp.protocol.jsonrpc import Message, as_object
 from fastapi_server.mcp.resilience import RetryPolicy
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
-PageT = TypeVar("PageT", bound=PaginatedResult)
+PageT = TypeVar("PageT", ListToolsResult, ListResourcesResult, ListResourceTemplatesResult, ListPromptsResult)
 
 _REPEATABLE = frozenset(
     {"ping", "server/discover", "tools/list", "resources/list", "resources/templates/list", "resources/read"}
@@ -60,7 +60,7 @@ class CallOptions(NamedTuple):
         progress_timeout: Seconds that may pass without any.
         meta: More members for `_meta`.
         headers: More HTTP headers.
-        on_text: Shown the JSON of replies, over Streamable HTTP.
+        on_json: Shown the JSON of each result, over Streamable HTTP; for `pages` alone.
         repeatable: To do it twice does no harm.
     """
 
@@ -68,7 +68,7 @@ class CallOptions(NamedTuple):
     progress_timeout: float | None = None
     meta: Mapping[str, Any] = MappingProxyType({})
     headers: Mapping[str, str] = MappingProxyType({})
-    on_text: OnText | None = None
+    on_json: Callable[[Raw], None] | None = None
     repeatable: bool = False
 
 
@@ -156,6 +156,8 @@ class Caller:
             InvalidResultError: The result does not have the model's shape.
         """
         value = await self.call(method, params, deadline, options)
+        if options.on_json is not None and isinstance(value, Raw):
+            options.on_json(value)
         try:
             return read(model, method, value)
         except InvalidResultError as error:
@@ -175,6 +177,9 @@ class Caller:
         params: dict[str, Any] | None = None
         while True:
             page = await self.call_for(model, method, params, deadline, options)
+            if self._connector.era.name is EraName.STATELESS:
+                with self.locating():
+                    input_required.is_final(page.result_type, method)
             pages.append(page)
             if page.next_cursor is None:
                 return pages
@@ -222,7 +227,7 @@ class Caller:
                     await self._slots.take()
                     call.slots = self._slots
                 result = await self._persist(call, call.params)
-                if self._connector.era.name is EraName.STATELESS:
+                if self._connector.era.name is EraName.STATELESS and not isinstance(result, Raw):
                     required = input_required.parse(result, call.method)
                     if required is not None:
                         result = await self._rounds(call, required)
@@ -360,7 +365,7 @@ class Caller:
             if era.name is not EraName.BARE:
                 meta = {**outgoing.context, **meta}
         stamped = era.stamp(params, meta)
-        call.request = Request(call.request_id, call.method, stamped, era, headers, call.options.on_text)
+        call.request = Request(call.request_id, call.method, stamped, era, headers, call.options.on_json is not None)
         return call.request
 
 

@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 from msgspec import UNSET
 
@@ -23,9 +23,6 @@ logger = logging.getLogger("fastapi_server.mcp")
 _CANCEL_NOTICE_SECONDS = 5.0
 _SHOWN = 200
 
-OnText: TypeAlias = Callable[[bytes | bytearray], None]
-"""Shown the JSON of a message, which it must not keep."""
-
 
 @dataclass(slots=True)
 class Request:
@@ -37,7 +34,7 @@ class Request:
         params: Already stamped by the era.
         era: Whose headers and whose way to cancel apply.
         headers: More HTTP headers for this request alone.
-        on_text: Shown the JSON of the reply, where the channel has each reply for itself.
+        raw_result: The result may be left as JSON, a `msgspec.Raw`, where the channel has each reply for itself.
         sent: The server may have got it.
     """
 
@@ -46,7 +43,7 @@ class Request:
     params: Mapping[str, Any] | None
     era: Era
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    on_text: OnText | None = None
+    raw_result: bool = False
     sent: bool = True
 
     def encode(self) -> bytes:

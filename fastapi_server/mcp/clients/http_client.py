@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 import aiohttp
 
@@ -130,14 +131,12 @@ class StreamableHTTPChannel(Channel):
 
     def _only_reply(self, request: Request, body: bytes | bytearray) -> Message:
         self.metrics.bytes_received += len(body)
-        if request.on_text is not None:
-            request.on_text(body)
-        reply = self._take(jsonrpc.decode(body), request)
+        reply = self._take(jsonrpc.decode(body, raw_results=request.raw_result), request)
         if reply is None:
             raise ProtocolError(f"the body of the response to {request.method} holds no reply to it")
         return reply
 
-    def _take(self, messages: list[Message], request: Request) -> Message | None:
+    def _take(self, messages: Sequence[Message], request: Request) -> Message | None:
         """Hand on what is not the reply to our request, and return what is."""
         reply = None
         for message in messages:
@@ -170,12 +169,10 @@ class StreamableHTTPChannel(Channel):
                 raise
         return None
 
-    def _decoded(self, data: bytes | bytearray, request: Request | None = None) -> list[Message]:
+    def _decoded(self, data: bytes | bytearray, request: Request | None = None) -> Sequence[Message]:
         self.metrics.bytes_received += len(data)
-        if request is not None and request.on_text is not None:
-            request.on_text(data)
         try:
-            return jsonrpc.decode(data)
+            return jsonrpc.decode(data, raw_results=request is not None and request.raw_result)
         except ProtocolError as error:
             if request is not None and jsonrpc.addressee(bytes(data)) == request.id:
                 raise ProtocolError(f"the reply cannot be read: {error.message}") from error

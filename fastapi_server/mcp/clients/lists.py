@@ -3,12 +3,9 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mcp_types import ListPromptsResult, ListResourcesResult, ListResourceTemplatesResult, ListToolsResult
-
-from fastapi_server.mcp.clients.caller import NO_OPTIONS, Caller, CallOptions
+from fastapi_server.mcp.clients.caller import NO_OPTIONS, Caller, CallOptions, PageT
 from fastapi_server.mcp.protocol.caching import ListCache
 
-PageT = TypeVar("PageT", ListToolsResult, ListResourcesResult, ListResourceTemplatesResult, ListPromptsResult)
 ItemT = TypeVar("ItemT")
 
 

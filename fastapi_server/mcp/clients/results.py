@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
+import msgspec
 from mcp_types import (
     AudioContent,
     CallToolResult,
@@ -13,10 +14,12 @@ from mcp_types import (
     ResourceLink,
     TextContent,
 )
+from msgspec import Raw
 from pydantic import BaseModel, Field, ValidationError
 
 from fastapi_server.mcp.errors import InvalidResultError
 from fastapi_server.mcp.protocol.bulk import uncollected
+from fastapi_server.mcp.protocol.jsonrpc import MALFORMED
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -37,7 +40,7 @@ class _ToldByType(CallToolResult):
 
 
 def read(model: type[ModelT], method: str, value: Any) -> ModelT:
-    """The result of `method`.
+    """The result of `method`, of plain values or of JSON.
 
     Raises:
         InvalidResultError: It does not have the model's shape.
@@ -53,9 +56,15 @@ def read(model: type[ModelT], method: str, value: Any) -> ModelT:
     many = issubclass(model, PaginatedResult)
     try:
         with uncollected() if many else contextlib.nullcontext():
-            return model.model_validate(value, by_alias=True, by_name=False)
+            if isinstance(value, Raw):
+                value = msgspec.json.decode(value)
+            result = model.model_validate(value, by_alias=True, by_name=False)
+            del value  # before the collector looks through what there is
+            return result
     except ValidationError as error:
         shown = problems(error)
+    except MALFORMED as error:
+        shown = str(error)
     raise InvalidResultError(f"the result of {method} is malformed: {shown}")  # here: its context would show the input
 
 

@@ -39,8 +39,9 @@ class AnnotationSearch:
         self.is_vain = False
         self._found = False
 
-    def __call__(self, text: bytes | bytearray) -> None:
+    def __call__(self, page: msgspec.Raw) -> None:
         """Look at the JSON of a page, in which any letter may be escaped (RFC 8259, 7)."""
+        text = bytes(page)
         self._found = self._found or _ANNOTATION.encode() in text or b"\\u00" in text
         self.is_vain = not self._found
 

@@ -30,11 +30,8 @@ def parse(result: Any, method: str) -> InputRequired | None:
     """
     if not isinstance(result, dict):
         raise ProtocolError(f"the result of {method} is malformed: it is no object")
-    kind = as_object(result).get("resultType", "complete")
-    if kind == "complete":
+    if is_final(as_object(result).get("resultType", "complete"), method):
         return None
-    if kind != "input_required" or method not in METHODS:
-        raise ProtocolError(f"the result of {method} has a resultType that it must not have: {kind!r}")
     try:
         required = msgspec.convert(result, InputRequired)
     except msgspec.ValidationError as error:
@@ -42,6 +39,19 @@ def parse(result: Any, method: str) -> InputRequired | None:
     if not required.input_requests and required.request_state is None:
         raise InputRequiredError(f"{method} wants input, but says neither which nor for what state")
     return required
+
+
+def is_final(kind: object, method: str) -> bool:
+    """Whether a result of this `resultType` is all that there is to come.
+
+    Raises:
+        ProtocolError: It is one that this client does not know, or stands where it must not.
+    """
+    if kind == "complete":
+        return True
+    if kind != "input_required" or method not in METHODS:
+        raise ProtocolError(f"the result of {method} has a resultType that it must not have: {kind!r}")
+    return False
 
 
 def answered(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
@@ -78,6 +78,10 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
             return {}
 
 
+class _RawMessage(Message, frozen=True):
+    result: Raw | UnsetType = UNSET
+
+
 def as_object(value: Any) -> dict[str, Any]:
     """A decoded JSON value where it is an object; an empty one where it is anything else."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
@@ -90,7 +94,14 @@ _LARGE = 32 * 1024
 """Bytes of a message that may hold hundreds of objects."""
 
 
-def _decode(data: bytes | bytearray | memoryview) -> Message | list[Message]:
+_RAW_DECODER: msgspec.json.Decoder[_RawMessage | list[_RawMessage]] = msgspec.json.Decoder(
+    _RawMessage | list[_RawMessage]
+)
+
+
+def _decode(data: bytes | bytearray | memoryview, *, raw_results: bool) -> Message | Sequence[Message]:
+    if raw_results:
+        return _RAW_DECODER.decode(data)
     if len(data) < _LARGE:
         return _decoded(data)
     with uncollected():
@@ -107,18 +118,22 @@ def _decoded(data: bytes | bytearray | memoryview) -> Message | list[Message]:
         raise
 
 
-def decode(data: bytes | bytearray | memoryview) -> list[Message]:
+def decode(data: bytes | bytearray | memoryview, *, raw_results: bool = False) -> Sequence[Message]:
     """Decode one message, or a batch of them (revision 2025-03-26 has batches).
+
+    Args:
+        data: JSON.
+        raw_results: Leave each `result` as JSON, a `msgspec.Raw`, to be decoded where it is validated.
 
     Raises:
         ProtocolError: It is not JSON, or not JSON-RPC.
     """
     try:
-        decoded = _decode(data if data[:3] != _BOM else data[3:])
+        decoded = _decode(data if data[:3] != _BOM else data[3:], raw_results=raw_results)
     except MALFORMED as error:
         reason = str(error)
     else:
-        messages = decoded if isinstance(decoded, list) else [decoded]
+        messages = [decoded] if isinstance(decoded, Message) else decoded
         for message in messages:
             if message.method is UNSET and message.result is UNSET and not isinstance(message.error, ErrorObject):
                 raise ProtocolError("not a JSON-RPC message: it has no method, no result and no error")
