@@ -33,7 +33,9 @@ ARGUMENTS = [
 ]
 HOSTILE = {"command": sys.executable, "args": ["-S", str(Path(__file__).with_name("hostile_server.py"))]}
 LONG = "archive-of-everything-that-was-ever-written-down.mirror-no-12345"
-SERVERS = {"weather": WEATHER, "studio": SHOW, "hostile": HOSTILE, LONG: {"command": "no-such-program"}}
+MARKUP = "<img src=x onerror=alert(0)>"
+GONE = {"command": "no-such-program"}
+SERVERS = {"weather": WEATHER, "studio": SHOW, "hostile": HOSTILE, LONG: GONE, MARKUP: GONE}
 PATIENCE_SECONDS = 30.0
 
 _LISTENING = re.compile(r"running on (http://[\d.:]+)")

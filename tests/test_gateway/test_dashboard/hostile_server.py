@@ -50,6 +50,7 @@ TOOLS: list[dict[str, Any]] = [
     {"name": "folder/chatty", "inputSchema": {"type": "object"}},
     {"name": "broken", "inputSchema": BROKEN},
     {"name": "nonsense", "inputSchema": {"type": "object", "properties": None, "anyOf": [{"type": "string"}]}},
+    {"name": MARKUP, "inputSchema": {"type": "object"}},
     {"name": "plain", "title": MARKUP, "description": MARKUP, "inputSchema": {"type": "object"}},
     {
         "name": "fields",
@@ -75,7 +76,7 @@ OFFERS: dict[str, Any] = {"tools": {}, "resources": {}, "prompts": {}, "logging"
 
 def called(params: dict[str, Any]) -> dict[str, Any]:
     match params["name"]:
-        case "plain":
+        case "plain" | "<img src=x onerror=alert(1)><script>alert(2)</script>":
             return {"content": HOSTILE, "structuredContent": {MARKUP: LINK}}
         case "folder/chatty":
             for line in range(300):

@@ -2,6 +2,7 @@
 
 from playwright.async_api import Page, expect
 
+from tests.test_gateway.test_dashboard.conftest import MARKUP as SERVER
 from tests.test_gateway.test_dashboard.conftest import OpenPage, RunningGateway, on_one_loop
 from tests.test_gateway.test_dashboard.hostile_server import LINK, MARKUP
 
@@ -39,6 +40,19 @@ async def test_tools_and_their_results_are_text(gateway: RunningGateway, open_pa
     await form.get_by_role("button", name="Call").click()
     await expect(form.locator(".result pre")).to_have_text(MARKUP)
     await expect(page.get_by_role("log").first).to_contain_text(MARKUP)
+    await shows_text_only(page)
+
+
+async def test_names_of_servers_and_tools_are_text(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(gateway.url)
+    await shows_text_only(page)
+    await page.get_by_role("link", name=SERVER).click()
+    await expect(page.get_by_role("heading", level=1)).to_contain_text(SERVER)
+    await shows_text_only(page)
+    await page.goto(f"{gateway.url}/#/servers/hostile")
+    await page.get_by_text(MARKUP, exact=True).and_(page.locator("summary code")).click()
+    await page.locator("details[open] form").get_by_role("button", name="Call").click()
+    await expect(page.locator(".result pre.text").first).to_have_text(MARKUP)
     await shows_text_only(page)
 
 

@@ -82,6 +82,12 @@ class Line:
         self._there = urlsplit(gateway.url)
         self._ends: set[asyncio.StreamWriter] = set()
         self._is_cut = False
+        self._carries = asyncio.Event()
+        self._carries.set()
+
+    def freeze(self) -> None:
+        """Nobody is told anything, and nothing is carried."""
+        self._carries.clear()
 
     def cut(self) -> None:
         self._is_cut = True
@@ -91,6 +97,7 @@ class Line:
 
     def mend(self) -> None:
         self._is_cut = False
+        self._carries.set()
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._is_cut:
@@ -98,14 +105,14 @@ class Line:
             return
         answers, requests = await asyncio.open_connection(self._there.hostname, self._there.port)
         self._ends |= {writer, requests}
-        await asyncio.gather(_pump(reader, requests), _pump(answers, writer))
+        await asyncio.gather(self._pump(reader, requests), self._pump(answers, writer))
 
-
-async def _pump(source: asyncio.StreamReader, drain: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await source.read(65_536):
-            drain.write(data)
-    drain.close()
+    async def _pump(self, source: asyncio.StreamReader, drain: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65_536):
+                await self._carries.wait()
+                drain.write(data)
+        drain.close()
 
 
 async def test_the_table_lives_again_after_the_line_was_cut(gateway: RunningGateway, open_page: OpenPage) -> None:
@@ -120,6 +127,22 @@ async def test_the_table_lives_again_after_the_line_was_cut(gateway: RunningGate
         await expect(live).to_have_text("Live")
         async with added(gateway, "later"):
             await expect(row(page, "later")).to_be_visible()
+        line.cut()
+
+
+async def test_a_line_that_is_dead_without_a_word_is_noticed(gateway: RunningGateway, open_page: OpenPage) -> None:
+    line = Line(gateway)
+    async with await asyncio.start_server(line.carry, "127.0.0.1", 0) as server:
+        page = await open_page(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        await page.clock.install()
+        await page.reload()
+        live = page.locator(".live")
+        await expect(live).to_have_text("Live")
+        line.freeze()
+        await page.clock.fast_forward(60_000)
+        await expect(live).to_have_text("Reconnecting")
+        line.mend()
+        await expect(live).to_have_text("Live")
         line.cut()
 
 

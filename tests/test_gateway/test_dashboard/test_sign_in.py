@@ -21,7 +21,7 @@ async def test_a_key_lets_in_and_is_forgotten_by_signing_out(guarded: RunningGat
     await expect(page.get_by_role("alert")).to_contain_text("does not accept this key")
     await expect(page.get_by_role("link", name="hostile")).to_have_count(0)
     await sign_in(page, guarded.key)
-    await expect(row(page, "hostile")).to_contain_text("6 tools")
+    await expect(row(page, "hostile")).to_contain_text("7 tools")
     await expect(page.locator(".live")).to_have_text("Live")
     assert await page.evaluate("Object.values(sessionStorage)") == [guarded.key]
     assert await page.evaluate("localStorage.length + document.cookie.length") == 0

@@ -1,6 +1,7 @@
 // Requests to the gateway. The API key, where one is needed, lives in sessionStorage and goes out in a header.
 
 const KEY = "gateway-key";
+const SILENCE_MILLISECONDS = 40_000; // a stream says something every 15 s, if only that it is there
 let refused = () => {};
 
 export class Problem extends Error {
@@ -39,8 +40,8 @@ export async function ask(method, path, body, signal) {
   return response.status === 204 ? null : response.json();
 }
 
-// Every event of a stream, until it ends: told(kind, data).
-export async function stream(method, path, body, signal, told) {
+// Every event of a stream, until it ends: told(kind, data); heard() with all that comes, comments too.
+export async function stream(method, path, body, signal, told, heard = () => {}) {
   const response = await send(method, path, body, { accept: "text/event-stream", signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   try {
@@ -48,6 +49,7 @@ export async function stream(method, path, body, signal, told) {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
+      heard();
       const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
       rest = blocks.pop();
       for (const block of blocks) tell(block, told);
@@ -64,25 +66,38 @@ function tell(block, told) {
   if (field("data")) told(field("event") || "message", JSON.parse(field("data")));
 }
 
-// A stream that is opened again when it breaks; returns a function that ends it. state(true) when it is open.
+// A stream that is opened again when it breaks or falls silent; returns a function that ends it. state(true) when it is open.
 export function follow(path, told, state) {
   const ending = new AbortController();
   (async () => {
     for (let pause = 500; !ending.signal.aborted; pause = Math.min(pause * 2, 8000)) {
+      const silence = timer(SILENCE_MILLISECONDS);
       try {
-        await stream("GET", path, undefined, ending.signal, (kind, data) => {
+        await stream("GET", path, undefined, AbortSignal.any([ending.signal, silence.signal]), (kind, data) => {
           pause = 500;
           state(true);
           told(kind, data);
-        });
+        }, silence.restart);
       } catch (error) {
         if (ending.signal.aborted || error.status === 401) return;
+      } finally {
+        silence.stop();
       }
       state(false);
       await new Promise((resume) => setTimeout(resume, pause));
     }
   })();
   return () => ending.abort();
+}
+
+// Aborts its signal when it was not restarted in time.
+function timer(milliseconds) {
+  const due = new AbortController();
+  let waiting;
+  const stop = () => clearTimeout(waiting);
+  const restart = () => { stop(); waiting = setTimeout(() => due.abort(), milliseconds); };
+  restart();
+  return { signal: due.signal, restart, stop };
 }
 
 export const server = (name, rest = "") => `/api/servers/${encodeURIComponent(name)}${rest}`;
