@@ -48,10 +48,12 @@ class RunningGateway:
     """A gateway in a process of its own.
 
     Attributes:
+        config: Its config file.
         key: Of an administrator, where it asks for one.
     """
 
     url: str
+    config: Path
     key: str | None = None
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
@@ -70,7 +72,8 @@ class RunningGateway:
 
 @contextmanager
 def running_gateway(folder: Path, servers: dict[str, Any], **settings: str) -> Generator[RunningGateway]:
-    (folder / "mcp.json").write_text(json.dumps({"mcpServers": servers}))
+    config = folder / "mcp.json"
+    config.write_text(json.dumps({"mcpServers": servers}))
     command = [sys.executable, "-m", "uvicorn", "fastapi_server.gateway:app", "--port", "0", "--no-access-log"]
     env = {**os.environ, "GATEWAY_CONFIG": "mcp.json", "GATEWAY_DATABASE": "sqlite+aiosqlite:///gateway.db", **settings}
     with (folder / "output").open("w") as output:
@@ -78,7 +81,7 @@ def running_gateway(folder: Path, servers: dict[str, Any], **settings: str) -> G
     try:
         said = _until(lambda: _LISTENING.search((folder / "output").read_text()), process)
         key = re.search(r"mcpgw_\S+", (folder / "output").read_text())
-        gateway = RunningGateway(said[1], key[0] if key is not None else None)
+        gateway = RunningGateway(said[1], config, key[0] if key is not None else None)
         _until(lambda: _is_ready(gateway), process)
         yield gateway
     finally:

@@ -116,6 +116,19 @@ async def test_an_mcp_json_is_imported_after_a_look_at_what_it_would_change(
         await gateway.ask("DELETE", f"/api/servers/{name}")
 
 
+async def test_what_is_wrong_in_the_config_file_is_said(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(gateway.url)
+    await expect(row(page, "weather")).to_be_visible()
+    right = gateway.config.read_text()
+    try:
+        gateway.config.write_text('{"mcpServers": {"typo": {"comand": "x"}}}')
+        await expect(page.get_by_role("alert")).to_contain_text("mcpServers.typo")
+        await expect(row(page, "weather")).to_contain_text("connected")
+    finally:
+        gateway.config.write_text(right)
+    await expect(page.get_by_role("alert")).to_have_count(0)
+
+
 async def test_a_server_is_drained_and_reconnected(gateway: RunningGateway, open_page: OpenPage) -> None:
     async with added(gateway, "moved"):
         page = await open_page(f"{gateway.url}/#/servers/moved")

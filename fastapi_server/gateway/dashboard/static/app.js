@@ -6,7 +6,7 @@ import { Fault, Guarded } from "./parts.js";
 import { ServerPage } from "./server.js";
 import { ServersPage } from "./servers.js";
 
-const EVENTS = "/api/events?kind=servers&kind=server&kind=state&kind=lists&kind=log";
+const EVENTS = "/api/events?kind=servers&kind=server&kind=state&kind=lists&kind=log&kind=config";
 
 const watchers = new Set();
 const watch = (told) => (watchers.add(told), () => watchers.delete(told));
@@ -75,7 +75,7 @@ function App() {
     if (caller === undefined) return refusal ? html`<${Fault} error=${refusal} />` : html`<p class="muted" role="status">Loading…</p>`;
     if (caller === null) return html`<${SignIn} refusal=${refusal} onKey=${(key) => { keepKey(key); enter(); }} />`;
     if (place === null) return html`<${Nowhere} />`;
-    if (!place.name) return html`<${ServersPage} servers=${servers} admin=${caller.admin} />`;
+    if (!place.name) return html`<${ServersPage} servers=${servers} admin=${caller.admin} watch=${watch} />`;
     const server = servers?.find((one) => one.name === place.name);
     return html`<${ServerPage} key=${place.name} name=${place.name} tab=${place.tab} summary=${server} known=${servers !== null}
       admin=${caller.admin} watch=${watch} />`;

@@ -1,12 +1,13 @@
 // The table of servers, and how to add more.
 
+import { ask } from "./api.js";
 import { EntryDialog } from "./entry.js";
-import { html, useState } from "./html.js";
+import { html, useEffect, useState } from "./html.js";
 import { ImportDialog } from "./import.js";
 import { count, rate, seconds } from "./numbers.js";
-import { State, Tag } from "./parts.js";
+import { Fault, State, Tag } from "./parts.js";
 
-export function ServersPage({ servers, admin }) {
+export function ServersPage({ servers, admin, watch }) {
   const [adding, setAdding] = useState(null);
   const close = () => setAdding(null);
   return html`
@@ -18,10 +19,24 @@ export function ServersPage({ servers, admin }) {
           <button class="primary" onClick=${() => setAdding("add")}>Add server</button>
         </div>`}
     </div>
+    ${admin && html`<${Problems} watch=${watch} />`}
     ${servers === null ? html`<p class="muted" role="status">Loading…</p>` : html`<${Totals} servers=${servers} />`}
     ${servers && (servers.length ? html`<${Table} servers=${servers} />` : html`<${Nothing} admin=${admin} />`)}
     ${adding === "add" && html`<${EntryDialog} onClose=${close} />`}
     ${adding === "import" && html`<${ImportDialog} onClose=${close} />`}`;
+}
+
+// What is wrong in the config file, and with servers that are therefore not served.
+function Problems({ watch }) {
+  const [problems, setProblems] = useState([]);
+  useEffect(() => {
+    let here = true;
+    const load = () => ask("GET", "/api/servers").then((all) => here && setProblems(all.problems), () => {});
+    load();
+    const unwatch = watch((kind) => ["config", "server"].includes(kind) && load());
+    return () => { here = false; unwatch(); };
+  }, []);
+  return problems.map((text) => html`<${Fault} error=${{ message: text }} />`);
 }
 
 function Totals({ servers }) {
