@@ -23,8 +23,8 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 
 from tests.test_gateway.conftest import SHOW, WEATHER
 
-on_one_loop = pytest.mark.asyncio(loop_scope="session")
-"""For the modules of tests here: the browser lives in the loop of the session."""
+on_one_loop = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+"""For the modules of tests here: the browser lives in the loop of the session, and the first test starts everything."""
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -36,7 +36,7 @@ LONG = "archive-of-everything-that-was-ever-written-down.mirror-no-12345"
 MARKUP = "<img src=x onerror=alert(0)>"
 GONE = {"command": "no-such-program"}
 SERVERS = {"weather": WEATHER, "studio": SHOW, "hostile": HOSTILE, LONG: GONE, MARKUP: GONE}
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 40.0
 
 _LISTENING = re.compile(r"running on (http://[\d.:]+)")
 
@@ -75,7 +75,8 @@ def running_gateway(folder: Path, servers: dict[str, Any], **settings: str) -> G
     config = folder / "mcp.json"
     config.write_text(json.dumps({"mcpServers": servers}))
     command = [sys.executable, "-m", "uvicorn", "fastapi_server.gateway:app", "--port", "0", "--no-access-log"]
-    env = {**os.environ, "GATEWAY_CONFIG": "mcp.json", "GATEWAY_DATABASE": "sqlite+aiosqlite:///gateway.db", **settings}
+    unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    env = {**unmeasured, "GATEWAY_CONFIG": "mcp.json", "GATEWAY_DATABASE": "sqlite+aiosqlite:///gateway.db", **settings}
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
     try:
