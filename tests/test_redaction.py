@@ -29,6 +29,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "in JSON that is not ASCII": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
     "in JSON with slashes escaped": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
     "in HTML": html.escape,
+    "in a host": str.lower,
 }
 
 

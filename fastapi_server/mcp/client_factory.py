@@ -127,7 +127,7 @@ class MCPClientFactory:
 
         Raises:
             ConnectionError: Connecting failed; an `MCPConnectionError` that says how.
-            ValueError: As `create` does.
+            ValueError: As `create` does; or a secret that the configuration names is missing.
         """
         client = cls.create(server_config, handlers=handlers, auth=auth)
         if not await client.connect():

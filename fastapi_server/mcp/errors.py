@@ -5,7 +5,7 @@ Each says *where* (the server's name and transport), *when* (the phase) and, abo
 
 ```
 MCPClientError
-├── ConfigError                    ValueError       refused before any client exists
+├── ConfigError                    ValueError       a setting is wrong, or a secret that it names is missing
 ├── MCPConnectionError             ConnectionError  no channel to the server, or it was lost
 │   ├── CommandNotFoundError                        stdio: there is no such program
 │   ├── ProcessExitedError                          stdio: the process ended; exit code and end of stderr
@@ -84,7 +84,7 @@ class MCPClientError(Exception):
 
 
 class ConfigError(MCPClientError, ValueError):
-    """A configuration was refused; the message starts with the path of the offending field."""
+    """A configuration was refused, or names a secret that is missing; the message starts with the path of the field."""
 
     default_delivery = Delivery.NOT_SENT
     default_phase = "config"

@@ -121,6 +121,7 @@ def _written(text: str) -> Iterator[str]:
         yield escaped
         yield escaped.replace("/", "\\/")
     yield html.escape(text)
+    yield text.lower()  # in the host of a URL
     yield from _in_base64(data)
 
 

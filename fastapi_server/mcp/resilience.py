@@ -11,6 +11,7 @@ from fastapi_server.mcp.errors import (
     CircuitOpenError,
     ClientClosedError,
     CommandNotFoundError,
+    ConfigError,
     Delivery,
     HandshakeError,
     HTTPStatusError,
@@ -21,6 +22,9 @@ from fastapi_server.mcp.errors import (
     TokenStoreError,
 )
 
+OUR_FAULTS = (ConfigError, TokenStoreError)
+"""Not the server's fault: a secret that the configuration names is missing, or the place for tokens does not work."""
+
 PERMANENT = (
     CommandNotFoundError,
     AuthenticationError,
@@ -28,7 +32,7 @@ PERMANENT = (
     ClientClosedError,
     CircuitOpenError,
     BusyError,
-    TokenStoreError,
+    *OUR_FAULTS,
 )
 """Trying again changes nothing about these, or not soon."""
 

@@ -10,12 +10,12 @@ import httpx2
 import pytest
 
 from fastapi_server.mcp import (
+    AutoMCPClient,
     BearerAuth,
     ConfigError,
     FlowAuth,
     HTTPConfig,
     HTTPMCPClient,
-    MCPClientError,
     OAuth,
     Secret,
     ServerConfig,
@@ -26,6 +26,7 @@ from fastapi_server.mcp import (
 from fastapi_server.mcp.auth import choose
 from fastapi_server.mcp.auth.keys import store_key
 from fastapi_server.mcp.auth_config import revealed
+from fastapi_server.mcp.resilience import BreakerState
 from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer
 
 
@@ -180,14 +181,20 @@ def test_a_file_may_be_in_the_home_directory(tmp_path: Path, monkeypatch: pytest
 async def test_a_secret_that_is_not_there_when_it_is_needed(
     auth: dict[str, Any], field: str, issuer: AuthorizationServer, peer: GuardedPeer
 ) -> None:
-    config = ServerConfig("guarded", "http", {"endpoint": f"{peer.url}/mcp", "auth": auth, "retries": 0})
-    client = HTTPMCPClient("guarded", config.config)
-    with pytest.raises(MCPClientError) as raised:
-        await client.list_tools()
-    await client.disconnect()
-    assert str(raised.value) == (
-        f"server 'guarded' (http): config.auth.{field}: the file /not/there cannot be read: No such file or directory"
-    )
+    """It is no fault of the server's: no other transport is tried, and nothing again."""
+    config = ServerConfig("guarded", "http", {"endpoint": f"{peer.url}/mcp", "auth": auth})
+    for client in (HTTPMCPClient("guarded", config.config), AutoMCPClient("guarded", config.config)):
+        with pytest.raises(ConfigError) as raised:
+            await client.list_tools()
+        assert client.last_error is not None
+        assert client.metrics.failed_connects == 1
+        assert client._connector.breaker.state is BreakerState.CLOSED
+        await client.disconnect()
+        assert str(raised.value).startswith("server 'guarded' (")
+        assert str(raised.value).endswith(
+            f"): config.auth.{field}: the file /not/there cannot be read: No such file or directory"
+        )
+    assert not issuer.forms
 
 
 def test_a_file_is_read_with_its_own_environment() -> None:
@@ -241,6 +248,7 @@ async def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "find_spec", lambda _name: None)
     client = HTTPMCPClient("x", HTTPConfig("http://h.example/mcp", auth=OAuth()))
     assert not await client.connect()
+    assert isinstance(client.last_error, ConfigError)
     assert "mcp-client-factory[oauth]" in str(client.last_error)
     await client.disconnect()
 

@@ -23,12 +23,18 @@ from fastapi_server.mcp.errors import (
     Phase,
     RPCError,
     SessionExpiredError,
-    TokenStoreError,
 )
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol.eras import BareEra, Era, EraName
 from fastapi_server.mcp.protocol.negotiation import Answer, Outcome
-from fastapi_server.mcp.resilience import BreakerState, CircuitBreaker, backoff_delays, is_passing, is_permanent
+from fastapi_server.mcp.resilience import (
+    OUR_FAULTS,
+    BreakerState,
+    CircuitBreaker,
+    backoff_delays,
+    is_passing,
+    is_permanent,
+)
 
 logger = logging.getLogger("fastapi_server.mcp")
 
@@ -369,11 +375,11 @@ class Connector:
         while True:
             try:
                 await self._one_attempt()
-            except (MCPConnectionError, TokenStoreError) as error:
+            except (MCPConnectionError, *OUR_FAULTS) as error:
                 self._metrics.failed_connects += 1
                 delay = None if is_permanent(error) else _asked_for(error, next(delays, None))
                 if delay is None:
-                    if not isinstance(error, (AuthenticationError, TokenStoreError)):  # they say nothing of the server
+                    if not isinstance(error, (AuthenticationError, *OUR_FAULTS)):  # they say nothing of the server
                         self.breaker.failed()
                     self._fail(error)
                     raise
@@ -442,7 +448,7 @@ class Connector:
             self.channel = await self._open()
             handshake = Handshake(self._config, self._capabilities, self.request_ids, self.report)
             return await handshake.run(self.channel, self._reopen, self._known_version)
-        except (MCPConnectionError, TokenStoreError) as error:
+        except (MCPConnectionError, *OUR_FAULTS) as error:
             self._clean(error)
             raise
         except MCPClientError as error:
