@@ -20,7 +20,7 @@ from mcp_types import TextContent
 from fastapi_server.gateway import Settings
 from fastapi_server.gateway.serve import check_binding
 from fastapi_server.gateway.store import AuditQuery, Store
-from fastapi_server.mcp import ConfigError, HTTPConfig, HTTPMCPClient
+from fastapi_server.mcp import ConfigError, HTTPConfig, HTTPMCPClient, MCPClientError
 from tests.test_gateway.conftest import SHOW
 
 SERVE = [sys.executable, "-W", "error", "-m", "fastapi_server.mcp", "serve", "--port", "0"]
@@ -211,6 +211,27 @@ async def test_calls_that_do_not_end_are_given_up_and_stand_in_the_audit_log(tmp
         async with Store(f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}") as store:
             (entry,) = await store.audit(AuditQuery())
         assert (entry.target, entry.outcome) == ("render", "CancelledError")
+
+
+@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+async def test_calls_over_mcp_that_do_not_end_stand_in_the_audit_log_too(tmp_path: Path, revision: str) -> None:
+    begun = asyncio.Event()
+    with program(tmp_path, "--config", config(tmp_path, studio=SHOW), GATEWAY_DRAIN_SECONDS="1") as process:
+        (url,) = re.findall(r"(http://\S+/mcp)", said(process))
+        async with HTTPMCPClient("caller", HTTPConfig(url, protocol_version=revision, retries=0)) as caller:
+            frames = {"frames": 100_000}
+            calling = asyncio.create_task(
+                caller.call_tool("studio__render", frames, timeout=600, progress=lambda *_: begun.set())
+            )
+            await begun.wait()
+            process.send_signal(signal.SIGTERM)
+            with pytest.raises(MCPClientError):
+                await calling
+        _, stderr = process.communicate(timeout=30)
+    assert "Traceback" not in stderr
+    async with Store(f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}") as store:
+        (entry,) = await store.audit(AuditQuery())
+    assert (entry.target, entry.outcome) == ("render", "CancelledError")
 
 
 def test_without_any_servers_there_are_the_demo_servers(tmp_path: Path) -> None:

@@ -134,6 +134,22 @@ async def test_a_link_that_leads_elsewhere_is_seen(tmp_path: Path) -> None:
         assert behind.pool.servers == ["v2"]
 
 
+async def test_a_folder_that_is_exchanged_is_seen(tmp_path: Path) -> None:
+    folder, other = tmp_path / "etc", tmp_path / "other"
+    for path, name in ((folder, "one"), (other, "two")):
+        path.mkdir()
+        write(path / "mcp.json", {name: {"command": "none"}})
+    async with gateway(tmp_path, config=folder / "mcp.json") as served:
+        behind: Gateway = served.app.state.gateway
+        async with behind.events.watch() as events:
+            folder.rename(tmp_path / "gone")
+            (problem,) = await read_again(events)
+            assert "cannot be read" in problem
+            other.rename(folder)
+            assert await read_again(events) == []
+        assert behind.pool.servers == ["two"]
+
+
 async def test_a_change_while_another_is_applied_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "mcp.json"
     write(file, {"one": {"command": "none"}})
