@@ -1,10 +1,13 @@
 """Who calls the gateway, and what they may see and do."""
 
 import fnmatch
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fastapi_server.mcp import ToolRules
+
+_WILDCARD = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,15 @@ class Caller:
     tools: ToolRules = field(default_factory=ToolRules)
 
     def may_use(self, server: str) -> bool:
-        """Whether a server is there for them."""
-        return self.servers is None or any(fnmatch.fnmatchcase(server, pattern) for pattern in self.servers)
+        """Whether a server is there for them: for who may use certain tools only, those servers are that have them."""
+        named = self.servers is None or any(fnmatch.fnmatchcase(server, pattern) for pattern in self.servers)
+        return named and (self.tools.allow is None or any(_concerns(pattern, server) for pattern in self.tools.allow))
+
+
+def _concerns(pattern: str, server: str) -> bool:
+    """Whether a pattern of tools may match any of a server, as far as it is literal."""
+    literal, tools_of = _WILDCARD.split(pattern, maxsplit=1)[0], f"{server}__"
+    return tools_of.startswith(literal) or literal.startswith(tools_of)
 
 
 ANYONE = Caller(admin=True)
