@@ -204,7 +204,7 @@ async def test_a_token_that_is_not_bound_is_not_used(
     one = client(dpop=True)
     assert not await one.connect()
     assert isinstance(one.last_error, AuthenticationError)
-    assert "bearer token" in str(one.last_error)
+    assert "gave a token of type Bearer, where it must be DPoP (config: auth.dpop)" in str(one.last_error)
     assert not any(peer.tokens)
     await one.disconnect()
 

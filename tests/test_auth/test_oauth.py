@@ -1026,6 +1026,28 @@ async def test_a_registration_that_fails_in_passing_is_tried_again(client: Make,
     await one.disconnect()
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"), [("DPoP", "DPoP"), ("mac", "mac"), ("N_A", "N_A"), ("\x1b[31m", r"\?\[31m")]
+)
+async def test_a_token_of_another_type_is_not_used(
+    client: Make, issuer: AuthorizationServer, peer: GuardedPeer, said: str, shown: str
+) -> None:
+    issuer.fail = [(200, {"access_token": f"{PLANTED}-token", "token_type": said})] * 9
+    one = client()
+    with pytest.raises(AuthenticationError, match=f"gave a token of type {shown}, where it must be Bearer"):
+        await one.list_tools()
+    await one.disconnect()
+    assert not any(peer.tokens)
+
+
+@pytest.mark.parametrize("said", ["bearer", "BEARER", None])
+async def test_the_type_of_a_token_is_in_any_case(client: Make, issuer: AuthorizationServer, said: str | None) -> None:
+    issuer.granted["of-ours"] = {"scope": "", "jkt": ""}
+    issuer.fail = [(200, {"access_token": "of-ours"} | ({} if said is None else {"token_type": said}))]
+    async with client() as one:
+        await one.list_tools()
+
+
 async def test_what_an_authorization_server_says_writes_nowhere_else_on_a_terminal(
     client: Make, issuer: AuthorizationServer
 ) -> None:

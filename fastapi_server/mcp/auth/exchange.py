@@ -21,6 +21,8 @@ _SECRET_FIELDS = frozenset(
     {"access_token", "refresh_token", "id_token", "client_secret", "code", "code_verifier"}
     | {"assertion", "client_assertion", "subject_token", "registration_access_token"}
 )
+_TOKEN_TYPES = {"bearer": "Bearer", "dpop": "DPoP"}
+"""Names are in any case (RFC 6749, 5.1)."""
 _SECRET_HEADERS = frozenset({"authorization", "DPoP"})
 CLIENT_UNKNOWN = "invalid_client"
 """Said by a token endpoint that has forgotten, or never knew, the client (RFC 6749, 5.2)."""
@@ -43,7 +45,7 @@ class Exchange:
 
     Attributes:
         proof_key: As given.
-        token_type: Of the tokens that came last: `Bearer` or `DPoP`.
+        token_type: Of the tokens that came last: `Bearer`, `DPoP`, or what else was said.
         error: What the token endpoint said last (RFC 6749, 5.2); `None` where it gave tokens, or made no sense.
         gone: The token endpoint is not where it was asked for last.
         failed_in_passing: Why the server should be left alone for a while.
@@ -145,7 +147,7 @@ class Exchange:
         """The SDK's models know bearer tokens only, and metadata with an authorization endpoint only."""
         if is_token and "access_token" in answer:
             said = answer.get("token_type")
-            self.token_type = "DPoP" if isinstance(said, str) and said.lower() == "dpop" else "Bearer"
+            self.token_type = _TOKEN_TYPES.get(said.lower(), said) if isinstance(said, str) else "Bearer"
             answer = {**answer, "token_type": "Bearer", "expires_in": _lifetime(answer.get("expires_in"))}
         elif "token_endpoint" in answer and "issuer" in answer:
             answer = {"authorization_endpoint": NO_PAGE, **answer}

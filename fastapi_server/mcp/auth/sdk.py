@@ -235,17 +235,22 @@ class Provider(OAuthClientProvider):
         """The tokens that the flow has now, as they are kept.
 
         Raises:
-            AuthenticationError: They were to be bound to a key, and are not.
+            AuthenticationError: They are of a type that they must not be used as (RFC 6749, 7.1), such as bearer tokens
+                where they were to be bound to a key.
         """
         held = self.context.current_tokens
         if held is None:
             return None
         key = exchange.proof_key
-        if key is not None and exchange.token_type != "DPoP":  # noqa: S105 - a kind of token
-            raise AuthenticationError("the authorization server gave a bearer token, although it was asked to bind it")
+        wanted = "Bearer" if key is None else "DPoP"
+        if exchange.token_type != wanted:
+            raise AuthenticationError(
+                f"the authorization server gave a token of type {quoted(exchange.token_type)}, "
+                f"where it must be {wanted} (config: auth.dpop)"
+            )
         return Tokens(
             access_token=held.access_token,
-            token_type=exchange.token_type if key is not None else "Bearer",
+            token_type=wanted,
             refresh_token=held.refresh_token,
             scope=held.scope,
             expires_at=None if held.expires_in is None else now + held.expires_in,
