@@ -141,10 +141,10 @@ class Interaction(Protocol):
         ...
 
     async def callback(self) -> AuthorizationResponse:
-        """Wait for the redirect to `redirect_uri`, and return what it carried.
+        """Wait for the redirect to `redirect_uri`, and return what it carried, an error too.
 
         Raises:
-            AuthenticationError: They declined.
+            AuthenticationError: They declined, without being sent back.
         """
         ...
 
