@@ -25,6 +25,11 @@ KINDS = """async (schemas) => {
   return schemas.map((schema) => nodeOf(schema).kind);
 }"""
 
+EMPTY = """async (schemas) => {
+  const { isEmpty, nodeOf } = await import('/dashboard/schema.js');
+  return schemas.map((schema) => isEmpty(nodeOf(schema)));
+}"""
+
 
 def fields(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties}
@@ -73,6 +78,21 @@ async def test_what_a_field_is_for_is_read_off_its_schema(gateway: RunningGatewa
     page = await open_page(gateway.url)
     found = await page.evaluate(KINDS, [schema for schema, _ in cases])
     assert [(schema, kind) for (schema, _), kind in zip(cases, found, strict=True)] == cases
+
+
+async def test_only_an_object_without_members_takes_no_arguments(gateway: RunningGateway, open_page: OpenPage) -> None:
+    cases: list[tuple[dict[str, Any], bool]] = [
+        ({"type": "object"}, True),
+        ({"type": "object", "properties": {}, "additionalProperties": False}, True),
+        ({"type": "object", "additionalProperties": {"type": "string"}}, False),
+        ({"type": "object", "patternProperties": {"^x": {}}}, False),
+        ({"anyOf": [fields(a={}), fields(b={})]}, False),
+        ({"$ref": "#/$defs/none"}, False),
+        (fields(a={}), False),
+    ]
+    page = await open_page(gateway.url)
+    found = await page.evaluate(EMPTY, [schema for schema, _ in cases])
+    assert [(schema, empty) for (schema, _), empty in zip(cases, found, strict=True)] == cases
 
 
 async def test_what_nobody_has_touched_is_not_said(gateway: RunningGateway, open_page: OpenPage) -> None:
@@ -181,3 +201,5 @@ async def test_a_broken_schema_still_gives_a_form(gateway: RunningGateway, open_
     await other.get_by_role("button", name="As JSON").click()
     await other.get_by_label("Arguments").fill('{"still": 1}')
     assert await arguments(other) == {"still": 1}
+    await other.get_by_role("button", name="As a form").click()
+    await expect(other.get_by_role("alert")).to_have_text("The form has no place for arguments")

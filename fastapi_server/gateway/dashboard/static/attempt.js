@@ -3,14 +3,14 @@
 import { Fields } from "./form.js";
 import { html, useEffect, useMemo, useRef, useState } from "./html.js";
 import { Fault } from "./parts.js";
-import { draftOf, isObject, nodeOf, parsed, valueOf } from "./schema.js";
+import { draftOf, isEmpty, isObject, nodeOf, parsed, valueOf } from "./schema.js";
 
 // run(arguments, signal, progress) gives what `shown(result, seconds)` shows.
 export function Attempt({ schema, action, run, shown }) {
   const node = useMemo(() => nodeOf(schema), [schema]);
-  const takesNone = node.kind === "json" && [undefined, "object"].includes(node.schema.type);
+  const hasForm = node.kind === "object" || isEmpty(node);
   const [draft, setDraft] = useState({});
-  const [text, setText] = useState(node.kind === "object" || takesNone ? null : "{}");
+  const [text, setText] = useState(hasForm ? null : "{}");
   const [progress, setProgress] = useState(null);
   const [outcome, setOutcome] = useState(null);
   const [running, setRunning] = useState(null);
@@ -26,9 +26,8 @@ export function Attempt({ schema, action, run, shown }) {
   const swap = () => {
     try {
       const value = said();
-      if (text === null) setText(JSON.stringify(value, null, 2));
-      else if (node.kind === "object") setDraft(draftOf(node, value));
-      if (text !== null) setText(null);
+      if (text !== null) setDraft(drafted(node, value));
+      setText(text === null ? JSON.stringify(value, null, 2) : null);
       setOutcome(null);
     } catch (error) {
       setOutcome({ error });
@@ -59,7 +58,7 @@ export function Attempt({ schema, action, run, shown }) {
         <button class="primary" disabled=${running !== null}>${action}</button>
         ${running && html`<button type="button" onClick=${() => running.abort()}>Cancel</button>`}
         <span class="grow"></span>
-        ${(node.kind === "object" || takesNone) && html`<button type="button" class="quiet" onClick=${swap}>${text === null ? "As JSON" : "As a form"}</button>`}
+        ${hasForm && html`<button type="button" class="quiet" onClick=${swap}>${text === null ? "As JSON" : "As a form"}</button>`}
       </div>
       <div aria-live="polite">
         ${running && html`<${Progress} told=${progress} />`}
@@ -67,6 +66,12 @@ export function Attempt({ schema, action, run, shown }) {
         ${outcome?.result && shown(outcome.result, outcome.seconds)}
       </div>
     </form>`;
+}
+
+function drafted(node, value) {
+  if (node.kind === "object") return draftOf(node, value);
+  if (Object.keys(value).length) throw new Error("The form has no place for arguments");
+  return {};
 }
 
 function Progress({ told }) {

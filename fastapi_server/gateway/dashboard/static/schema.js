@@ -24,6 +24,10 @@ export const fieldsOf = ({ schema, root, depth }) =>
 
 export const itemOf = ({ schema, root, depth }) => nodeOf(schema.items, { root, depth: depth + 1 });
 
+// Whether it is an object that has no members, as far as its schema says.
+export const isEmpty = ({ kind, schema }) =>
+  kind === "json" && schema.type === "object" && !schema.additionalProperties && !schema.patternProperties;
+
 export const choicesOf = ({ schema }) => ("const" in schema ? [schema.const] : schema.enum);
 
 function flat(schema, root, steps) {
