@@ -38,6 +38,7 @@ from fastapi_server.mcp import (
     StdioMCPClient,
     make_client,
 )
+from fastapi_server.mcp.clients.stdio_client import StderrTail
 from fastapi_server.mcp.exporters.opentelemetry import CallTracer
 from fastapi_server.mcp.exporters.prometheus import PoolCollector
 from fastapi_server.mcp.members import fingerprint_of
@@ -242,6 +243,14 @@ sys.exit(f"{encoded} {urllib.parse.quote(secret)} {urllib.parse.quote_plus(secre
     for text in [shown, *log.text]:
         assert "planted" not in text
         assert base64.b64encode(b"user:" + SECRET.encode()).decode()[8:20] not in text
+
+
+def test_a_line_without_an_end_that_is_cut_shows_no_half_of_a_secret(log: Seeing) -> None:
+    tail = StderrTail(StdioConfig("x", stderr_log=True), {f"{SECRET}-token"})
+    tail.feed(f"{SECRET}-token".encode() + b"y" * (16 * 1024 - 6))
+    tail.feed(b"\n")
+    assert "yyy" in log.text[0]
+    assert "token" not in log.text[0]
 
 
 async def test_a_secret_at_the_edge_of_what_is_shown_is_not_seen_by_half(

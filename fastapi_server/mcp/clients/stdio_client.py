@@ -68,13 +68,17 @@ class StderrTail:
         if self._log:
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
-                _stderr_logger.info("%s", redacted(line.decode("utf-8", "replace").rstrip("\r"), self._secrets))
-            self._rest = self._rest[-_STDERR_KEPT:]
+                _stderr_logger.info("%s", self._redacted(line).rstrip("\r"))
+            if len(self._rest) > _STDERR_KEPT:
+                self._rest = self._redacted(self._rest).encode()[-_STDERR_KEPT:]
 
     def text(self, limit: int = _STDERR_SHOWN) -> str:
         """The end of what was written, `limit` characters at most."""
-        text = redacted(self._kept.decode("utf-8", "replace"), self._secrets)
-        return text[-limit:].strip()  # cut afterwards: half a secret would not be recognised
+        return self._redacted(self._kept)[-limit:].strip()
+
+    def _redacted(self, data: bytes) -> str:
+        """As text, to be cut afterwards: half a secret would not be recognised."""
+        return redacted(data.decode("utf-8", "replace"), self._secrets)
 
     def close(self) -> None:
         if self._file is not None:
