@@ -18,7 +18,7 @@ from msgspec import Struct
 from fastapi_server.mcp.admission import Admission, PoolLimits
 from fastapi_server.mcp.auth.choose import signing_in
 from fastapi_server.mcp.auth.stores import TokenStore
-from fastapi_server.mcp.catalogue import Catalogue, catalogue_of, resolved
+from fastapi_server.mcp.catalogue import Catalogue, catalogue_of, resolved, split
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.handlers import Handlers
 from fastapi_server.mcp.clients.hooks import Hooks
@@ -503,7 +503,9 @@ class ClientPool:
         Raises:
             ConfigError: There is no such name, or the server's rules or the view hide it.
         """
-        return resolved(name, {server: self._rules(server) for server in self._servers}, view or ToolRules())
+        server, _ = split(name)
+        rules = {server: self._rules(server)} if server in self._servers else {}
+        return resolved(name, rules, view or ToolRules())
 
     async def call(
         self,

@@ -13,6 +13,8 @@ class _ToEndpoint:
 
 
 def install(app: FastAPI) -> None:
-    """Add the paths. While the application runs, `app.state.endpoint` serves them."""
-    for path in ("/mcp", "/mcp/{server}"):
-        app.router.routes.append(Route(path, _ToEndpoint()))
+    """Add the paths. While the application runs, `app.state.endpoint` serves them.
+
+    They come first: no other is like them, and most requests are for them.
+    """
+    app.router.routes[:0] = [Route(path, _ToEndpoint()) for path in ("/mcp", "/mcp/{server}")]

@@ -64,7 +64,7 @@ class Endpoint:
         """One request, of a caller that has been let in."""
         caller: Caller = scope.get(SCOPE_KEY, ANYONE)
         view = View(caller, scope.get("path_params", {}).get("server"))
-        if view.only is not None and not view.servers(self._gateway.pool):
+        if view.only is not None and not view.has(self._gateway.pool, view.only):
             error = {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "there is no such server"}}
             await JSONResponse(error, status_code=404)(scope, receive, send)
             return

@@ -112,9 +112,8 @@ class Changes:
 
     def _list_changed(self, change: ListChange) -> None:
         for listener in (*self._sessions.values(), *self._streams):
-            view, caller = listener.view, listener.view.caller
-            concerned = change.everybody or caller.principal == change.principal
-            if concerned and view.only in {None, change.server} and caller.may_use(change.server):
+            concerned = change.everybody or listener.view.caller.principal == change.principal
+            if concerned and listener.view.shows(change.server):
                 listener.tell(_EVENTS[change.kind])
 
     def _heed(self, view: View) -> None:

@@ -35,14 +35,17 @@ class View:
         return self.caller.name, self.caller.principal, self.only
 
     def servers(self, pool: ClientPool) -> list[str]:
-        """The servers that are there for the caller: not those whose name would lead back to another one."""
-        return [
-            name
-            for name in pool.servers
-            if self.only in {None, name}
-            and self.caller.may_use(name)
-            and not (_SEPARATOR in name or name.endswith(_SEPARATOR[0]))
-        ]
+        """The servers that are there for the caller."""
+        return [name for name in pool.servers if self.shows(name)]
+
+    def has(self, pool: ClientPool, server: str) -> bool:
+        """Whether a server is there for the caller."""
+        return self.shows(server) and pool.config_of(server) is not None
+
+    def shows(self, server: str) -> bool:
+        """Whether the caller may see a server, there or not; never one whose names would lead back to another."""
+        ambiguous = _SEPARATOR in server or server.endswith(_SEPARATOR[0])
+        return not ambiguous and self.only in {None, server} and self.caller.may_use(server)
 
     def shown(self, server: str, catalogue_name: str) -> str:
         """A tool's or a prompt's name here, by its name in the catalogue."""
@@ -91,6 +94,6 @@ class View:
         return name if self.only is None else f"{self.only}{_SEPARATOR}{name}"
 
     def _allowed(self, pool: ClientPool, server: str, name: str) -> str:
-        if server not in self.servers(pool):
+        if not self.has(pool, server):
             raise ConfigError(f"there is no {name!r} here")
         return server

@@ -1,6 +1,7 @@
 """How many requests somebody may make."""
 
 import math
+import threading
 import time
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from fastapi_server.gateway.problems import problem
 from fastapi_server.mcp import ConfigError
 
 _UNLIMITED = frozenset({"/health", "/ready"})
+_SWEEP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,13 @@ class Allowance:
         return problem(429, f"more than {self.limit} requests; again in {self.reset} s", headers)
 
 
+class _NeverDue(threading.Timer):
+    """In the place of the library's own, which is a thread of its own for almost every request."""
+
+    def is_alive(self) -> bool:
+        return True
+
+
 class Rates:
     """Counts requests in a moving window, in this process.
 
@@ -62,10 +71,16 @@ class Rates:
             self._item: RateLimitItem = parse(limit)
         except ValueError as error:
             raise ConfigError(f"rate_limit: {limit!r} is no limit such as '600/minute'") from error
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        storage = MemoryStorage()
+        self._sweep, self._swept_at = storage.timer.function, time.monotonic()
+        storage.timer = _NeverDue(0, self._sweep)
+        self._limiter = MovingWindowRateLimiter(storage)
 
     def ask(self, who: str) -> Allowance:
         """Count one request of somebody, where there is room for it."""
+        if time.monotonic() - self._swept_at > _SWEEP_SECONDS:
+            self._swept_at = time.monotonic()
+            self._sweep()
         granted = self._limiter.hit(self._item, who)
         window = self._limiter.get_window_stats(self._item, who)
         reset = max(1, math.ceil(window.reset_time - time.time()))

@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Self
 
@@ -301,7 +302,8 @@ class MCPClient(ABC):
 
     async def _when_up(self) -> None:
         """On each new channel: what the host asked for once holds on this one too."""
-        for step in (self._renew_logging_level, self._renew_standing_subscription, self._listener.restore):
+        restore = partial(self._listener.restore, self._listener.held())
+        for step in (self._renew_logging_level, self._renew_standing_subscription, restore):
             try:
                 await step()
             except MCPClientError as error:

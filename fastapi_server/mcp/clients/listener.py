@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from fastapi_server.mcp.clients.caller import Caller
 from fastapi_server.mcp.clients.channel import Channel, Request
@@ -63,24 +63,34 @@ class Listener:
         """Somebody waits for notices of the session."""
         return bool(self._in_session)
 
-    async def restore(self) -> None:
+    def held(self) -> list[Subscription]:
+        """Those of the session, as of now."""
+        return list(self._in_session.values())
+
+    async def restore(self, held: Collection[Subscription]) -> None:
         """A new session has to be told what the old one knew; streams look after themselves.
 
         A subscription that the new session refuses ends with the error.
+
+        Args:
+            held: In the old session. What the new one was asked for itself, it knows.
 
         Raises:
             MCPClientError: The new session is lost, too; the next one will be told.
         """
         deadline = asyncio.get_running_loop().time() + _SUBSCRIBE_SECONDS
-        for uri in list(self._uris):
+        for uri in dict.fromkeys(uri for subscription in held for uri in subscription.interest.uris):
+            if uri not in self._uris:
+                continue
             try:
                 await self._caller.call("resources/subscribe", {"uri": uri}, deadline)
             except MCPClientError as error:
                 if self._connector.state is not ConnectionState.CONNECTED:
                     raise
                 self._refuse(uri, error)
-        for subscription in list(self._in_session.values()):
-            subscription.tell_everything()
+        for subscription in self._in_session.values():
+            if subscription in held:
+                subscription.tell_everything()
 
     def heard(self) -> None:
         """The session can be heard now that could not before, and may have told something meanwhile."""

@@ -1,8 +1,11 @@
 """How often somebody may ask."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
+from limits.storage import MemoryStorage
 
 from fastapi_server.gateway.audit import REFUSED
 from fastapi_server.gateway.front.keys import KeyGrant, KeyRing
@@ -20,6 +23,30 @@ def test_each_has_an_allowance_of_their_own() -> None:
         (False, 0),
     ]
     assert rates.ask("bob").granted
+
+
+def test_counting_starts_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[threading.Timer] = []
+
+    def start(timer: threading.Timer) -> None:
+        started.append(timer)
+
+    monkeypatch.setattr(threading.Timer, "start", start)
+    rates = Rates("60/minute")
+    of_the_library = len(started)
+    assert all(rates.ask("ann").granted for _ in range(50))
+    assert len(started) == of_the_library
+
+
+def test_what_is_over_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = Rates("1/second")
+    rates.ask("ann")
+    monkeypatch.setattr("fastapi_server.gateway.front.rates._SWEEP_SECONDS", 0.0)
+    time.sleep(1.1)
+    rates.ask("bob")
+    storage = rates._limiter.storage
+    assert isinstance(storage, MemoryStorage)
+    assert [key for key, entries in storage.events.items() if entries and "ann" in key] == []
 
 
 def test_a_limit_that_is_none() -> None:
