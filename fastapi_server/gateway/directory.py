@@ -26,6 +26,8 @@ _KINDS: tuple[Kind, ...] = ("tools", "resources", "prompts")
 _FRESH_SECONDS = 30.0
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 30.0
+_MOST_RETRIES = 20
+"""For a principal, who may not come back; together some eight minutes."""
 _MOST = 10_000
 
 
@@ -234,6 +236,8 @@ class Directory:
             return
         self._again.discard(key)  # a server that dies of being asked is given a pause
         listing.error, listing.failures = error, listing.failures + 1
+        if key.principal is not None and listing.failures > _MOST_RETRIES:
+            return  # until somebody wants it, or the server is back for others
         pause = min(_FIRST_RETRY_SECONDS * 2 ** min(listing.failures - 1, 10), _LAST_RETRY_SECONDS)
         self._retries[key] = asyncio.get_running_loop().call_later(pause, self._retry, key)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fastapi_server.gateway import Settings
+from fastapi_server.gateway import Settings, directory
 from fastapi_server.gateway.directory import ListChange
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.mcp import parse_config
@@ -47,6 +47,27 @@ async def test_nobody_is_told_of_what_they_have_waited_for() -> None:
 
     assert [tool.name for tool in listings["fine"].tools] == ["life-1"]
     assert told == []
+
+
+async def test_a_server_that_stays_away_is_not_asked_for_ever_for_those_who_may_be_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(directory, "_FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(directory, "_LAST_RETRY_SECONDS", 0.001)
+    servers = parse_config({"mcpServers": {"gone": {"command": "no-such-program"}}}).servers
+    running = Gateway(Settings(patience=PATIENCE), servers)
+    known = running.directory.known
+    try:
+        for principal in ("ann", None):
+            await running.directory.listings(["gone"], principal)
+        async with asyncio.timeout(10):
+            while known("gone").failures <= 2 * directory._MOST_RETRIES:
+                await asyncio.sleep(0.01)
+        assert known("gone", "ann").failures == directory._MOST_RETRIES + 1
+        await running.directory.refresh("gone", "ann")
+        assert known("gone", "ann").failures == directory._MOST_RETRIES + 2
+    finally:
+        await running.close()
 
 
 @pytest.mark.parametrize("follows", [False, True])

@@ -186,13 +186,13 @@ async def test_problems_of_the_file_and_the_database_are_told_to_administrators(
         assert (await (await served.get("/api/servers", headers={"x-api-key": key})).json())["problems"] == []
 
 
-async def test_what_one_process_changes_is_served_by_the_others(tmp_path: Path) -> None:
+async def test_what_one_process_changes_is_served_by_the_others(tmp_path: Path, database: str) -> None:
     async def until(names: list[str]) -> None:
         async with asyncio.timeout(10):
             while there.app.state.gateway.pool.servers != names:
                 await asyncio.sleep(0.02)
 
-    async with gateway(tmp_path) as here, gateway(tmp_path) as there:
+    async with gateway(tmp_path, database=database) as here, gateway(tmp_path, database=database) as there:
         await here.app.state.roster.put("added", {"command": "none"})
         await until(["added"])
         config = there.app.state.gateway.pool.config_of("added")
