@@ -10,7 +10,8 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from fastapi_server.mcp.redaction import LastSecrets, carry, redacted, spellings
+from fastapi_server.mcp import HTTPStatusError, MCPConnectionError
+from fastapi_server.mcp.redaction import LastSecrets, carry, clean, redacted, spellings
 
 SECRET = 'Pl4n/ted+s3cr"et&<é>='
 
@@ -110,3 +111,21 @@ async def test_the_last_64_are_known_to_who_did_not_carry_them() -> None:
     )
     assert len(list(last)) == 64
     assert "token" not in repr(last)
+
+
+def test_an_error_is_cleaned_with_all_that_led_to_it() -> None:
+    """What is not ours and shows a secret goes; what does not, stays."""
+    shows, plain = ValueError(SECRET), ValueError("plain")
+    inner = HTTPStatusError(f"HTTP 500: {SECRET}", status=500, body=f"you sent {SECRET}")
+    inner.__cause__, inner.__context__ = shows, plain
+    outer = MCPConnectionError(f"no {SECRET}")
+    outer.__cause__ = outer.__context__ = inner
+    plain.__context__ = outer  # in a circle
+    clean(outer, lambda text: redacted(text, [SECRET]))
+    assert (outer.args, outer.message, inner.message, inner.body) == (
+        ("no ***",),
+        "no ***",
+        "HTTP 500: ***",
+        "you sent ***",
+    )
+    assert (inner.__cause__, inner.__context__, outer.__cause__) == (None, plain, inner)

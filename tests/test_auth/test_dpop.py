@@ -6,6 +6,13 @@ from collections.abc import Callable, Iterable
 import jwt
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from fastapi_server.mcp import AuthenticationError, ClientCredentials, HTTPMCPClient, MemoryTokenStore
 from fastapi_server.mcp.auth import dpop
@@ -222,6 +229,28 @@ def test_a_proof_says_what_the_rfc_wants() -> None:
     assert set(claims) == {"jti", "htm", "htu", "iat", "nonce", "ath"}
     assert thumbprint(header["jwk"]) == key.thumbprint == ProofKey(key.pem).thumbprint
     assert "PRIVATE" not in repr(key)
+
+
+def pem_of(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey, password: bytes | None = None) -> str:
+    how = NoEncryption() if password is None else BestAvailableEncryption(password)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how).decode()
+
+
+P256 = ec.generate_private_key(ec.SECP256R1())
+NO_KEYS = {
+    "no PEM": "planted-secret",
+    "another curve": pem_of(ec.generate_private_key(ec.SECP384R1())),
+    "another kind": pem_of(ed25519.Ed25519PrivateKey.generate()),
+    "under a password": pem_of(P256, b"planted-secret"),
+}
+
+
+@pytest.mark.parametrize("pem", NO_KEYS.values(), ids=NO_KEYS)
+def test_what_is_no_key_for_proofs(pem: str) -> None:
+    assert ProofKey(pem_of(P256)).pem == pem_of(P256)
+    with pytest.raises(ValueError, match=r"no P-256 key|PEM") as raised:
+        ProofKey(pem)
+    assert "planted" not in str(raised.value)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])

@@ -1015,6 +1015,22 @@ async def test_metadata_that_fails_in_passing_is_looked_for_again(
     assert not peer.strays
 
 
+async def test_a_registration_that_is_refused_says_where_and_why(
+    client: Make, issuer: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_request: web.Request) -> web.Response:
+        said = {"error": "invalid_redirect_uri", "error_description": "only https"}
+        return web.json_response(said, status=400)
+
+    monkeypatch.setattr(issuer, "_register", refuse)
+    one = client()
+    says = rf"{issuer.url}/register does not register this client \(HTTP 400\): invalid_redirect_uri: only https"
+    with pytest.raises(AuthenticationError, match=says):
+        await one.list_tools()
+    await one.disconnect()
+    assert not issuer.authorizations
+
+
 async def test_a_registration_that_fails_in_passing_is_tried_again(client: Make, issuer: AuthorizationServer) -> None:
     issuer.statuses = {"/register": 503}
     one = client()
