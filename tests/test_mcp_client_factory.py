@@ -119,6 +119,17 @@ async def test_create_and_connect_raises_connection_error() -> None:
     assert isinstance(caught.value, MCPConnectionError)
 
 
+async def test_create_and_connect_raises_connection_error_for_a_secret_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("NO_SUCH_TOKEN", raising=False)
+    settings = {"url": "http://127.0.0.1:9/mcp", "auth": {"type": "bearer", "token": {"env": "NO_SUCH_TOKEN"}}}
+    with pytest.raises(ConnectionError, match="NO_SUCH_TOKEN") as failed:
+        await MCPClientFactory.create_and_connect(ServerConfig("search", "http", settings))
+    assert isinstance(failed.value.__cause__, ConfigError)
+    assert str(failed.value).count("search") == 1
+
+
 async def test_create_and_connect_raises_connection_error_for_a_timeout_too() -> None:
     arguments = ["-S", PEER, "--discover", "silent", "--initialize", "silent"]
     silent = StdioConfig(sys.executable, arguments, timeout=200, probe_timeout=50)

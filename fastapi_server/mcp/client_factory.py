@@ -15,7 +15,7 @@ from fastapi_server.mcp.clients.handlers import Handlers
 from fastapi_server.mcp.clients.hooks import Hooks
 from fastapi_server.mcp.config import ServerConfig
 from fastapi_server.mcp.detection import AUTO, HTTP, SSE, STDIO, canonical_transport
-from fastapi_server.mcp.errors import ConfigError, MCPConnectionError
+from fastapi_server.mcp.errors import ConfigError, Delivery, MCPConnectionError
 from fastapi_server.mcp.members import fingerprint_of
 from fastapi_server.mcp.pool import ClientPool
 
@@ -126,15 +126,19 @@ class MCPClientFactory:
         """The client for a configuration, connected.
 
         Raises:
-            ConnectionError: Connecting failed; an `MCPConnectionError` that says how.
-            ValueError: As `create` does; or a secret that the configuration names is missing.
+            ConnectionError: Connecting failed; an `MCPConnectionError` that says how. A secret that is missing is its
+                cause, as is a store for tokens that does not work.
+            ValueError: As `create` does.
         """
         client = cls.create(server_config, handlers=handlers, auth=auth)
-        if not await client.connect():
-            raise client.last_error or MCPConnectionError("connecting failed").at(
-                client.name, client.transport, "connect"
-            )
-        return client
+        if await client.connect():
+            return client
+        error = client.last_error
+        if isinstance(error, MCPConnectionError):
+            raise error
+        message = "connecting failed" if error is None else error.message
+        failure = MCPConnectionError(message, delivery=Delivery.NOT_SENT)
+        raise failure.at(client.name, client.transport, "connect") from error
 
     @classmethod
     def register_transport(cls, name: str, client_class: type[MCPClient]) -> None:
