@@ -28,7 +28,7 @@ from fastapi_server.mcp import (
     RPCError,
     SessionExpiredError,
 )
-from fastapi_server.mcp.clients import listener
+from fastapi_server.mcp.clients import http_client, listener
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
 
 
@@ -192,6 +192,27 @@ async def test_what_was_listed_before_the_server_agreed_to_tell_may_have_changed
         await client.list_tools()
         listed.set()
         assert await told.get() == "tools"
+
+
+async def test_a_server_that_has_not_noticed_that_the_get_stream_broke_is_asked_again(
+    peer: HTTPPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_client, "backoff_delays", lambda attempts: iter([0.0] * attempts))
+    again = asyncio.Event()
+
+    @peer.on("GET")
+    async def stream(seen: Seen) -> web.StreamResponse:
+        count = peer.methods().count("GET")
+        if count == 2:
+            return web.Response(status=409)
+        response = await seen.stream()
+        if count > 2:
+            again.set()
+            await asyncio.sleep(60)
+        return response
+
+    async with client_of(peer), asyncio.timeout(10):
+        await again.wait()
 
 
 async def test_nobody_waits_for_a_get_stream_that_is_never_opened(

@@ -36,6 +36,8 @@ _GET = {"Accept": "text/event-stream"}
 _SESSION = "Mcp-Session-Id"
 _EVENT_STREAM = "text/event-stream"
 _BUSY = frozenset({429, 500, 502, 503, 504})
+_STILL_OPEN = 409
+"""What servers of the SDKs say to a second GET stream: they have not noticed yet that the first one broke."""
 
 _STREAM_ATTEMPTS = 5
 _RETRY_SECONDS = 1.0
@@ -294,7 +296,7 @@ class StreamableHTTPChannel(Channel):
                     headers["Last-Event-ID"] = parser.last_event_id
                 response = await self._origin.send("GET", self._origin.url, headers)
                 async with response:
-                    if response.status in _BUSY:
+                    if response.status in _BUSY or response.status == _STILL_OPEN:
                         raise await self._origin.refusal(response)
                     if response.status != 200 or response.content_type != _EVENT_STREAM:
                         return
