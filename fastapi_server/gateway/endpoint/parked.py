@@ -132,4 +132,5 @@ def _begun(key: object, asker: RoundsAsker, work: Callable[[Asker], Awaitable[An
 
 def answers_questions(capabilities: ClientCapabilities | None) -> bool:
     """Whether somebody has to be waited for at all."""
-    return capabilities is not None and bool(capabilities.model_dump(exclude_none=True))
+    able = capabilities or ClientCapabilities()
+    return able.sampling is not None or able.elicitation is not None or able.roots is not None
