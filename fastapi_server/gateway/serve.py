@@ -103,12 +103,16 @@ class _Server(uvicorn.Server):
             _summarize(f"http://{f'[{host}]' if ':' in host else host}:{port}", self._app.state.gateway, self._settings)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """While calls go on, it still listens, so that whoever asks is told to go elsewhere."""
+        """While calls go on, it still listens, so that whoever asks is told to go elsewhere.
+
+        A second SIGINT gives them up, and all is closed in good order; a third ends the process as it is.
+        """
         draining: Draining = self._app.state.draining
         draining.begun.set()
         end = asyncio.get_running_loop().time() + self._settings.drain_seconds
         while draining.open and not self.force_exit and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_SECONDS)  # `force_exit` is set by a signal, and has no event
+        self.force_exit = False
         await super().shutdown(sockets)
 
 

@@ -213,6 +213,25 @@ async def test_calls_that_do_not_end_are_given_up_and_stand_in_the_audit_log(tmp
         assert (entry.target, entry.outcome) == ("render", "CancelledError")
 
 
+async def test_who_asks_a_second_time_is_not_kept_waiting(tmp_path: Path) -> None:
+    with program(tmp_path, "--config", config(tmp_path, studio=SHOW), GATEWAY_DRAIN_SECONDS="600") as process:
+        (url,) = re.findall(r"MCP +(http://\S+)/mcp", said(process))
+        async with aiohttp.ClientSession() as http:
+            called = await call(http, url, frames=100_000)
+            process.send_signal(signal.SIGINT)
+            ready = 200
+            while ready == 200:
+                async with http.get(f"{url}/ready") as answer:
+                    ready = answer.status
+            process.send_signal(signal.SIGINT)
+            assert b"event: result" not in await called.content.read()
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    async with Store(f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}") as store:
+        assert [entry.outcome for entry in await store.audit(AuditQuery())] == ["CancelledError"]
+
+
 @pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
 async def test_calls_over_mcp_that_do_not_end_stand_in_the_audit_log_too(tmp_path: Path, revision: str) -> None:
     begun = asyncio.Event()
