@@ -17,6 +17,7 @@ logger = logging.getLogger("fastapi_server.gateway")
 
 _LOOK_SECONDS = 1.0
 _NAME = re.compile(r"(?!.*__)[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<!_)")
+_UNSERVABLE = re.compile(r"/|__|_\Z")
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,13 @@ class Roster:
                     self.unserved[one.name] = error
         self._stored = stored
         await self._gateway.reload(servers)
+
+
+def unservable(name: str) -> ConfigError | None:
+    """Why no path and no tool's name would lead to a server of this name, which a config file may have."""
+    if _UNSERVABLE.search(name) is None:
+        return None
+    return ConfigError(f"server {name!r}: give it another name here; no '/', no '__', and no '_' at its end")
 
 
 def _parsed(name: str, entry: Mapping[str, Any]) -> ServerConfig:

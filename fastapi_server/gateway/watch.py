@@ -7,8 +7,8 @@ from pathlib import Path
 from watchfiles import Change, awatch  # pyright: ignore[reportUnknownVariableType] (of its `stop_event`)
 
 from fastapi_server.gateway.events import Event, EventBus
-from fastapi_server.gateway.roster import Roster
-from fastapi_server.mcp import ConfigError, load_config
+from fastapi_server.gateway.roster import Roster, unservable
+from fastapi_server.mcp import ConfigError, ServerConfig, load_config
 
 logger = logging.getLogger("fastapi_server.gateway")
 
@@ -41,11 +41,11 @@ class ConfigWatch:
             ConfigError: The file is broken.
         """
         self._seen = self._contents()
-        file = load_config(self._path)
-        for problem in file.problems:
+        servers, problems = self._read()
+        for problem in problems:
             logger.warning("%s", problem)
-        self._roster.file_problems = [str(problem) for problem in file.problems]
-        await self._roster.fix(file.servers)
+        self._roster.file_problems = [str(problem) for problem in problems]
+        await self._roster.fix(servers)
 
     async def watch(self) -> None:
         """Never ends."""
@@ -70,16 +70,26 @@ class ConfigWatch:
             return
         self._seen = contents
         try:
-            file = load_config(self._path)
-            problems = file.problems
+            servers, problems = self._read()
             if not problems:
-                await self._roster.fix(file.servers)
+                await self._roster.fix(servers)
         except ConfigError as error:
             problems = [error]
         for problem in problems:
             logger.warning("%s; the servers stay as they were", problem)
         self._roster.file_problems = [str(problem) for problem in problems]
         self._events.tell(Event("config", "", {"problems": self._roster.file_problems}))
+
+    def _read(self) -> tuple[dict[str, ServerConfig], list[ConfigError]]:
+        """The servers that the gateway can serve, and what is wrong with the others.
+
+        Raises:
+            ConfigError: The file is broken.
+        """
+        file = load_config(self._path)
+        nameless = {name: error for name in file.servers if (error := unservable(name)) is not None}
+        servers = {name: config for name, config in file.servers.items() if name not in nameless}
+        return servers, [*file.problems, *nameless.values()]
 
     def _contents(self) -> bytes | None:
         try:

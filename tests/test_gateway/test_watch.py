@@ -76,6 +76,16 @@ async def test_wrong_entries_at_the_start_leave_the_others(tmp_path: Path) -> No
         assert served.app.state.gateway.pool.servers == ["one"]
 
 
+@pytest.mark.parametrize("name", ["a/b", "a__b", "a_"])
+async def test_a_name_that_no_path_leads_to_is_a_problem_of_the_file(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "mcp.json"
+    write(file, {"My Server": {"command": "none"}, name: {"command": "none"}})
+    async with gateway(tmp_path, config=file) as served:
+        assert served.app.state.gateway.pool.servers == ["My Server"]
+        listed = await (await served.get("/api/servers")).json()
+        assert [problem for problem in listed["problems"] if repr(name) in problem]
+
+
 async def test_servers_of_the_database_are_served_too_and_the_file_wins(tmp_path: Path, sqlite: str) -> None:
     file = tmp_path / "mcp.json"
     write(file, {"both": {"command": "file"}})

@@ -1,6 +1,7 @@
 """The calls of `/mcp`: each passed on to the server that it names, and what that asks to whoever made it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, TypedDict, TypeVar, cast
 
 from mcp_types import (
@@ -28,7 +29,7 @@ from fastapi_server.gateway.endpoint.parked import ParkedCalls, answers_question
 from fastapi_server.gateway.endpoint.request import Context, is_stateless, passed_on, session_of, view_of
 from fastapi_server.gateway.endpoint.upstream import Upstreams
 from fastapi_server.gateway.gateway import Gateway
-from fastapi_server.mcp import CommonConfig, EraName, MCPClient
+from fastapi_server.mcp import CommonConfig, ConfigError, EraName, MCPClient
 
 ResultT = TypeVar("ResultT", bound=BaseModel)
 
@@ -60,7 +61,8 @@ class Calls:
 
     async def call_tool(self, context: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
         """`tools/call`."""
-        server, tool = view_of(context).tool(self._gateway.pool, params.name)
+        with self._noting_refusal(context, *view_of(context).parts(params.name), params.arguments):
+            server, tool = view_of(context).tool(self._gateway.pool, params.name)
 
         async def call(client: MCPClient, options: _Options) -> CallToolResult:
             return await client.call_tool(tool, params.arguments, **options)
@@ -71,7 +73,8 @@ class Calls:
         self, context: Context, params: ReadResourceRequestParams
     ) -> ReadResourceResult | InputRequiredResult:
         """`resources/read`."""
-        server, uri = view_of(context).resource(self._gateway.pool, params.uri)
+        with self._noting_refusal(context, view_of(context).only or "", params.uri):
+            server, uri = view_of(context).resource(self._gateway.pool, params.uri)
 
         async def read(client: MCPClient, options: _Options) -> ReadResourceResult:
             return await client.read_resource(uri, **options)
@@ -82,12 +85,24 @@ class Calls:
         self, context: Context, params: GetPromptRequestParams
     ) -> GetPromptResult | InputRequiredResult:
         """`prompts/get`."""
-        server, prompt = view_of(context).prompt(self._gateway.pool, params.name)
+        with self._noting_refusal(context, *view_of(context).parts(params.name), params.arguments):
+            server, prompt = view_of(context).prompt(self._gateway.pool, params.name)
 
         async def get(client: MCPClient, options: _Options) -> GetPromptResult:
             return await client.get_prompt(prompt, params.arguments, **options)
 
         return await self._pass_on(context, params, server, get, (prompt, params.arguments))
+
+    @contextlib.contextmanager
+    def _noting_refusal(
+        self, context: Context, server: str, target: str, arguments: Mapping[str, Any] | None = None
+    ) -> Generator[None]:
+        """Around finding what a call is for: there may be no such thing for this caller."""
+        try:
+            yield
+        except ConfigError:
+            self._audit.refused(view_of(context).caller, server, context.method, target, arguments)
+            raise
 
     async def _pass_on(
         self,

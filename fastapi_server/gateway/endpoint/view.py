@@ -66,8 +66,13 @@ class View:
         Raises:
             ConfigError: There is no such server.
         """
-        server, _, original = self._qualified(name).partition(_SEPARATOR)
+        server, original = self.parts(name)
         return self._allowed(pool, server, name), original
+
+    def parts(self, name: str) -> tuple[str, str]:
+        """The server that the name of a tool or a prompt begins with, there or not, and the rest."""
+        server, _, original = self._qualified(name).partition(_SEPARATOR)
+        return server, original
 
     def prompt_name(self, server: str, name: str) -> str:
         """A prompt's name here."""

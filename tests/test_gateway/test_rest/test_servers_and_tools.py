@@ -12,7 +12,7 @@ import pytest
 from mcp_types import TextContent
 
 from fastapi_server.gateway.caller import ANYONE, Caller
-from fastapi_server.mcp import HTTPConfig, HTTPMCPClient, StdioMCPClient, ToolRules
+from fastapi_server.mcp import HTTPConfig, HTTPMCPClient, RPCError, StdioMCPClient, ToolRules
 from tests.test_gateway.conftest import ODD, PEER, SHOW, WEATHER, Serve, Served
 
 
@@ -403,6 +403,29 @@ async def test_every_call_has_its_entry_whichever_way_it_came(serve: Serve) -> N
             ("prompts/get", "packing", "ok"),
             ("tools/call", "forecast", "ToolError"),
             ("tools/call", "forecast", "ok"),
+        ]
+
+
+async def test_what_is_refused_at_the_endpoint_has_its_entry(serve: Serve) -> None:
+    async with serve({"weather": WEATHER, "hidden": WEATHER}) as running:
+        running.front.caller = Caller("ann", "ann", servers=["weather"])
+        async with HTTPMCPClient("front", HTTPConfig(f"{running.url}/mcp")) as client:
+            for call in (
+                client.call_tool("hidden__forecast", {"city": "Oslo"}),
+                client.get_prompt("hidden__packing"),
+                client.read_resource("mcp://hidden/weather://cities"),
+                client.call_tool("made-up"),
+            ):
+                with pytest.raises(RPCError):
+                    await call
+        running.front.caller = ANYONE
+        noted = (await running.ask("GET", "/api/audit?caller=ann"))["entries"]
+        rows = [(one["server"], one["method"], one["target"], one["outcome"]) for one in reversed(noted)]
+        assert rows == [
+            ("hidden", "tools/call", "forecast", "refused"),
+            ("hidden", "prompts/get", "packing", "refused"),
+            ("", "resources/read", "mcp://hidden/weather://cities", "refused"),
+            ("made-up", "tools/call", "", "refused"),
         ]
 
 
