@@ -53,7 +53,7 @@ def make_client(
         token_store: Keeps the tokens, where the configuration names no store.
 
     Raises:
-        ConfigError: Nobody has registered the transport.
+        ConfigError: Nobody has registered the transport; or `auth` is none, or not for this configuration.
     """
     config = signing_in(config, auth, token_store)
     return _client_class(config.transport)(
@@ -101,8 +101,8 @@ class MCPClientFactory:
             auth: How to sign in, instead of what the configuration says; it belongs to the configuration.
 
         Raises:
-            ValueError: Nobody has registered the transport; or there is a client of this name with another
-                configuration, and `reuse_existing` is true.
+            ValueError: A `ConfigError`: nobody has registered the transport; `auth` is none, or not for this
+                configuration; or there is a client of this name with another one, and `reuse_existing` is true.
         """
         server_config = signing_in(server_config, auth, None)
         pool, name = cls.pool(), server_config.name

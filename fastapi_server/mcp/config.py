@@ -274,11 +274,16 @@ def _parse(name: str, transport: str, settings: dict[str, Any]) -> Any:
     try:
         return TypeAdapter(model).validate_python(settings)
     except ValidationError as error:
-        problems = "; ".join(
-            f"config.{_path(problem['loc'])}: {_plainly(problem['type'], problem['msg'])}"
-            for problem in error.errors(include_input=False, include_url=False, include_context=False)
-        )
-        raise ConfigError(f"server {name!r}: {problems}") from None
+        raise wrong_settings(name, error) from None
+
+
+def wrong_settings(name: str, error: ValidationError) -> ConfigError:
+    """What is wrong with the settings of a server: the paths of the fields, and nothing of what they hold."""
+    problems = "; ".join(
+        f"config.{_path(problem['loc'])}: {_plainly(problem['type'], problem['msg'])}"
+        for problem in error.errors(include_input=False, include_url=False, include_context=False)
+    )
+    return ConfigError(f"server {name!r}: {problems}")
 
 
 _UNION_TAGS = frozenset({"dict[str,str]", "callable", "flow", *AUTH_TYPES})

@@ -197,6 +197,23 @@ def test_the_factory_takes_another_way_to_sign_in() -> None:
         MCPClientFactory.create(config, auth=BearerAuth("two"))
 
 
+@pytest.mark.parametrize(
+    ("settings", "auth", "problem"),
+    [
+        ({"api_key": "s3cret"}, BearerAuth("one"), "config.auth: excludes api_key: give one of the two"),
+        ({}, {"type": "bearer", "tokens": "s3cret"}, "config.auth.tokens: there is no such setting"),
+        ({}, "s3cret", "config.auth: needs a type"),
+    ],
+)
+def test_another_way_to_sign_in_that_is_wrong(settings: dict[str, Any], auth: Any, problem: str) -> None:
+    config = ServerConfig("search", "http", {"endpoint": "https://mcp.example.com/mcp", **settings})
+    for make in (MCPClientFactory.create, make_client):
+        with pytest.raises(ConfigError, match=r"^server 'search': ") as raised:
+            make(config, auth=auth)
+        assert problem in str(raised.value)
+        assert "s3cret" not in str(raised.value)
+
+
 def test_a_transport_without_http_takes_none() -> None:
     with pytest.raises(ConfigError, match=r"config\.auth: transport 'stdio' takes none"):
         make_client(ServerConfig("files", "stdio", {"command": "x"}), auth=BearerAuth("one"))

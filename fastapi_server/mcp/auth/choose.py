@@ -4,6 +4,8 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from fastapi_server.mcp.auth.account import Account, default_store
 from fastapi_server.mcp.auth.authenticator import Authenticator, BearerAuthenticator, CallableAuthenticator
 from fastapi_server.mcp.auth.holders import holder_of
@@ -20,7 +22,7 @@ from fastapi_server.mcp.auth_config import (
     SyncAuthFlow,
     WorkloadIdentity,
 )
-from fastapi_server.mcp.config import HTTPConfig, ServerConfig, SSEConfig
+from fastapi_server.mcp.config import HTTPConfig, ServerConfig, SSEConfig, wrong_settings
 from fastapi_server.mcp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def signing_in(config: ServerConfig, auth: AuthSetting | None, store: TokenStore
     """The configuration with another way to sign in, and with a place to keep tokens where it names none.
 
     Raises:
-        ConfigError: The transport knows no `auth`.
+        ConfigError: The transport knows no `auth`, this one is none, or there is an `api_key` as well.
     """
     settings = config.config
     if not isinstance(settings, (HTTPConfig, SSEConfig)):
@@ -43,7 +45,12 @@ def signing_in(config: ServerConfig, auth: AuthSetting | None, store: TokenStore
     auth = settings.auth if auth is None else auth
     if isinstance(auth, OAUTH_SETTINGS) and auth.store is None and store is not None:
         auth = replace(auth, store=store)
-    return config if auth is settings.auth else replace(config, config=replace(settings, auth=auth))
+    if auth is settings.auth:
+        return config
+    try:
+        return replace(config, config=replace(settings, auth=auth))
+    except ValidationError as error:
+        raise wrong_settings(config.name, error) from None
 
 
 def authenticator_for(config: HTTPConfig | SSEConfig, principal: str | None) -> Authenticator | None:
