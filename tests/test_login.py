@@ -184,9 +184,19 @@ async def test_a_person_may_take_longer_than_the_server_may(
     assert await task == 0
 
 
-async def test_nobody_comes_back(options: Options) -> None:
+@pytest.mark.parametrize("probe", [5000, 50], ids=["while the probe waits", "after the probe"])
+@pytest.mark.parametrize("transport", ["http", "auto"])
+async def test_nobody_comes_back(peer: GuardedPeer, tmp_path: Path, transport: str, probe: int) -> None:
+    """They are asked once: that they take too long says nothing about the revision that the server speaks."""
+    opened: list[str] = []
+
+    def empty(**settings: Any) -> LoopbackRedirect:
+        return LoopbackRedirect(open_browser=lambda url: False, tell=opened.append, **settings)
+
+    config = options_for(peer, tmp_path, type=transport, probeTimeout=probe).config
     with pytest.raises(ConnectTimeoutError, match="nobody has signed in within"):
-        await signed_in(Options(options.config, timeout=0.1), empty_desk)
+        await signed_in(Options(config, timeout=0.3), empty)
+    assert len(opened) == 1
 
 
 async def test_the_person_says_no(options: Options, issuer: AuthorizationServer) -> None:

@@ -12,6 +12,7 @@ from fastapi_server.mcp import (
     BearerAuth,
     ClientPool,
     ConfigError,
+    ConnectTimeoutError,
     HTTPConfig,
     HTTPMCPClient,
     HTTPStatusError,
@@ -23,6 +24,7 @@ from fastapi_server.mcp import (
     SSEMCPClient,
     make_client,
 )
+from fastapi_server.mcp.auth.loopback import LoopbackRedirect
 from fastapi_server.mcp.pool import fingerprint_of
 from fastapi_server.mcp.testing.authorization_server import AuthorizationServer, GuardedPeer, guarded_peer
 from fastapi_server.mcp.testing.http_peer import Seen, event, http_peer
@@ -126,6 +128,26 @@ async def test_http_and_sse_signs_in_for_its_stream_and_its_posts(
 
     assert issuer.grants() == ["authorization_code", "refresh_token"]
     assert peer.refused == [401, 401]
+
+
+async def test_who_is_not_signed_in_to_a_dialect_is_not_connected(
+    issuer: AuthorizationServer, peer: GuardedPeer, store: MemoryTokenStore
+) -> None:
+    """Its health is for everybody, and whatever it says to `initialize`, it would be spoken to."""
+
+    async def elsewhere(http: web.Request) -> web.StreamResponse:
+        if http.path == "/health":
+            return web.json_response({"status": "ok"})
+        return web.Response(status=401)
+
+    peer.elsewhere, peer.realm["resource"] = elsewhere, peer.url  # type: ignore[method-assign]
+    async with LoopbackRedirect(timeout=0.05, open_browser=lambda url: False, tell=lambda url: None) as nobody:
+        auth = OAuth(interaction=nobody, redirect_uri=nobody.redirect_uri, store=store)
+        client = HTTPMCPClient("rest", HTTPConfig(peer.url, dialect="rest", auth=auth))
+        assert not await client.connect()
+        assert isinstance(client.last_error, ConnectTimeoutError)
+        assert "nobody has signed in" in str(client.last_error)
+        await client.disconnect()
 
 
 async def test_a_redirect_within_the_origin_takes_the_credentials_along(

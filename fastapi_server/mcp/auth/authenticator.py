@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi_server.mcp.auth_config import AuthCallable, BearerAuth, is_headers, revealed
-from fastapi_server.mcp.errors import AuthenticationError, ConfigError, Delivery, MCPClientError, MCPConnectionError
+from fastapi_server.mcp.errors import (
+    AuthenticationError,
+    ConfigError,
+    ConnectTimeoutError,
+    Delivery,
+    MCPClientError,
+    MCPConnectionError,
+)
 from fastapi_server.mcp.redaction import LastSecrets
 
 CHECK_CREDENTIALS = "check the credentials configured for this server"
@@ -93,6 +100,7 @@ class Authenticator(ABC):
 
         Raises:
             AuthenticationError: That was refused, by a person or a server: to ask again is up to the caller.
+            ConnectTimeoutError: A person has taken too long, likewise.
         """
         return False
 
@@ -195,14 +203,15 @@ class SingleFlight:
         """Wait until nobody is doing it. Whether somebody was.
 
         Raises:
-            AuthenticationError: It was refused; whatever else ends it is no concern of who waits.
+            AuthenticationError: It was refused.
+            ConnectTimeoutError: A person has taken too long. Whatever else ends it is no concern of who waits.
         """
         task = self.task
         if task is None:
             return False
         await asyncio.wait([task])
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, AuthenticationError):
+        if isinstance(error, (AuthenticationError, ConnectTimeoutError)):
             raise copy.copy(error) from error.__cause__
         return True
 

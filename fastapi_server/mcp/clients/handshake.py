@@ -14,6 +14,7 @@ from fastapi_server.mcp.clients.results import problems
 from fastapi_server.mcp.config import CommonConfig
 from fastapi_server.mcp.errors import (
     AuthenticationError,
+    ConnectTimeoutError,
     HandshakeError,
     HTTPStatusError,
     MCPClientError,
@@ -182,7 +183,7 @@ class Handshake:
         except (TimeoutError, HTTPStatusError, ProtocolError) as error:
             said = channel.clean(error) if isinstance(error, MCPClientError) else Answer(Outcome.SILENT)
             self._report(step, said)
-            if isinstance(error, (AuthenticationError, RateLimitError)):
+            if isinstance(error, (AuthenticationError, ConnectTimeoutError, RateLimitError)):
                 raise
             return Agreement(channel, BareEra(), ServerInfo())
         self._report(step, Answer(Outcome.RESULT))
@@ -207,10 +208,10 @@ class Handshake:
         try:
             async with asyncio.timeout(seconds):
                 reply = await channel.exchange(request)
+        except MCPClientError as error:  # before the other: it may say that a person has taken too long to sign in
+            return _failure(error, step, channel), None
         except TimeoutError:
             return Answer(Outcome.SILENT), None
-        except MCPClientError as error:
-            return _failure(error, step, channel), None
         if isinstance(reply.error, ErrorObject):
             return _error(reply.error, channel), None
         answer, result = _result(step, reply.result)
