@@ -23,9 +23,11 @@ from fastapi_server.mcp import (
     MCPConnectionError,
     MemoryTokenStore,
     OAuth,
+    ServerConfig,
     TokenStoreError,
     WorkloadIdentity,
     complete_authorization,
+    make_client,
 )
 from fastapi_server.mcp.auth import authorization, backchannel
 from fastapi_server.mcp.auth.account import Account, Kept
@@ -230,6 +232,22 @@ async def test_a_busy_authorization_server_says_for_how_long(client: Make, issue
         assert 10 <= (raised.value.retry_after or 0) <= 12
         pass_time(one, 3642)
         await one.call_tool("echo", {})
+
+
+@pytest.mark.parametrize("status", [429, 500])
+@pytest.mark.parametrize("transport", ["http", "auto"])
+async def test_an_authorization_server_that_fails_says_nothing_about_the_server(
+    issuer: AuthorizationServer, peer: GuardedPeer, store: MemoryTokenStore, transport: str, status: int
+) -> None:
+    """Neither that it speaks another revision, nor that it is spoken to in another way."""
+    issuer.fail = [(status, {})]
+    auth = ClientCredentials("nightly", client_secret="s3cret", store=store)
+    config = HTTPConfig(f"{peer.url}/mcp", auth=auth, retries=0)
+    client = make_client(ServerConfig("guarded", transport, config))
+    with pytest.raises(HTTPStatusError, match=f"/token answered with HTTP {status}"):
+        await client.list_tools()
+    assert peer.refused == [401]
+    await client.disconnect()
 
 
 async def test_many_clients_of_one_store_leave_a_busy_server_alone(client: Make, issuer: AuthorizationServer) -> None:

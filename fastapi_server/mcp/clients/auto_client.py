@@ -11,6 +11,7 @@ from fastapi_server.mcp.clients.sse_client import SSEChannel
 from fastapi_server.mcp.detection import HTTP, REST, SSE, candidate_transports
 from fastapi_server.mcp.errors import (
     AuthenticationError,
+    Delivery,
     HandshakeError,
     HTTPStatusError,
     MCPConnectionError,
@@ -65,8 +66,8 @@ class AutoMCPClient(HTTPMCPClient):
 def _is_another_transport(error: MCPConnectionError) -> bool:
     """Whether a refusal may mean that the server is there, but is spoken to in another way."""
     match error:
-        case AuthenticationError() | RateLimitError():
-            return False
+        case AuthenticationError() | RateLimitError() | HTTPStatusError(delivery=Delivery.NOT_SENT):
+            return False  # the last one is of an authorization server
         case HTTPStatusError(status=status):
             return status < 500
         case _:

@@ -14,7 +14,7 @@ from fastapi_server.mcp.clients.results import problems
 from fastapi_server.mcp.config import CommonConfig
 from fastapi_server.mcp.errors import (
     AuthenticationError,
-    ConnectTimeoutError,
+    Delivery,
     HandshakeError,
     HTTPStatusError,
     MCPClientError,
@@ -183,7 +183,7 @@ class Handshake:
         except (TimeoutError, HTTPStatusError, ProtocolError) as error:
             said = channel.clean(error) if isinstance(error, MCPClientError) else Answer(Outcome.SILENT)
             self._report(step, said)
-            if isinstance(error, (AuthenticationError, ConnectTimeoutError, RateLimitError)):
+            if isinstance(error, (AuthenticationError, RateLimitError)) or _is_unsent(error):
                 raise
             return Agreement(channel, BareEra(), ServerInfo())
         self._report(step, Answer(Outcome.RESULT))
@@ -223,6 +223,8 @@ def _failure(error: MCPClientError, step: Try, channel: Channel) -> Answer:
     match error:
         case AuthenticationError() | RateLimitError():
             raise error
+        case HTTPStatusError() if _is_unsent(error):
+            raise error
         case HTTPStatusError(status=status) if status in _UNAVAILABLE or isinstance(step, Initialize):
             raise error
         case HTTPStatusError() | ProtocolError():
@@ -231,6 +233,11 @@ def _failure(error: MCPClientError, step: Try, channel: Channel) -> Answer:
             return Answer(Outcome.DIED, text=channel.redacted(error.message))
         case _:
             raise error
+
+
+def _is_unsent(error: Exception) -> bool:
+    """Signing in has failed, and so the server was not asked."""
+    return isinstance(error, MCPClientError) and error.delivery is Delivery.NOT_SENT
 
 
 def _error(error: ErrorObject, channel: Channel) -> Answer:
