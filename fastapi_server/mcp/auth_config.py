@@ -328,6 +328,7 @@ class EnterpriseManaged(OAuthCommon):
         client_secret: Likewise.
         idp_token_endpoint: Where the identity provider exchanges tokens (RFC 8693).
         idp_client_id: Of this client at the identity provider.
+        idp_client_secret: Likewise, where that has given it one; sent in the form.
         id_token: The person's ID token, where it is found, or an async callable that gets one; it is told the issuer
             for which the grant is wanted.
         token_endpoint_auth_method: How `client_secret` is sent.
@@ -337,13 +338,14 @@ class EnterpriseManaged(OAuthCommon):
     client_secret: Secret | str = Field(kw_only=True)
     idp_token_endpoint: str = Field(kw_only=True)
     idp_client_id: str = Field(kw_only=True)
+    idp_client_secret: Secret | str | None = Field(default=None, kw_only=True)
     id_token: Secret | str | AssertionSource = Field(kw_only=True)
     token_endpoint_auth_method: Literal["client_secret_basic", "client_secret_post"] = Field(
         default="client_secret_basic", kw_only=True
     )
     type: Literal["enterprise_managed"] = Field(default="enterprise_managed", kw_only=True)
 
-    _secrets = field_validator("client_secret", "id_token", mode="plain")(_as_secret)
+    _secrets = field_validator("client_secret", "idp_client_secret", "id_token", mode="plain")(_as_secret)
     _endpoint = field_validator("idp_token_endpoint")(_checked_url)
 
 

@@ -169,25 +169,29 @@ async def idp(nothing_left: None) -> AsyncIterator[AuthorizationServer]:
         yield server
 
 
-def enterprise(idp: AuthorizationServer) -> EnterpriseManaged:
+def enterprise(idp: AuthorizationServer, idp_client_secret: str | None = None) -> EnterpriseManaged:
     return EnterpriseManaged(
         "ours",
         client_secret="s3cret-1",
         idp_token_endpoint=f"{idp.url}/token",
         idp_client_id="at-the-idp",
+        idp_client_secret=idp_client_secret,
         id_token="an.id.token",
     )
 
 
+@pytest.mark.parametrize("secret", [{}, {"client_secret": "s3cret-2"}])
 async def test_enterprise_managed(
-    client: Make, issuer: AuthorizationServer, idp: AuthorizationServer, peer: GuardedPeer
+    client: Make, issuer: AuthorizationServer, idp: AuthorizationServer, peer: GuardedPeer, secret: dict[str, str]
 ) -> None:
+    """A client with a secret at the identity provider proves itself there, too (SEP-990, 4)."""
+
     def exchange(scope: str, bound: str = "") -> web.Response:
         return web.json_response({"access_token": "the.id.jag", "issued_token_type": ID_JAG, "token_type": "N_A"})
 
     idp.issue = exchange  # type: ignore[method-assign]
     idp.answers[TOKEN_EXCHANGE] = ""
-    await list_tools(client(auth=enterprise(idp)))
+    await list_tools(client(auth=enterprise(idp, secret.get("client_secret"))))
 
     (first,), (second,) = idp.forms, issuer.forms
     assert first.fields == {
@@ -198,9 +202,11 @@ async def test_enterprise_managed(
         "subject_token": "an.id.token",
         "subject_token_type": "urn:ietf:params:oauth:token-type:id_token",
         "client_id": "at-the-idp",
+        **secret,
     }
     assert (second.grant, second.fields["assertion"]) == (JWT_BEARER, "the.id.jag")
     assert basic_credentials(second) == ("ours", "s3cret-1")
+    assert "s3cret-2" not in str(second)
 
 
 async def test_an_identity_provider_that_refuses_is_named(

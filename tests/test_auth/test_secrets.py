@@ -122,6 +122,7 @@ def settings(person: Person, issuer: AuthorizationServer) -> dict[str, Any]:
             client_secret=f"{PLANTED}-4",
             id_token=f"{PLANTED}-5",
             idp_client_id="at-the-idp",
+            idp_client_secret=f"{PLANTED}-6",
             idp_token_endpoint=f"{issuer.url}/token",
             store=store(),
         ),

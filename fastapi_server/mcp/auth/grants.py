@@ -134,6 +134,8 @@ async def _enterprise(config: EnterpriseManaged, provider: Provider, send: Send)
         "subject_token_type": _ID_TOKEN,
         "client_id": config.idp_client_id,
     }
+    if config.idp_client_secret is not None:
+        exchange["client_secret"] = revealed(config.idp_client_secret, "idp_client_secret")
     if provider.scope:
         exchange["scope"] = provider.scope
     answer = object_in((await send(httpx2.Request("POST", config.idp_token_endpoint, data=exchange))).content)
