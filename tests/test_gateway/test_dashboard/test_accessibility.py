@@ -118,3 +118,19 @@ async def test_a_dialog_keeps_the_focus_and_gives_it_back(gateway: RunningGatewa
             await dialog.get_by_role("button", name=close).press("Enter")
         await expect(dialog).to_have_count(0)
         await expect(opener).to_be_focused()
+
+
+AT_ONCE_AGAIN = """async () => {
+    [...document.querySelectorAll("dialog button")].find((button) => button.textContent === "Cancel").click();
+    for (let turn = 0; turn < 1000 && document.querySelector("dialog"); turn += 1) await null;
+    [...document.querySelectorAll("button")].find((button) => button.textContent === "Add server").click();
+    await new Promise((done) => setTimeout(done, 200));
+    return document.querySelectorAll("dialog[open]").length;
+}"""
+
+
+async def test_a_dialog_that_is_opened_again_at_once_stays(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(gateway.url)
+    await page.get_by_role("button", name="Add server").press("Enter")
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    assert await page.evaluate(AT_ONCE_AGAIN) == 1

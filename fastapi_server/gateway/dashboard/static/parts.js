@@ -44,14 +44,16 @@ export function Dialog({ title, onClose, children }) {
   const dialog = useRef(null);
   useEffect(() => {
     const [before, shown] = [document.activeElement, dialog.current];
+    shown.addEventListener("close", onClose);
     shown.showModal();
     return () => {
+      shown.removeEventListener("close", onClose); // it is told later, when the next dialog may be open
       shown.close();
       (before.isConnected ? before : document.getElementById("content")).focus();
     };
   }, []);
   return html`
-    <dialog ref=${dialog} onClose=${onClose} aria-label=${title}>
+    <dialog ref=${dialog} aria-label=${title}>
       <header>
         <h2>${title}</h2>
         <button class="quiet" type="button" aria-label="Close" onClick=${onClose}>✕</button>
