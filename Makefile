@@ -31,7 +31,7 @@ serve: setup
 	$(BIN)/mcp-clients serve $(ARGS)
 
 test: setup $(NODE_MODULES)
-	$(BIN)/pytest -n 2 --cov --cov-report=term
+	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term
 
 check: setup
 	$(BIN)/ruff format --check

@@ -193,6 +193,7 @@ def _pattern(output: str) -> re.Pattern[str]:
     return re.compile("".join("(.*\n)*" if line == "…\n" else re.escape(line).replace("…", ".*") for line in lines))
 
 
+@pytest.mark.xdist_group("programs")
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.name) for block in BLOCKS])
 def test_every_program_runs_and_prints_what_the_page_says(block: Block, ended: dict[str, Ended]) -> None:

@@ -23,7 +23,11 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 
 from tests.test_gateway.conftest import SHOW, WEATHER
 
-on_one_loop = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+on_one_loop = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(180),
+    pytest.mark.xdist_group("browser"),
+]
 """For the modules of tests here: the browser lives in the loop of the session, and the first test starts everything."""
 
 CHROMIUM = Path("/usr/bin/chromium")
