@@ -107,6 +107,13 @@ def _call_measures(transport: str) -> Iterator[Measure]:
                 "calls.structured_calls",
                 options={"concurrency": concurrency},
             )
+    # the last one, because a server that has moved stays there
+    yield Measure(
+        f"{transport}/call/apart",
+        f"small call, {title}, alone, server on another core",
+        "calls.small_calls",
+        options={"concurrency": 1, "apart": True},
+    )
 
 
 def _large_measures(transport: str) -> Iterator[Measure]:

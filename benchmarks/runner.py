@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.cores import on_one_core
 from benchmarks.plan import Group, Job
 from benchmarks.results import Results
 from benchmarks.sample import Sample
@@ -36,7 +37,7 @@ def run(
         seconds: For each measure, about.
         progress: Told the group and the contender whose turn it is.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, on_one_core():
         for number, (group, name) in enumerate(turns(groups, list(contenders), rounds)):
             progress(group.name, name)
             for measure, outcome in turn(group, name, seconds, Path(folder) / str(number)).items():

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from benchmarks import plan, report
 from benchmarks.contenders import BARE, FASTMCP, LINE, OFFICIAL, OURS, OURS_UVLOOP, Session, contender
+from benchmarks.cores import move_away, on_one_core
 from benchmarks.measures import kind
 from benchmarks.measures.bench import Bench, WrongReplyError, expect, measured
 from benchmarks.measures.calls import TOOLS_THAT_CAN_BE_CALLED, weather_of
@@ -72,6 +74,23 @@ def test_a_process_takes_its_measures(name: str, tmp_path: Path) -> None:
     assert sample.p50 is not None
     assert sample.p99 is not None
     assert 0 < sample.p50 <= sample.p99
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="there is one core")
+@pytest.mark.parametrize("transport", ["stdio", "json"])
+def test_a_server_can_be_on_another_core(transport: str, tmp_path: Path) -> None:
+    allowed = os.sched_getaffinity(0)
+    with on_one_core():
+        (core,) = os.sched_getaffinity(0)
+        with subprocess.Popen(["sleep", "60"]) as child:
+            assert os.sched_getaffinity(child.pid) == {core}
+            move_away([child.pid])
+            assert core not in os.sched_getaffinity(child.pid)
+            child.kill()
+        (group,) = plan.selected(f"^{transport}/call/apart$")
+        outcome = turn(group, OURS, 0.01, tmp_path / "counters")
+    assert isinstance(outcome[f"{transport}/call/apart"], Sample), outcome
+    assert os.sched_getaffinity(0) == allowed
 
 
 def test_a_process_that_fails_says_why(tmp_path: Path) -> None:

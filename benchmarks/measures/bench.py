@@ -32,10 +32,14 @@ class Bench:
     server: Server
     seconds: float
 
+    @property
+    def server_pids(self) -> list[int]:
+        """The processes of the stub, which over stdio are ours."""
+        return [self.server.pid] if self.server.pid else [child.pid for child in psutil.Process().children()]
+
     def server_cpu(self) -> float:
         """Seconds that the stub has used."""
-        pids = [self.server.pid] if self.server.pid else [child.pid for child in psutil.Process().children()]
-        return sum(_cpu_of(pid) for pid in pids)
+        return sum(map(_cpu_of, self.server_pids))
 
 
 def _cpu_of(pid: int) -> float:

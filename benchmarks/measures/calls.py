@@ -4,6 +4,7 @@ import itertools
 from typing import Any
 
 from benchmarks.contenders import LINE, Session
+from benchmarks.cores import move_away
 from benchmarks.measures.bench import Bench, Operation, expect, measured
 from benchmarks.sample import Sample
 
@@ -27,9 +28,12 @@ def weather_of(city: str) -> dict[str, Any]:
     return {"city": city, "celsius": 21.5, "sky": "sunny", "hours": hours}
 
 
-async def small_calls(bench: Bench, *, concurrency: int) -> Sample:
-    """A small text each way."""
+async def small_calls(bench: Bench, *, concurrency: int, apart: bool = False) -> Sample:
+    """A small text each way; `apart` from a server that has another processor to itself."""
     async with bench.contender.opened(bench.server) as session:
+        if apart:
+            expect(await session.echo("there"), "there")
+            move_away(bench.server_pids)
         return await measured(bench, echoes(session), concurrency, least=max(64, 4 * concurrency))
 
 
