@@ -51,7 +51,7 @@ class AutoMCPClient(HTTPMCPClient):
 
     def _next_transport(self, error: MCPConnectionError) -> MCPConnectionError | None:
         """The next candidate, where the error means that the present one is not spoken at this URL."""
-        if not _is_another_transport(error):
+        if not self._is_another_transport(error):
             self._refusals.clear()
             return error
         self._refusals.append(f"{self._tried}: {error.message}")
@@ -62,13 +62,14 @@ class AutoMCPClient(HTTPMCPClient):
         where = URL(self.config.endpoint).with_query(None)  # a query may hold a key
         return HandshakeError(f"no MCP server was found at {where} ({refusals})")
 
-
-def _is_another_transport(error: MCPConnectionError) -> bool:
-    """Whether a refusal may mean that the server is there, but is spoken to in another way."""
-    match error:
-        case AuthenticationError() | RateLimitError() | HTTPStatusError(delivery=Delivery.NOT_SENT):
-            return False  # the last one is of an authorization server
-        case HTTPStatusError(status=status):
-            return status < 500
-        case _:
-            return isinstance(error, HandshakeError)
+    def _is_another_transport(self, error: MCPConnectionError) -> bool:
+        """Whether a refusal may mean that the server is there, but is spoken to in another way."""
+        match error:
+            case AuthenticationError() | RateLimitError():
+                return False
+            case HTTPStatusError(delivery=Delivery.NOT_SENT) if self._tried != SSE:
+                return False  # of an authorization server; before an event stream is open, nothing can be sent
+            case HTTPStatusError(status=status):
+                return status < 500
+            case _:
+                return isinstance(error, HandshakeError)
