@@ -166,12 +166,15 @@ class Calls:
         """`completion/complete`."""
         view, ref = view_of(context), params.ref
         if isinstance(ref, PromptReference):
-            server, name = view.prompt(self._gateway.pool, ref.name)
-            ref = ref.model_copy(update={"name": name})
+            with self._noting_refusal(context, *view.parts(ref.name)):
+                server, target = view.prompt(self._gateway.pool, ref.name)
+            ref = ref.model_copy(update={"name": target})
         else:
-            server, uri = view.resource(self._gateway.pool, ref.uri)
-            ref = ref.model_copy(update={"uri": uri})
+            with self._noting_refusal(context, view.only or "", ref.uri):
+                server, target = view.resource(self._gateway.pool, ref.uri)
+            ref = ref.model_copy(update={"uri": target})
         client = self._gateway.pool.client(server, view.caller.principal)
         chosen = params.context.arguments if params.context is not None else None
-        suggested = await client.complete(ref, params.argument.name, params.argument.value, context=chosen)
+        with self._audit.noting(view.caller, server, context.method, target):
+            suggested = await client.complete(ref, params.argument.name, params.argument.value, context=chosen)
         return CompleteResult(completion=suggested)

@@ -92,7 +92,7 @@ async def make_key(new: NewKey, key_ring: TheKeyRing) -> MadeKey:
 
 @router.delete("/{key_id}", summary="Revoke a key", responses=answers(404))
 async def revoke_key(key_id: str, key_ring: TheKeyRing) -> Key:
-    """It opens nothing any more, and stays in the list. Other processes notice within 5 s."""
+    """It opens nothing any more, and stays in the list. Other processes notice within a second or so."""
     key = await key_ring.revoke(key_id)
     if key is None:
         raise HTTPException(404, f"there is no key {key_id!r}")

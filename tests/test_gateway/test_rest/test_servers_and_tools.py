@@ -9,10 +9,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from mcp_types import TextContent
+from mcp_types import PromptReference, TextContent
 
 from fastapi_server.gateway.caller import ANYONE, Caller
-from fastapi_server.mcp import HTTPConfig, HTTPMCPClient, RPCError, StdioMCPClient, ToolRules
+from fastapi_server.mcp import HTTPConfig, HTTPMCPClient, MCPClientError, RPCError, StdioMCPClient, ToolRules
 from tests.test_gateway.conftest import ODD, PEER, SHOW, WEATHER, Serve, Served
 
 
@@ -396,6 +396,8 @@ async def test_every_call_has_its_entry_whichever_way_it_came(serve: Serve) -> N
         await running.ask("POST", "/api/tools/weather__forecast/call", {"arguments": {"city": "Atlantis"}})
         async with HTTPMCPClient("front", HTTPConfig(f"{running.url}/mcp")) as client:
             await client.call_tool("weather__forecast", {"city": "Oslo"})
+            with pytest.raises(MCPClientError):  # the server has none
+                await client.complete(PromptReference(name="weather__packing"), "city", "O")
         rows = [(one["method"], one["target"], one["outcome"]) for one in reversed(await entries(running, "weather"))]
         assert rows == [
             *[("tools/call", "forecast", "ok")] * 2,
@@ -403,6 +405,7 @@ async def test_every_call_has_its_entry_whichever_way_it_came(serve: Serve) -> N
             ("prompts/get", "packing", "ok"),
             ("tools/call", "forecast", "ToolError"),
             ("tools/call", "forecast", "ok"),
+            ("completion/complete", "packing", "RPCError"),
         ]
 
 
