@@ -177,10 +177,16 @@ class Roster:
                 logger.warning("servers of the database stay as they were: %s", error)
                 await self._serve_stored(self._stored)
 
-    async def follow(self) -> None:
-        """Serve what other processes of the gateway change in the database, a second later. Never ends."""
+    async def follow(self, over: asyncio.Event) -> None:
+        """Serve what other processes of the gateway change in the database, a second later, until it is over.
+
+        Not to be cancelled: a connection to SQLite that is given up while it opens stays open.
+        """
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await over.wait()
+                    return
             try:
                 async with self._changing:
                     stored = await self._store.servers()

@@ -63,7 +63,7 @@ async def started(settings: Settings, store: Store, key_ring: KeyRing, draining:
             watch = ConfigWatch(settings.config, roster, gateway.events)
             await watch.start()
             await ending.enter_async_context(_running(watch.watch()))
-        await ending.enter_async_context(_running(roster.follow()))
+        await ending.enter_async_context(_following(roster))
         endpoint = Endpoint(gateway, audit, secret.get_secret_value())
         await ending.enter_async_context(endpoint.running())
         await ending.enter_async_context(_running(_end_streams(endpoint, draining)))
@@ -100,6 +100,18 @@ async def _running(work: Coroutine[None, None, None]) -> AsyncGenerator[None]:
         yield
     finally:
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _following(roster: Roster) -> AsyncGenerator[None]:
+    over = asyncio.Event()
+    task = asyncio.create_task(roster.follow(over))
+    task.add_done_callback(_say_if_failed)
+    try:
+        yield
+    finally:
+        over.set()
         await asyncio.gather(task, return_exceptions=True)
 
 
