@@ -63,7 +63,8 @@ async def started(settings: Settings, store: Store, key_ring: KeyRing, draining:
             watch = ConfigWatch(settings.config, roster, gateway.events)
             await watch.start()
             await ending.enter_async_context(_running(watch.watch()))
-        await ending.enter_async_context(_following(roster))
+        over = asyncio.Event()
+        await ending.enter_async_context(_running(roster.follow(over), over))
         endpoint = Endpoint(gateway, audit, secret.get_secret_value())
         await ending.enter_async_context(endpoint.running())
         await ending.enter_async_context(_running(_end_streams(endpoint, draining)))
@@ -93,25 +94,17 @@ async def _end_streams(endpoint: Endpoint, draining: Draining) -> None:
 
 
 @asynccontextmanager
-async def _running(work: Coroutine[None, None, None]) -> AsyncGenerator[None]:
+async def _running(work: Coroutine[None, None, None], over: asyncio.Event | None = None) -> AsyncGenerator[None]:
+    """A block during which something works. It ends with the block, by itself where it looks at `over`."""
     task = asyncio.create_task(work)
     task.add_done_callback(_say_if_failed)
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-@asynccontextmanager
-async def _following(roster: Roster) -> AsyncGenerator[None]:
-    over = asyncio.Event()
-    task = asyncio.create_task(roster.follow(over))
-    task.add_done_callback(_say_if_failed)
-    try:
-        yield
-    finally:
-        over.set()
+        if over is None:
+            task.cancel()
+        else:
+            over.set()
         await asyncio.gather(task, return_exceptions=True)
 
 
