@@ -4,6 +4,7 @@ import contextlib
 import mmap
 import struct
 import subprocess
+import tempfile
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,10 @@ def compiled() -> Path:
     newest = max(path.stat().st_mtime for path in SOURCES.iterdir())
     if not PROGRAM.exists() or PROGRAM.stat().st_mtime < newest:
         PROGRAM.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run([*_COMPILE, "-o", PROGRAM, *sorted(SOURCES.glob("*.c"))], check=True)
+        with tempfile.TemporaryDirectory(dir=PROGRAM.parent) as folder:  # others may run it, or compile it as well
+            fresh = Path(folder) / PROGRAM.name
+            subprocess.run([*_COMPILE, "-o", fresh, *sorted(SOURCES.glob("*.c"))], check=True)
+            fresh.replace(PROGRAM)
     return PROGRAM
 
 
