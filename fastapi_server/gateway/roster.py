@@ -61,11 +61,6 @@ class Roster:
         self._stored: list[StoredServer] = []
         self._changing = asyncio.Lock()
 
-    @property
-    def problems(self) -> list[str]:
-        """Everything that stands between what is configured and what is served."""
-        return [*self.file_problems, *(error.message for error in self.unserved.values())]
-
     async def put(self, name: str, entry: Mapping[str, Any], *, enabled: bool = True, source: str = "api") -> None:
         """Add a server to the database, or replace the one of that name, and serve it where it is enabled.
 
@@ -129,11 +124,12 @@ class Roster:
             elif wrong is not None:
                 outcome.problems.append(wrong.message)
             else:
-                (outcome.added if before is None else outcome.changed).append(name)
+                is_new = before is None and name not in self.unserved
+                (outcome.added if is_new else outcome.changed).append(name)
         return outcome, entries
 
     async def entry(self, name: str) -> dict[str, Any] | None:
-        """The entry of a server, as it may be shown; `None` where it does not come from the database."""
+        """The entry of a server, as it may be shown; `None` where it is not in the database, or cannot be opened."""
         stored = None if name in self.fixed else (await self._entries()).get(name)
         return None if stored is None else shown(stored)
 

@@ -55,24 +55,44 @@ def admins_only(caller: TheCaller) -> Caller:
 Admin = Annotated[Caller, Depends(admins_only)]
 
 
+_Name = Annotated[str, Path(description="Name of a server", examples=["weather"])]
+
+
 def _server(
-    name: Annotated[str, Path(description="Name of a server", examples=["weather"])],
-    request: Request,
-    gateway: TheGateway,
-    audit: TheAudit,
-    caller: TheCaller,
+    name: _Name, request: Request, gateway: TheGateway, roster: TheRoster, audit: TheAudit, caller: TheCaller
 ) -> str:
-    if name not in gateway.pool.servers or not caller.may_use(name):
-        if request.method == "POST":
-            audit.refused(caller, name, request.method, request.url.path)
-        raise no_such_server(name)
-    return name
+    if name in gateway.pool.servers and caller.may_use(name):
+        return name
+    if request.method == "POST":
+        audit.refused(caller, name, request.method, request.url.path)
+    raise not_served(roster, name) if _is_unserved(name, roster, caller) else no_such_server(name)
+
+
+def _configured_server(
+    name: _Name, request: Request, gateway: TheGateway, roster: TheRoster, audit: TheAudit, caller: TheCaller
+) -> str:
+    if _is_unserved(name, roster, caller):
+        return name
+    return _server(name, request, gateway, roster, audit, caller)
+
+
+def _is_unserved(name: str, roster: Roster, caller: Caller) -> bool:
+    return name in roster.unserved and caller.admin and caller.may_use(name)
 
 
 Server = Annotated[str, Depends(_server)]
 """The name in the path, of a server that there is, and that the caller may use."""
 
+ConfiguredServer = Annotated[str, Depends(_configured_server)]
+"""The same; for administrators also of one in the database that cannot be served."""
+
 
 def no_such_server(name: str) -> ProblemError:
     """The answer to who asks for a server that is not there, or not for them: the two look the same."""
     return ProblemError(404, f"there is no server {name!r}", kind="no-such-server", title="There is no such server")
+
+
+def not_served(roster: Roster, name: str, status: int = 404) -> ProblemError:
+    """The answer to an administrator about a server in the database that cannot be served."""
+    title = "The server is stored, but not served"
+    return ProblemError(status, roster.unserved[name].message, kind="not-served", title=title, server=name)

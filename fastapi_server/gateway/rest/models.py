@@ -47,14 +47,24 @@ class ServerSummary(BaseModel):
     error: str | None = Field(default=None, description="Why it cannot be reached, where it cannot")
 
 
+class UnservedServer(BaseModel):
+    """A server that is in the database, and cannot be served."""
+
+    name: str = Field(examples=["weather"])
+    problem: str = Field(description="Why it is not served")
+
+
 class ServerList(BaseModel):
     """All servers that the caller may use."""
 
     servers: list[ServerSummary]
     problems: list[str] = Field(
         default_factory=list[str],
-        description="For administrators: what is wrong in the config file, whose servers stay as they were, and with "
-        "servers in the database that are not served",
+        description="For administrators: what is wrong in the config file, whose servers stay as they were",
+    )
+    unserved: list[UnservedServer] = Field(
+        default_factory=list[UnservedServer],
+        description="For administrators: servers in the database that are not served; they can be replaced and removed",
     )
 
 

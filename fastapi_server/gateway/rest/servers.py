@@ -9,8 +9,25 @@ from fastapi_server.gateway.caller import Caller
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.problems import UPSTREAM, ProblemError, answers
 from fastapi_server.gateway.rest import overview
-from fastapi_server.gateway.rest.dependencies import Admin, Server, TheCaller, TheGateway, TheRoster
-from fastapi_server.gateway.rest.models import History, Imported, JSONObject, Log, NewServer, ServerDetail, ServerList
+from fastapi_server.gateway.rest.dependencies import (
+    Admin,
+    ConfiguredServer,
+    Server,
+    TheCaller,
+    TheGateway,
+    TheRoster,
+    not_served,
+)
+from fastapi_server.gateway.rest.models import (
+    History,
+    Imported,
+    JSONObject,
+    Log,
+    NewServer,
+    ServerDetail,
+    ServerList,
+    UnservedServer,
+)
 from fastapi_server.mcp import MCPClient, StdioMCPClient
 
 router = APIRouter(prefix="/api/servers", tags=["servers"])
@@ -22,7 +39,15 @@ _FILE = {"mcpServers": {"weather": {"url": "https://example.com/mcp"}}}
 @router.get("", summary="All servers")
 async def list_servers(gateway: TheGateway, roster: TheRoster, caller: TheCaller) -> ServerList:
     """State and numbers of each server. Asks none of them."""
-    return ServerList(servers=overview.summaries(gateway, caller), problems=roster.problems if caller.admin else [])
+    servers = overview.summaries(gateway, caller)
+    if not caller.admin:
+        return ServerList(servers=servers)
+    unserved = [
+        UnservedServer(name=name, problem=error.message)
+        for name, error in roster.unserved.items()
+        if caller.may_use(name)
+    ]
+    return ServerList(servers=servers, problems=roster.file_problems, unserved=unserved)
 
 
 @router.post("", status_code=201, summary="Add a server", responses=answers(403, 409, 422))
@@ -30,6 +55,8 @@ async def add_server(new: NewServer, gateway: TheGateway, roster: TheRoster, adm
     """The gateway connects to it, and waits for a moment until it has been heard of."""
     if new.name in gateway.pool.servers:
         raise ProblemError(409, f"there is a server {new.name!r} already", kind="server-exists", server=new.name)
+    if new.name in roster.unserved:
+        raise not_served(roster, new.name, status=409)
     await roster.put(new.name, new.entry)
     return await _shown(gateway, admin, new.name)
 
@@ -57,7 +84,7 @@ async def get_server(server: Server, gateway: TheGateway, caller: TheCaller) -> 
 
 @router.put("/{name}", summary="Change a server", responses=answers(403, 404, 422))
 async def change_server(
-    server: Server,
+    server: ConfiguredServer,
     gateway: TheGateway,
     roster: TheRoster,
     admin: Admin,
@@ -69,7 +96,7 @@ async def change_server(
 
 
 @router.delete("/{name}", status_code=204, summary="Remove a server", responses=answers(403, 404, 422))
-async def remove_server(server: Server, roster: TheRoster, _admin: Admin) -> Response:
+async def remove_server(server: ConfiguredServer, roster: TheRoster, _admin: Admin) -> Response:
     """Calls in flight end first."""
     await roster.remove(server)
     return Response(status_code=204)

@@ -45,5 +45,5 @@ class Seal:
             return json.loads(self._cipher.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], name.encode()))
         except (InvalidTag, KeyError, TypeError, ValueError):
             raise ConfigError(
-                f"server {name!r} was stored under another secret than this one (GATEWAY_SECRET): add it again"
+                f"server {name!r} was stored under another secret than this one (GATEWAY_SECRET): replace or remove it"
             ) from None

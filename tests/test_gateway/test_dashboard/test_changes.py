@@ -1,6 +1,9 @@
 """Servers are added, changed, imported and removed; who may not do so is not offered it."""
 
+import asyncio
+import contextlib
 import json
+import sqlite3
 import sys
 from typing import Any
 
@@ -127,6 +130,27 @@ async def test_what_is_wrong_in_the_config_file_is_said(gateway: RunningGateway,
     finally:
         gateway.config.write_text(right)
     await expect(page.get_by_role("alert")).to_have_count(0)
+
+
+async def test_a_stored_server_that_cannot_be_opened_is_replaced_or_removed(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    with contextlib.closing(sqlite3.connect(gateway.config.with_name("gateway.db"))) as database, database:
+        row_of = "INSERT INTO servers (name, entry, enabled, source) VALUES (?, '{}', TRUE, 'api')"
+        database.executemany(row_of, [("lost",), ("gone",)])
+    while not (await gateway.ask("GET", "/api/servers"))["unserved"]:
+        await asyncio.sleep(0.05)
+    page = await open_page(gateway.url)
+    await expect(page.get_by_role("alert").filter(has_text="another secret")).to_have_count(2)
+    await page.get_by_role("button", name="Remove gone").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    await expect(page.get_by_role("alert").filter(has_text="another secret")).to_have_count(1)
+    await page.get_by_role("button", name="Replace lost").click()
+    await page.get_by_label("Command").fill("no-such-program")
+    await page.get_by_role("button", name="Save").click()
+    await expect(row(page, "lost")).to_contain_text("command not found")
+    await expect(page.get_by_role("alert")).to_have_count(0)
+    await gateway.ask("DELETE", "/api/servers/lost")
 
 
 async def test_a_server_is_drained_and_reconnected(gateway: RunningGateway, open_page: OpenPage) -> None:

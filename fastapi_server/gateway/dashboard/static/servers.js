@@ -1,11 +1,11 @@
 // The table of servers, and how to add more.
 
-import { ask } from "./api.js";
+import { ask, server as path } from "./api.js";
 import { EntryDialog } from "./entry.js";
-import { html, useEffect, useState } from "./html.js";
+import { html, useEffect, useRef, useState } from "./html.js";
 import { ImportDialog } from "./import.js";
 import { count, rate, seconds } from "./numbers.js";
-import { Fault, State, Tag } from "./parts.js";
+import { Confirm, Fault, State, Tag } from "./parts.js";
 
 export function ServersPage({ servers, admin, watch }) {
   const [adding, setAdding] = useState(null);
@@ -28,15 +28,39 @@ export function ServersPage({ servers, admin, watch }) {
 
 // What is wrong in the config file, and with servers that are therefore not served.
 function Problems({ watch }) {
-  const [problems, setProblems] = useState([]);
+  const [{ problems, unserved }, setFound] = useState({ problems: [], unserved: [] });
+  const here = useRef(true);
+  const load = () => ask("GET", "/api/servers").then((all) => here.current && setFound(all), () => {});
   useEffect(() => {
-    let here = true;
-    const load = () => ask("GET", "/api/servers").then((all) => here && setProblems(all.problems), () => {});
     load();
     const unwatch = watch((kind) => ["config", "server"].includes(kind) && load());
-    return () => { here = false; unwatch(); };
+    return () => { here.current = false; unwatch(); };
   }, []);
-  return problems.map((text) => html`<${Fault} error=${{ message: text }} />`);
+  return html`
+    ${problems.map((text) => html`<${Fault} error=${{ message: text }} />`)}
+    ${unserved.map((one) => html`<${Unserved} key=${one.name} one=${one} told=${load} />`)}`;
+}
+
+// A stored server that cannot be served. Its entry is null where it cannot be opened.
+function Unserved({ one, told }) {
+  const [entry, setEntry] = useState(undefined);
+  const [removing, setRemoving] = useState(false);
+  const [error, setError] = useState(null);
+  const act = (action) => { setError(null); action.catch(setError); };
+  const replace = () => act(ask("GET", path(one.name, "/entry")).then((held) => setEntry(held.entry ?? { command: "" })));
+  const remove = () => act(ask("DELETE", path(one.name)).then(told));
+  return html`
+    <div class="unserved">
+      <${Fault} error=${error ?? { message: one.problem }} />
+      <div class="actions">
+        <button aria-label=${`Replace ${one.name}`} onClick=${replace}>Replace</button>
+        <button aria-label=${`Remove ${one.name}`} class="danger" onClick=${() => setRemoving(true)}>Remove</button>
+      </div>
+    </div>
+    ${entry && html`<${EntryDialog} name=${one.name} entry=${entry} onClose=${() => { setEntry(undefined); told(); }} />`}
+    ${removing && html`
+      <${Confirm} title=${`Remove ${one.name}?`} text="Its configuration is gone from the gateway." action="Remove" danger
+        onDo=${remove} onClose=${() => setRemoving(false)} />`}`;
 }
 
 function Totals({ servers }) {
