@@ -167,6 +167,8 @@ class Changes:
             if len(self._sessions) >= _MOST_SESSIONS:
                 self.leave(next(iter(self._sessions)))
             self._sessions[session] = Session(view, channel, session in self._heard)
+            if session in self._heard:
+                self._heed(view)
         return self._sessions[session]
 
     def leave(self, session: str) -> None:

@@ -39,6 +39,7 @@ class SealedSessions:
     ) -> None:
         self._manager, self._codec, self._seconds, self._hear = manager, codec, hours * 3600, hear
         self._inner: dict[str, str] = {}
+        self._opening: dict[str, asyncio.Task[str | None]] = {}
         self._ended: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,16 +95,13 @@ class SealedSessions:
         inner = self._inner.get(sealed)
         if inner is not None and await self._served(scope, body, receive, send, sealed, inner):
             return
-        if scope["method"] == "DELETE":
+        if scope["method"] == "DELETE" and sealed not in self._opening:
             self._end(sealed)
             await Response()(scope, receive, send)
             return
-        inner = await self._open_again(scope, params)
-        if inner is None:
+        inner = await self._opened_again(sealed, scope, params)
+        if inner is None or not await self._served(scope, body, receive, send, sealed, inner):
             await _not_found(scope, receive, send)
-            return
-        self._remember(sealed, inner)
-        await self._served(scope, body, receive, send, sealed, inner)
 
     async def _served(self, scope: Scope, body: bytes, receive: Receive, send: Send, sealed: str, inner: str) -> bool:
         """Have the manager serve a request; false, and nothing sent, where it does not know the session any more."""
@@ -131,6 +129,8 @@ class SealedSessions:
                 self._hear(inner, False)
         if known and scope["method"] == "DELETE":
             self._end(sealed)
+        if not known and self._inner.get(sealed) == inner:
+            del self._inner[sealed]
         return known
 
     def _end(self, sealed: str) -> None:
@@ -148,13 +148,24 @@ class SealedSessions:
         good = owner == _owner(scope) and time.time() - at < self._seconds
         return cast("dict[str, Any]", params) if good and isinstance(params, dict) else None
 
-    async def _open_again(self, scope: Scope, params: Mapping[str, Any]) -> str | None:
+    async def _opened_again(self, sealed: str, scope: Scope, params: Mapping[str, Any]) -> str | None:
+        """The session that requests which come together share; it is opened even if who came first gives up."""
+        if sealed in self._inner:
+            return self._inner[sealed]
+        opening = self._opening.get(sealed)
+        if opening is None:
+            opening = self._opening[sealed] = asyncio.get_running_loop().create_task(self._open(sealed, scope, params))
+            opening.add_done_callback(lambda _done: self._opening.pop(sealed))
+        return await asyncio.shield(opening)
+
+    async def _open(self, sealed: str, scope: Scope, params: Mapping[str, Any]) -> str | None:
         """Shake hands on the client's behalf; returns the id that the manager gives."""
         started = await self._post(scope, {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}, None)
         inner = next((value for name, value in started if name.lower() == _HEADER), None)
         if inner is None:
             return None
         await self._post(scope, {"jsonrpc": "2.0", "method": "notifications/initialized"}, inner)
+        self._remember(sealed, inner.decode())
         return inner.decode()
 
     async def _post(self, scope: Scope, message: Mapping[str, Any], inner: bytes | None) -> list[tuple[bytes, bytes]]:

@@ -1,6 +1,8 @@
 """Session ids of the handshake era: good in every process that has the secret, and for nobody else."""
 
+import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,13 +11,20 @@ from urllib.request import urlopen
 
 import aiohttp
 import pytest
+from mcp.server.lowlevel import Server
+from mcp.server.request_state import AESGCMRequestStateCodec
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.types import Message
 
-from fastapi_server.gateway.caller import Caller
+from fastapi_server.gateway.caller import ANYONE, Caller
+from fastapi_server.gateway.endpoint.sessions import SealedSessions, _never, _replayed
+from fastapi_server.gateway.endpoint.view import VIEW_KEY, View
 from tests.conformance.run_server import process
-from tests.test_gateway.endpoint.conftest import HANDSHAKE, Running, StartGateway
+from tests.test_gateway.endpoint.conftest import HANDSHAKE, Running, StartGateway, _end_watcher
 
 CALLERS = {"ann": Caller("ann", "ann"), "bob": Caller("bob", "bob")}
 SECRET = "a secret of at least 32 bytes, all random"
+WATCHED = "mcp://http/test://watched-resource"
 HELLO = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
 
 
@@ -56,6 +65,18 @@ class Raw:
         status, _, answer = await self.post(url, call, session=session, **headers)
         return status, answer["result"]["content"][0]["text"] if status == 200 else ""
 
+    async def subscribe(self, url: str, session: str, request: int = 3) -> None:
+        """To a resource that `touch` changes."""
+        subscribe = {"id": request, "method": "resources/subscribe", "params": {"uri": WATCHED}}
+        status, _, answer = await self.post(url, subscribe, session=session)
+        assert (status, answer["result"]) == (200, {})
+
+    async def call(self, url: str, session: str, tool: str, arguments: Mapping[str, Any], **headers: str) -> None:
+        """Of which only the effect matters."""
+        params = {"name": f"http__{tool}", "arguments": arguments}
+        call = {"id": 5, "method": "tools/call", "params": params}
+        assert (await self.post(url, call, session=session, **headers))[0] == 200
+
     async def ask(self, url: str, session: str) -> Any:
         """What the server is told when it asks, on the stream of a call, and we answer."""
         params = {"name": "http__ask", "arguments": {"kinds": ["form"]}}
@@ -73,9 +94,9 @@ class Raw:
             return answer.status
 
     @asynccontextmanager
-    async def stream(self, url: str, session: str) -> AsyncGenerator[aiohttp.StreamReader]:
+    async def stream(self, url: str, session: str, **headers: str) -> AsyncGenerator[aiohttp.StreamReader]:
         """The standalone stream."""
-        async with self._http.get(url, headers=_named({"session": session})) as answer:
+        async with self._http.get(url, headers=_named({"session": session, **headers})) as answer:
             assert answer.status == 200
             yield answer.content
 
@@ -136,6 +157,68 @@ async def test_the_standalone_stream_of_another_process(
             assert "list_changed" in await told_on(stream)
 
 
+async def test_requests_that_come_together_are_of_one_session(
+    gateway: StartGateway, upstreams: dict[str, Any], raw: Raw, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "mcp.server.streamable_http_manager")
+    async with two(gateway, upstreams, SECRET, SECRET) as (one, other):
+        session = await raw.open(one.url)
+        caplog.clear()
+
+        async def updated() -> None:
+            async with raw.stream(other.url, session) as stream:
+                while await told_on(stream) != "notifications/resources/updated":
+                    pass
+
+        telling = asyncio.create_task(updated())
+        await asyncio.gather(*(raw.subscribe(other.url, session, 10 + number) for number in range(4)))
+        await raw.call(other.url, session, "touch", {"uri": "test://watched-resource"})
+        await telling
+
+    assert caplog.text.count("Created new transport") == 1
+
+
+async def test_a_session_is_opened_again_though_who_came_first_is_gone() -> None:
+    manager = StreamableHTTPSessionManager(Server("nothing"))
+    sessions = SealedSessions(manager, AESGCMRequestStateCodec([SECRET]), 1, lambda _inner, _open: None)
+
+    async def post(message: Mapping[str, Any], *headers: tuple[bytes, bytes]) -> dict[bytes, bytes]:
+        kept = [(b"content-type", b"application/json"), (b"accept", b"application/json, text/event-stream")]
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": [*kept, *headers], VIEW_KEY: View(ANYONE)}
+        answers: list[Message] = []
+
+        async def send(answer: Message) -> None:
+            answers.append(answer)
+
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, **message}).encode()
+        await sessions(scope, _replayed(body, _never), send)
+        assert answers[0]["status"] == 200
+        return dict(answers[0]["headers"])
+
+    async with manager.run():
+        opened = await post({"method": "initialize", "params": HELLO})
+        session = (b"mcp-session-id", opened[b"mcp-session-id"])
+        sessions._inner.clear()  # as after a restart
+        first, second = (asyncio.create_task(post({"method": "ping"}, session)) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        await second
+        assert first.cancelled()
+    _end_watcher()
+
+
+async def test_a_stream_that_is_open_before_its_session_hears_of_changes(
+    gateway: StartGateway, upstreams: dict[str, Any], raw: Raw
+) -> None:
+    async with gateway({"http": upstreams["http"]}, callers=CALLERS) as running:
+        session = await raw.hello(running.url, caller="ann")
+        async with raw.stream(running.url, session, caller="ann") as stream:
+            await raw.post(running.url, {"method": "notifications/initialized"}, session=session, caller="ann")
+            await raw.call(running.url, session, "test_trigger_tool_change", {}, caller="ann")
+            while await told_on(stream) != "notifications/tools/list_changed":
+                pass
+
+
 @pytest.fixture
 def processes(everything_port: int, tmp_path: Path) -> Iterator[tuple[str, str]]:
     """URLs of two processes of one gateway: the same configuration, and the same database, which has the secret."""
@@ -156,8 +239,7 @@ async def test_two_processes_have_one_session(processes: tuple[str, str], raw: R
     async with raw.stream(one, session) as here, raw.stream(other, session) as there:
         for url in (one, other):
             assert await raw.ask(url, session) == {"name": "Ada"}
-        change = {"id": 3, "method": "tools/call", "params": {"name": "http__test_trigger_tool_change"}}
-        assert (await raw.post(other, change, session=session))[0] == 200
+        await raw.call(other, session, "test_trigger_tool_change", {})
         assert await told_on(here) == await told_on(there) == "notifications/tools/list_changed"
     assert await raw.delete(other, session) == 200
     assert await raw.echo(other, session) == (404, "")
@@ -234,9 +316,7 @@ async def test_no_session_is_opened_by_what_is_none(gateway: StartGateway, upstr
 async def test_what_has_ended_is_not_kept(gateway: StartGateway, upstreams: dict[str, Any], raw: Raw) -> None:
     async with gateway({"http": upstreams["http"]}) as running, running.gateway.events.watch() as events:
         session = await raw.open(running.url)
-        subscribe = {"id": 3, "method": "resources/subscribe", "params": {"uri": "mcp://http/test://watched-resource"}}
-        status, _, _ = await raw.post(running.url, subscribe, session=session)
-        assert status == 200
+        await raw.subscribe(running.url, session)
         await raw.delete(running.url, session)
         async for event in events:
             if event.data.get("method") == "resources/unsubscribe":
