@@ -16,7 +16,7 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from mcp_types import TextContent
 
@@ -41,14 +41,18 @@ class Figures:
         return f"{name:24} {rate:8.0f} calls/s   p50 {p50:7.1f} ms   p99 {p99:7.1f} ms   {len(self.errors)} errors"
 
 
-async def call_until(client: MCPClient, tools: Sequence[str], end: float, figures: Figures) -> None:
-    """One caller."""
+Caller: TypeAlias = Sequence[tuple[MCPClient, str]]
+"""The tools that one caller calls, one after the other."""
+
+
+async def call_until(caller: Caller, end: float, figures: Figures) -> None:
     for number in itertools.count():
         started = time.perf_counter()
         if started > end:
             return
+        client, tool = caller[number % len(caller)]
         try:
-            result = await client.call_tool(tools[number % len(tools)], {"text": str(number)})
+            result = await client.call_tool(tool, {"text": str(number)})
             if result.content != [TextContent(text=str(number))]:
                 figures.errors.append(f"{number} is answered with {result.content}")
         except MCPClientError as error:
@@ -56,14 +60,14 @@ async def call_until(client: MCPClient, tools: Sequence[str], end: float, figure
         figures.seconds.append(time.perf_counter() - started)
 
 
-async def measured(name: str, callers: Sequence[tuple[MCPClient, Sequence[str]]], seconds: float) -> Figures:
+async def measured(name: str, callers: Sequence[Caller], seconds: float) -> Figures:
     """All of them at once."""
     figures = Figures()
     async with contextlib.AsyncExitStack() as stack:
-        for client in dict.fromkeys(client for client, _ in callers):
+        for client in dict.fromkeys(client for caller in callers for client, _ in caller):
             await stack.enter_async_context(client)
         started = time.perf_counter()
-        calls = (call_until(client, tools, started + seconds, figures) for client, tools in callers)
+        calls = (call_until(caller, started + seconds, figures) for caller in callers)
         await asyncio.gather(*calls)
         print(figures.line(name, time.perf_counter() - started), flush=True)
     return figures
@@ -90,11 +94,10 @@ async def main() -> int:
     with started() as (servers, url):
         configs = list(parse_config({"mcpServers": servers}).servers.values())
         for count, seconds in ((1, given.seconds / 6), (given.callers, given.seconds)):
-            direct = [make_client(config) for config in configs]
-            shared = [(direct[number % len(direct)], ["echo"]) for number in range(count)]
-            found.append(await measured(f"{count} direct", shared, seconds))
-            tools = [f"{name}__echo" for name in servers]
-            through = [(_in_front(url, ERAS[number % len(ERAS)]), tools) for number in range(count)]
+            direct = [(make_client(config), "echo") for config in configs]
+            found.append(await measured(f"{count} direct", [direct] * count, seconds))
+            fronts = [_in_front(url, ERAS[number % len(ERAS)]) for number in range(count)]
+            through = [[(front, f"{name}__echo") for name in servers] for front in fronts]
             found.append(await measured(f"{count} through the gateway", through, seconds))
     errors = [error for figures in found for error in figures.errors]
     for error in errors[:20]:
