@@ -149,10 +149,15 @@ async def _of_validation(_request: Request, error: Exception) -> JSONResponse:
     return answer(problem.model_copy(update=more))
 
 
+async def _of_gateway(_request: Request, _error: Exception) -> JSONResponse:
+    return problem(500, "the gateway made a mistake; its log says which")
+
+
 def install(app: FastAPI) -> None:
-    """From now on all errors of the application are problem details."""
+    """From now on all errors of the application are problem details; those that nobody expected, the server logs."""
     app.add_exception_handler(MCPClientError, _of_client)
     app.add_exception_handler(ProblemError, _of_route)
     app.add_exception_handler(StoreUnavailable, _of_store)
     app.add_exception_handler(HTTPException, _of_framework)
     app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(Exception, _of_gateway)

@@ -1,6 +1,5 @@
 """The way in: the middlewares, in the order in which a request passes them."""
 
-from mcp.server.transport_security import RequestBodyLimitMiddleware
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -9,6 +8,7 @@ from fastapi_server.gateway.front.guard import Guard, SecurityHeaders
 from fastapi_server.gateway.front.keys import KeyRing
 from fastapi_server.gateway.front.oidc import TokenVerifier
 from fastapi_server.gateway.front.rates import RateLimit, Rates
+from fastapi_server.gateway.front.size import SizeLimit
 from fastapi_server.gateway.front.stay import Draining, Stay
 from fastapi_server.gateway.settings import Settings
 
@@ -43,9 +43,8 @@ def front_door(settings: Settings, key_ring: KeyRing, draining: Draining) -> lis
         must_identify=settings.must_identify,
         refusals=Rates(_REFUSALS),
     )
-    size = Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_request_bytes)
-    stay, rates = Middleware(Stay, draining), Middleware(RateLimit, Rates(settings.rate_limit))
-    return [*middlewares, admission, stay, rates, size]
+    rates, size = Middleware(RateLimit, Rates(settings.rate_limit)), Middleware(SizeLimit, settings.max_request_bytes)
+    return [*middlewares, admission, Middleware(Stay, draining), rates, size]
 
 
 def _verifier(settings: Settings) -> TokenVerifier | None:
