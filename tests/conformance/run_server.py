@@ -24,15 +24,21 @@ BEHIND = {"handshake": "2025-11-25", "stateless": "2026-07-28"}
 LEFT_OUT = {
     "tasks-": "the tasks extension: neither the official SDK's server nor our client has it",
     "server-sse-polling": "a call's stream stays open until its result: there is no event store to resume it from",
-    "input-required-result-basic-elicitation": "looks for the server's own key of its question; the keys that a caller "
-    "sees are the gateway's, because servers of the handshake era give none",
 }
 """What cannot pass through, by how the names begin, and why."""
 
+LEFT_OUT_BEHIND = {
+    "handshake": {
+        "input-required-result-basic-elicitation": "looks for what the server calls its question, which is nothing"
+    }
+}
+"""What a server cannot pass when it is spoken to in this era."""
 
-def scenarios(revision: str) -> list[str]:
-    """The names of those to run at a revision."""
-    return [name for name in suite.scenarios("server", revision) if not name.startswith(tuple(LEFT_OUT))]
+
+def scenarios(revision: str, behind: str) -> list[str]:
+    """The names of those to run at a revision, in front of a server spoken to in an era."""
+    left_out = (*LEFT_OUT, *LEFT_OUT_BEHIND.get(behind, ()))
+    return [name for name in suite.scenarios("server", revision) if not name.startswith(left_out)]
 
 
 def run(scenario: str, revision: str, behind: str, url: str) -> Outcome:
@@ -42,7 +48,7 @@ def run(scenario: str, revision: str, behind: str, url: str) -> Outcome:
 
 def run_all(url: str, revision: str, behind: str, names: list[str] | None = None) -> Iterator[Outcome]:
     """Run every scenario of a revision, or those of `names`, as many at once as there are processors."""
-    names = scenarios(revision) if names is None else names
+    names = scenarios(revision, behind) if names is None else names
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         yield from threads.map(run, names, repeat(revision), repeat(behind), repeat(url))
 

@@ -580,16 +580,16 @@ def asking_peer(questions: dict[str, Any] | None, *, rounds: int = 1) -> Any:
 async def test_several_questions_are_asked_at_once(nothing_left: None) -> None:
     meeting = asyncio.Barrier(2)
 
-    async def meet(_context: HandlerContext, _params: Any) -> ElicitResult:
+    async def meet(context: HandlerContext, _params: Any) -> ElicitResult:
         await meeting.wait()
-        return ElicitResult(action="decline")
+        return ElicitResult(action="accept", content={"key": context.key})
 
     question = {"method": "elicitation/create", "params": {"message": "?", "requestedSchema": SCHEMA}}
     async with asking_peer({"a": question, "b": question}) as peer:
         client = HTTPMCPClient("peer", HTTPConfig(f"{peer.url}/mcp"), handlers=Handlers(elicitation=meet))
         async with client:
             answer = json.loads(text_of(await client.call_tool("x", timeout=5)))
-    assert list(answer["inputResponses"]) == ["a", "b"]
+    assert {key: given["content"]["key"] for key, given in answer["inputResponses"].items()} == {"a": "a", "b": "b"}
 
 
 async def test_state_alone_is_echoed_without_answers(nothing_left: None) -> None:

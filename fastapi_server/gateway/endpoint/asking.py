@@ -1,6 +1,7 @@
 """A server's question, on its way to whoever made the call: in a session at once, without one in the answer's place."""
 
 import asyncio
+import itertools
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -132,13 +133,17 @@ class Asker(ABC):
         self._untold: deque[LoggingMessageNotificationParams] = deque(maxlen=_MOST_UNTOLD)
         self._telling: asyncio.Task[None] | None = None
 
-    async def ask(self, question: Question) -> Any:
+    async def ask(self, question: Question, key: str | None = None) -> Any:
         """Their answer.
+
+        Args:
+            question: What a server wants to know.
+            key: What the server calls it, where it does.
 
         Raises:
             RPCError: They refuse, or are gone; or the call has ended without it.
         """
-        asking = asyncio.get_running_loop().create_task(self._put(question))
+        asking = asyncio.get_running_loop().create_task(self._put(question, key))
         self._asking.add(asking)
         self.patience.pause()
         self.when_asked()
@@ -163,7 +168,7 @@ class Asker(ABC):
             asking.cancel()
 
     @abstractmethod
-    async def _put(self, question: Question) -> Any:
+    async def _put(self, question: Question, key: str | None) -> Any:
         """Ask, and wait."""
 
     async def progress(self, progress: float, total: float | None, message: str | None) -> None:
@@ -197,7 +202,7 @@ class SessionAsker(Asker):
         params = ElicitCompleteNotificationParams(elicitation_id=elicitation_id)
         await self._context.session.send_notification(ElicitCompleteNotification(params=params))
 
-    async def _put(self, question: Question) -> Any:
+    async def _put(self, question: Question, key: str | None) -> Any:
         try:
             answer = await self._context.session.send_request(
                 question, _Anything, metadata=ServerMessageMetadata(related_request_id=self._context.request_id)
@@ -213,20 +218,24 @@ class RoundsAsker(Asker):
     def __init__(self, context: Context, patience: Patience, level: LoggingLevel | None) -> None:
         super().__init__(context, patience, level)
         self._open: dict[str, tuple[Question, asyncio.Future[Any]]] = {}
-        self._asked = 0
+        self._keys: set[str] = set()
         self._news = asyncio.Event()
 
-    async def _put(self, question: Question) -> Any:
-        """Ask with the next answer, and wait for the request that brings theirs."""
-        key = f"question-{self._asked}"
-        self._asked += 1
+    async def _put(self, question: Question, key: str | None) -> Any:
+        """Ask with the next answer, and wait for the request that brings theirs.
+
+        A key is used once in a call, so that an answer that comes twice is not taken for that to a later question.
+        """
+        numbered = (f"{key or 'question'}-{number}" for number in itertools.count())
+        name = next(name for name in itertools.chain([key] if key else [], numbered) if name not in self._keys)
+        self._keys.add(name)
         answered = asyncio.get_running_loop().create_future()
-        self._open[key] = (question, answered)
+        self._open[name] = (question, answered)
         self._news.set()
         try:
             return await answered
         finally:
-            self._open.pop(key, None)
+            self._open.pop(name, None)
 
     async def completed(self, elicitation_id: str) -> None:
         """There is no such notice in this era: they say so themselves when they ask for the call again."""

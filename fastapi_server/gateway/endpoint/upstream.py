@@ -233,39 +233,39 @@ class _Answers:
     seat: _Seat
     sent: _Sent
 
-    async def _ask(self, question: Question) -> object:
+    async def _ask(self, context: HandlerContext, question: Question) -> object:
         asker = self.seat.asker()
         if asker is None:
             raise RPCError("nobody is there to be asked: no call is under way", code=RPCError.INVALID_REQUEST)
-        return await asker.ask(question)
+        return await asker.ask(question, context.key)
 
     async def sampling(
-        self, _context: HandlerContext, params: CreateMessageRequestParams
+        self, context: HandlerContext, params: CreateMessageRequestParams
     ) -> CreateMessageResult | CreateMessageResultWithTools:
-        answer = await self._ask(CreateMessageRequest(params=params))
+        answer = await self._ask(context, CreateMessageRequest(params=params))
         assert isinstance(answer, (CreateMessageResult, CreateMessageResultWithTools))
         return answer
 
-    async def form(self, _context: HandlerContext, params: ElicitRequestFormParams) -> ElicitResult:
-        return await self._elicit(ElicitRequest(params=params))
+    async def form(self, context: HandlerContext, params: ElicitRequestFormParams) -> ElicitResult:
+        return await self._elicit(context, ElicitRequest(params=params))
 
     async def url(self, context: HandlerContext, params: ElicitRequestURLParams) -> ElicitResult:
         asker = self.seat.asker()
         if asker is not None and params.elicitation_id is not None:
             self.sent.note(context.server, params.elicitation_id, asker)
-        return await self._elicit(ElicitRequest(params=params))
+        return await self._elicit(context, ElicitRequest(params=params))
 
     async def told(self, context: HandlerContext, method: str, params: dict[str, Any]) -> None:
         if method == "notifications/elicitation/complete":
             await self.sent.completed(context.server, str(params.get("elicitationId")))
 
-    async def _elicit(self, question: ElicitRequest) -> ElicitResult:
-        answer = await self._ask(question)
+    async def _elicit(self, context: HandlerContext, question: ElicitRequest) -> ElicitResult:
+        answer = await self._ask(context, question)
         assert isinstance(answer, ElicitResult)
         return answer
 
-    async def roots(self, _context: HandlerContext) -> list[Root]:
-        answer = await self._ask(ListRootsRequest())
+    async def roots(self, context: HandlerContext) -> list[Root]:
+        answer = await self._ask(context, ListRootsRequest())
         assert isinstance(answer, ListRootsResult)
         return answer.roots
 

@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from fastapi_server.mcp.clients.channel import Channel, Request
 from fastapi_server.mcp.clients.connector import Connector
 from fastapi_server.mcp.clients.deadline import Deadline
-from fastapi_server.mcp.clients.handlers import Handlers
+from fastapi_server.mcp.clients.handlers import HandlerContext, Handlers
 from fastapi_server.mcp.clients.hooks import Around, HookRunner, OutgoingCall, RequestEvent
 from fastapi_server.mcp.clients.inbox import Inbox, ProgressCallback
 from fastapi_server.mcp.clients.results import read
@@ -281,13 +281,16 @@ class Caller:
         if not required.input_requests:
             await asyncio.sleep(_STATE_ONLY_SECONDS)  # it only wants to be asked again
             return {}
-        asked = [self._answer(method, request, call) for request in required.input_requests.values()]
+        context = self._inbox.context(call)
+        asked = [
+            self._answer(method, request, replace(context, key=key)) for key, request in required.input_requests.items()
+        ]
         return dict(zip(required.input_requests, await _all(asked), strict=True))
 
-    async def _answer(self, method: str, request: dict[str, Any], call: int) -> BaseModel:
+    async def _answer(self, method: str, request: dict[str, Any], context: HandlerContext) -> BaseModel:
         wanted = str(request.get("method"))
         try:
-            return await self._handlers.answer(self._inbox.context(call), wanted, as_object(request.get("params")))
+            return await self._handlers.answer(context, wanted, as_object(request.get("params")))
         except RPCError as error:
             raise InputRequiredError(f"{method} needs {wanted}, but {error.message}") from error
         except MCPClientError:

@@ -38,11 +38,13 @@ class HandlerContext:
         server: Name of the server.
         principal: On whose behalf the client works.
         call: Id of our request that made the server ask, where that is known.
+        key: What the server calls its question, where it asks in the answer to a call (2026-07-28, `inputRequests`).
     """
 
     server: str
     principal: str | None = None
     call: int | None = None
+    key: str | None = None
 
 
 ListKind: TypeAlias = Literal["tools", "prompts", "resources"]

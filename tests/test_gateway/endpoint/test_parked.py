@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from mcp_types import ElicitRequestFormParams, ElicitResult
 
 from fastapi_server.gateway.endpoint import parked, upstream
 from fastapi_server.mcp import HandlerContext, Handlers, MCPClient, MCPClientError, RPCError
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
 from tests.test_gateway.endpoint.conftest import HANDSHAKE, StartGateway
 from tests.test_gateway.endpoint.test_errors import Stateless
 from tests.test_gateway.endpoint.test_matrix import STATELESS, client_of, person, said, text_of
@@ -134,6 +136,33 @@ async def test_a_malformed_answer_leaves_the_call_where_it_is(gateway: StartGate
 
     assert refused["error"]["code"] == RPCError.INVALID_PARAMS
     assert "Ada" in done["result"]["content"][0]["text"]
+
+
+async def test_questions_keep_the_names_that_their_server_gives_them_once(gateway: StartGateway) -> None:
+    """So that an answer that comes twice is not taken for that to a later question of the same name."""
+    form = {"message": "?", "requestedSchema": {"type": "object", "properties": {}}}
+    elicit = {"method": "elicitation/create", "params": form}
+    rounds = iter(range(2))
+
+    async def call(seen: Seen) -> web.StreamResponse:
+        if next(rounds, None) is None:
+            return seen.json({"resultType": "complete", "content": []})
+        return seen.json({"resultType": "input_required", "inputRequests": {"who": elicit}})
+
+    keys: list[str] = []
+    async with (
+        http_peer(HTTPPeer({"tools/call": call}, stateless=True)) as peer,
+        gateway({"peer": {"url": f"{peer.url}/mcp"}}) as running,
+        Stateless.at(running.url) as raw,
+    ):
+        result = (await raw.call("peer__echo", {}, elicitation={}))["result"]
+        while "inputRequests" in result:
+            (key,) = result["inputRequests"]
+            keys.append(key)
+            answers = {key: {"action": "decline"}}
+            result = (await raw.call("peer__echo", {}, answers, result["requestState"], elicitation={}))["result"]
+
+    assert keys == ["who", "who-0"]
 
 
 async def test_a_question_that_comes_too_late_is_for_nobody(gateway: StartGateway) -> None:
