@@ -53,7 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.key_ring = key_ring
     app.state.draining = draining
-    rest.install(app, metrics)
+    rest.install(app, settings, metrics)
     app.include_router(metadata_router(settings.oidc_issuer))
     endpoint.install(app)
     dashboard.install(app)

@@ -110,7 +110,7 @@ def answer(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONRe
 
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route may answer besides success, for its OpenAPI description."""
-    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    content = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
@@ -119,8 +119,8 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
     return answer(Problem(title=HTTPStatus(status).phrase, status=status, detail=detail), headers)
 
 
-UPSTREAM = (403, 404, 422, 500, 502, 503, 504)
-"""What a route may answer that asks a server."""
+UPSTREAM = (404, 502, 504)
+"""What a route may answer that asks a server, besides what every route may."""
 
 
 async def _of_client(_request: Request, error: Exception) -> JSONResponse:

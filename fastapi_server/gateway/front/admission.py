@@ -29,6 +29,11 @@ _OPEN = re.compile(
 _MCP = re.compile(r"/mcp(?:/.*)?")
 
 
+def is_open(method: str, path: str) -> bool:
+    """Whether everybody may ask for it, even where a key is required."""
+    return method in {"GET", "HEAD"} and _OPEN.fullmatch(path) is not None
+
+
 class Admission:
     """Sets who calls at `scope[SCOPE_KEY]`, or refuses with 401. What is brought is always checked, needed or not.
 
@@ -90,7 +95,7 @@ class Admission:
     def _without_credential(self, scope: Scope) -> Caller:
         if not self._must_identify and _is_local(scope):
             return ANYONE
-        if scope["method"] in {"GET", "HEAD"} and _OPEN.fullmatch(scope["path"]):
+        if is_open(scope["method"], scope["path"]):
             return NOBODY
         raise KeyRefused("an API key is required, as Authorization: Bearer or X-API-Key")
 

@@ -19,6 +19,11 @@ class IssuerUnavailable(Exception):
     """The issuer cannot be asked for its keys, so nobody knows whether the token is good."""
 
 
+def discovery_url(issuer: str) -> str:
+    """Where an issuer has its metadata (OpenID Connect Discovery 1.0, 4)."""
+    return f"{issuer.rstrip('/')}/.well-known/openid-configuration"
+
+
 class _Metadata(BaseModel):
     issuer: str
     jwks_uri: HttpUrl
@@ -88,8 +93,7 @@ class IssuerKeys:
 
     async def _fetched(self) -> Mapping[str, jwt.PyJWK]:
         async with aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=True) as http:
-            url = f"{self.issuer.rstrip('/')}/.well-known/openid-configuration"
-            metadata = await self._got(http, url, _Metadata, "metadata")
+            metadata = await self._got(http, discovery_url(self.issuer), _Metadata, "metadata")
             if metadata.issuer != self.issuer:  # OpenID Connect Discovery 1.0, 4.3
                 raise IssuerUnavailable(f"{self.issuer} says that it is {metadata.issuer}")
             if self.issuer.startswith("https:") and metadata.jwks_uri.scheme != "https":

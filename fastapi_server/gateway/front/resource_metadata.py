@@ -30,9 +30,7 @@ def metadata_router(issuer: str | None) -> APIRouter:
     router = APIRouter(tags=["well-known"])
 
     @router.get(_PATH, include_in_schema=False)
-    @router.get(
-        _PATH + "/{path:path}", summary="Who issues tokens for a resource (RFC 9728)", responses=answers(404, 429)
-    )
+    @router.get(_PATH + "/{path:path}", summary="Who issues tokens for a resource (RFC 9728)", responses=answers(404))
     async def resource_metadata(request: Request, path: str = "mcp") -> ResourceMetadata:  # pyright: ignore[reportUnusedFunction]
         if issuer is None or path.partition("/")[0] != "mcp":
             raise HTTPException(404, "there is no such resource, or it takes no bearer tokens")

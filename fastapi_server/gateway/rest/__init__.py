@@ -13,11 +13,13 @@ from fastapi_server.gateway.rest import (
     history,
     keys,
     live,
+    openapi,
     resources,
     servers,
     tools,
 )
 from fastapi_server.gateway.rest.requests import RequestMetrics
+from fastapi_server.gateway.settings import Settings
 
 ROUTERS = (
     *(caller.router, servers.router, entries.router, resources.router, tools.router, live.router, history.router),
@@ -25,10 +27,11 @@ ROUTERS = (
 )
 
 
-def install(app: FastAPI, metrics: CollectorRegistry) -> None:
-    """Add the routes, the shape of errors and the counting of requests."""
+def install(app: FastAPI, settings: Settings, metrics: CollectorRegistry) -> None:
+    """Add the routes, the shape of errors, the counting of requests, and the description of all."""
     app.state.metrics = metrics
     app.add_middleware(RequestMetrics, registry=metrics)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    openapi.install(app, settings)

@@ -3,7 +3,6 @@
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from fastapi_server.gateway.problems import answers
 from fastapi_server.gateway.rest.dependencies import TheCaller
 
 router = APIRouter(tags=["gateway"])
@@ -16,7 +15,7 @@ class WhoCalls(BaseModel):
     admin: bool = Field(description="May change servers and keys, and see logs and the audit log")
 
 
-@router.get("/api/caller", summary="Who you are", responses=answers(401))
+@router.get("/api/caller", summary="Who you are")
 async def get_caller(caller: TheCaller) -> WhoCalls:
     """Whose key this is; also a way to find out whether a key is good."""
     return WhoCalls(name=caller.name, admin=caller.admin)

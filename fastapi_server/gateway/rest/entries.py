@@ -21,7 +21,7 @@ class HeldEntry(BaseModel):
     fixed: bool = Field(description="In the config file, or for demonstration: it cannot be changed here")
 
 
-@router.get("/{name}/entry", summary="Its entry, to be changed", responses=answers(403, 404))
+@router.get("/{name}/entry", summary="Its entry, to be changed", responses=answers(404))
 async def get_entry(server: ConfiguredServer, roster: TheRoster, _admin: Admin) -> HeldEntry:
     """Sent back with `PUT /api/servers/{name}`, each `***` keeps the secret that is there."""
     return HeldEntry(entry=await roster.entry(server), fixed=server in roster.fixed)

@@ -24,7 +24,11 @@ async def health() -> dict[str, str]:
 
 
 _NOT_READY: dict[int | str, dict[str, Any]] = {
-    503: {"model": Readiness, "description": "Not every server was tried, or the gateway is about to end"}
+    503: {
+        **answers(503)[503],
+        "model": Readiness,
+        "description": "Not every server was tried, or the gateway is about to end",
+    }
 }
 
 
@@ -43,7 +47,7 @@ async def ready(request: Request, response: Response, gateway: TheGateway, calle
     return Readiness(ready=is_ready, servers=servers)
 
 
-@router.get("/metrics", summary="Counters for Prometheus", response_class=Response, responses=answers(403))
+@router.get("/metrics", summary="Counters for Prometheus", response_class=Response)
 async def metrics(request: Request, _admin: Admin) -> Response:
     """Of the clients, the pool, and the requests to the gateway."""
     text = await run_in_threadpool(generate_latest, request.app.state.metrics)

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from fastapi_server.gateway.problems import answers
 from fastapi_server.gateway.rest.dependencies import TheCaller, TheStore, no_such_server
 
-router = APIRouter(prefix="/api/history", tags=["history"], responses=answers(401, 404, 422, 429))
+router = APIRouter(prefix="/api/history", tags=["history"], responses=answers(404))
 
 
 _HOUR = 3600.0

@@ -50,7 +50,7 @@ async def list_servers(gateway: TheGateway, roster: TheRoster, caller: TheCaller
     return ServerList(servers=servers, problems=roster.file_problems, unserved=unserved)
 
 
-@router.post("", status_code=201, summary="Add a server", responses=answers(403, 409, 422))
+@router.post("", status_code=201, summary="Add a server", responses=answers(409))
 async def add_server(new: NewServer, gateway: TheGateway, roster: TheRoster, admin: Admin) -> ServerDetail:
     """The gateway connects to it, and waits for a moment until it has been heard of."""
     if new.name in gateway.pool.servers:
@@ -61,7 +61,7 @@ async def add_server(new: NewServer, gateway: TheGateway, roster: TheRoster, adm
     return await _shown(gateway, admin, new.name)
 
 
-@router.post("/import", summary="Import an mcp.json", responses=answers(403, 422))
+@router.post("/import", summary="Import an mcp.json")
 async def import_servers(
     roster: TheRoster,
     gateway: TheGateway,
@@ -82,7 +82,7 @@ async def get_server(server: Server, gateway: TheGateway, caller: TheCaller) -> 
     return overview.detail(gateway, caller, server)
 
 
-@router.put("/{name}", summary="Change a server", responses=answers(403, 404, 422))
+@router.put("/{name}", summary="Change a server", responses=answers(404))
 async def change_server(
     server: ConfiguredServer,
     gateway: TheGateway,
@@ -95,7 +95,7 @@ async def change_server(
     return await _shown(gateway, admin, server)
 
 
-@router.delete("/{name}", status_code=204, summary="Remove a server", responses=answers(403, 404, 422))
+@router.delete("/{name}", status_code=204, summary="Remove a server", responses=answers(404))
 async def remove_server(server: ConfiguredServer, roster: TheRoster, _admin: Admin) -> Response:
     """Calls in flight end first."""
     await roster.remove(server)
@@ -115,14 +115,14 @@ async def reconnect_server(server: Server, gateway: TheGateway, admin: Admin) ->
     return overview.detail(gateway, admin, server)
 
 
-@router.post("/{name}/drain", summary="Drain", responses=answers(403, 404))
+@router.post("/{name}/drain", summary="Drain", responses=answers(404))
 async def drain_server(server: Server, gateway: TheGateway, admin: Admin) -> ServerDetail:
     """Lets calls in flight end and closes every connection to the server; the next call opens one."""
     await _drained(gateway, overview.clients_of(gateway, admin, server))
     return overview.detail(gateway, admin, server)
 
 
-@router.get("/{name}/logs", summary="What a server wrote", responses=answers(403, 404))
+@router.get("/{name}/logs", summary="What a server wrote", responses=answers(404))
 async def server_logs(server: Server, gateway: TheGateway, admin: Admin) -> Log:
     """The end of the standard error of its processes, and what it logged through the protocol."""
     processes = [

@@ -23,7 +23,7 @@ ProgressCallback: TypeAlias = Callable[[float, float | None, str | None], None]
 ToolName = Annotated[str, Path(description="As in the catalogue", examples=["weather__forecast"])]
 
 
-@router.get("", summary="All tools", response_model_exclude_none=True, responses=answers(404, 422))
+@router.get("", summary="All tools", response_model_exclude_none=True, responses=answers(404))
 async def list_tools(
     gateway: TheGateway,
     caller: TheCaller,
