@@ -29,8 +29,25 @@ from fastapi_server.mcp import BusyError, EraName, HandlerContext, Handlers, MCP
 
 _MOST_AT_WORK = 8
 _MOST_SEATS = 64
-_MOST_SENT = 1_000
+_MOST_SENT = 100
 _REST_SECONDS = 5.0
+
+
+class _Sent:
+    """Who was sent to which URL: their call may be over when the server says that they have been there."""
+
+    def __init__(self) -> None:
+        self._who: dict[str, Asker] = {}
+
+    def note(self, elicitation_id: str, asker: Asker) -> None:
+        if len(self._who) >= _MOST_SENT:
+            self._who.pop(next(iter(self._who)))
+        self._who[elicitation_id] = asker
+
+    async def completed(self, elicitation_id: str) -> None:
+        asker = self._who.pop(elicitation_id, None)
+        if asker is not None:
+            await asker.completed(elicitation_id)
 
 
 @dataclass
@@ -42,6 +59,7 @@ class _Seat:
         taken_by: Whose call it works on.
         stateless: The server asks in the answer to a call, so that many calls can share it.
         told: The client that has asked the server for log messages, and from which level on.
+        sent: Those whom the server has sent somewhere over this connection; over another, the same id is another's.
         rests_until: What the server may still ask for the sake of a call that was given up is for nobody, so nobody
             sits here until then, on the clock of the event loop.
     """
@@ -50,6 +68,7 @@ class _Seat:
     taken_by: Asker | None = None
     stateless: bool = False
     told: tuple[MCPClient, LoggingLevel] | None = None
+    sent: _Sent = field(default_factory=_Sent)
     rests_until: float = 0.0
 
     def asker(self) -> Asker | None:
@@ -140,7 +159,6 @@ class Upstreams:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._tables: dict[tuple[str, str | None, str], _Table] = {}
-        self._sent = _Sent()
         gateway.log_heard.append(_tell_caller)
 
     @contextlib.asynccontextmanager
@@ -177,7 +195,7 @@ class Upstreams:
 
     def _handlers(self, capabilities: ClientCapabilities | None, seat: _Seat) -> Handlers:
         able = capabilities or ClientCapabilities()
-        answers = _Answers(self._gateway, seat, self._sent)
+        answers = _Answers(self._gateway, seat)
         elicitation = able.elicitation
         form = elicitation is not None and (elicitation.form is not None or elicitation.url is None)
         return Handlers(
@@ -208,30 +226,12 @@ def _abilities(asker: Asker) -> str:
     return ",".join([*words, "logging"] if asker.level is not None else words)
 
 
-class _Sent:
-    """Who was sent to a URL: their call may be over when the server says that they have been there."""
-
-    def __init__(self) -> None:
-        self._who: dict[tuple[str, str], Asker] = {}
-
-    def note(self, server: str, elicitation_id: str, asker: Asker) -> None:
-        if len(self._who) >= _MOST_SENT:
-            self._who.pop(next(iter(self._who)))
-        self._who[server, elicitation_id] = asker
-
-    async def completed(self, server: str, elicitation_id: str) -> None:
-        asker = self._who.pop((server, elicitation_id), None)
-        if asker is not None:
-            await asker.completed(elicitation_id)
-
-
 @dataclass(frozen=True)
 class _Answers:
     """The handlers of one client, which pass everything on."""
 
     gateway: Gateway
     seat: _Seat
-    sent: _Sent
 
     async def _ask(self, context: HandlerContext, question: Question) -> object:
         asker = self.seat.asker()
@@ -252,12 +252,12 @@ class _Answers:
     async def url(self, context: HandlerContext, params: ElicitRequestURLParams) -> ElicitResult:
         asker = self.seat.asker()
         if asker is not None and params.elicitation_id is not None:
-            self.sent.note(context.server, params.elicitation_id, asker)
+            self.seat.sent.note(params.elicitation_id, asker)
         return await self._elicit(context, ElicitRequest(params=params))
 
-    async def told(self, context: HandlerContext, method: str, params: dict[str, Any]) -> None:
+    async def told(self, _context: HandlerContext, method: str, params: dict[str, Any]) -> None:
         if method == "notifications/elicitation/complete":
-            await self.sent.completed(context.server, str(params.get("elicitationId")))
+            await self.seat.sent.completed(str(params.get("elicitationId")))
 
     async def _elicit(self, context: HandlerContext, question: ElicitRequest) -> ElicitResult:
         answer = await self._ask(context, question)

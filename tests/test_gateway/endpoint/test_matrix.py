@@ -20,6 +20,7 @@ from mcp_types import (
     TextContent,
 )
 
+from fastapi_server.gateway.caller import Caller
 from fastapi_server.mcp import HandlerContext, Handlers, HTTPConfig, HTTPMCPClient, MCPClient, RPCError
 from tests.test_gateway.endpoint.conftest import HANDSHAKE, Running, StartGateway
 
@@ -106,6 +107,51 @@ async def test_who_was_sent_to_a_url_is_told_that_they_have_been_there(
         method, params = await told.get()
 
     assert (method, params["elicitationId"]) == ("notifications/elicitation/complete", "e-1")
+
+
+class Visitor:
+    """Somebody who is sent to a URL, and says that they go there when they are let."""
+
+    def __init__(self) -> None:
+        self.sent, self.let = asyncio.Event(), asyncio.Event()
+        self.told = asyncio.Queue[str]()
+
+    async def _visit(self, _context: HandlerContext, _params: ElicitRequestURLParams) -> ElicitResult:
+        self.sent.set()
+        await self.let.wait()
+        return ElicitResult(action="accept")
+
+    @property
+    def handlers(self) -> Handlers:
+        return Handlers(
+            elicitation_url=self._visit, notification=lambda _context, method, _params: self.told.put_nowait(method)
+        )
+
+
+async def test_two_who_were_sent_to_urls_of_the_same_id_are_each_told_of_their_own(
+    gateway: StartGateway, upstreams: dict[str, Any]
+) -> None:
+    """As servers give that count their ids, and of which each caller has a process."""
+    ann, bob = Visitor(), Visitor()
+    callers = {name: Caller(name, name) for name in ("ann", "bob")}
+    async with (
+        gateway({"stdio": upstreams["stdio"]}, callers=callers) as running,
+        client_of(running, HANDSHAKE, ann.handlers, headers={"X-Caller": "ann"}) as first,
+        client_of(running, HANDSHAKE, bob.handlers, headers={"X-Caller": "bob"}) as second,
+        await first.listen(resources=True),
+        await second.listen(resources=True),
+    ):
+        calls = list["asyncio.Task[CallToolResult]"]()
+        for visitor, client in ((ann, first), (bob, second)):
+            calls.append(asyncio.create_task(client.call_tool("stdio__send")))
+            await visitor.sent.wait()
+        for visitor in (ann, bob):
+            visitor.let.set()
+            assert await visitor.told.get() == "notifications/elicitation/complete"
+        await asyncio.gather(*calls)
+
+    assert ann.told.empty()
+    assert bob.told.empty()
 
 
 @both_eras
