@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 from mcp_types import Prompt, Resource, ResourceTemplate, Tool
 
 from fastapi_server.mcp import (
+    AuthenticationError,
     ClientPool,
     ConnectionState,
     HandlerContext,
@@ -92,7 +93,8 @@ class Directory:
 
     Args:
         pool: Has the clients.
-        patience: Seconds that is waited for a server that has never been heard of, from when it is first wanted.
+        patience: Seconds that somebody waits for lists that they have never seen, from when they are first wanted;
+            or from when the server was asked, by whomever, if it has answered nobody since.
 
     Attributes:
         changed: Each is told of a list that is not what it was.
@@ -104,6 +106,7 @@ class Directory:
         self._listings: dict[_Key, Listing] = {}
         self._refreshing: dict[_Key, asyncio.Task[None]] = {}
         self._again: set[_Key] = set()
+        self._silent_since: dict[str, float] = {}
         self._retries: dict[_Key, asyncio.TimerHandle] = {}
         self.changed: list[Callable[[ListChange], None]] = []
 
@@ -118,7 +121,8 @@ class Directory:
             if now - listing.heard_at <= _FRESH_SECONDS:
                 continue
             asking = self._refreshing.get(key) or self._refresh(key)
-            left = listing.wanted_at + self._patience - now
+            wanted_at = min(listing.wanted_at, self._silent_since.get(key.server, now))
+            left = wanted_at + self._patience - now
             if left > 0 and listing.info is None and listing.error is None:
                 unknown.append(asking)
                 patience = max(patience, left)
@@ -163,6 +167,7 @@ class Directory:
         """The server is gone, or another one; whoever listed it is told."""
         for key in [key for key in self._listings if key.server == server]:
             del self._listings[key]
+        self._silent_since.pop(server, None)
         for kind in _KINDS:
             self._tell(ListChange(server, kind, everybody=True))
 
@@ -187,6 +192,7 @@ class Directory:
         if task is not None:
             self._again.add(key)
             return task
+        self._silent_since.setdefault(key.server, time.monotonic())
         task = self._refreshing[key] = asyncio.get_running_loop().create_task(self._ask(key))
         task.add_done_callback(lambda _done: self._asked(key))
         return task
@@ -207,6 +213,7 @@ class Directory:
         except MCPClientError as error:
             self._failed(key, error)
             return
+        self._silent_since.pop(key.server, None)
         before = self._listings.get(key)
         if before is None:
             return  # the server has left meanwhile
@@ -234,6 +241,8 @@ class Directory:
         listing = self._listings.get(key)
         if listing is None or key.server not in self._pool.servers:
             return
+        if isinstance(error, AuthenticationError):  # an answer, though others may get another one
+            self._silent_since.pop(key.server, None)
         self._again.discard(key)  # a server that dies of being asked is given a pause
         listing.error, listing.failures = error, listing.failures + 1
         if key.principal is not None and listing.failures > _MOST_RETRIES:

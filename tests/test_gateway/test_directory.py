@@ -98,3 +98,15 @@ async def test_a_server_that_says_nothing_is_waited_for_once() -> None:
     assert first["mute"].info is first["slow"].info is None
     assert waited > PATIENCE * 0.9
     assert waited_again < PATIENCE / 2
+
+
+async def test_a_server_that_says_nothing_is_waited_for_once_for_all_principals() -> None:
+    async with gateway(fine=[], mute=["--silent", "initialize"]) as running:
+        await running.directory.listings(["fine", "mute"], "ann")
+        async with asyncio.timeout(10):
+            for number in range(20):
+                await running.directory.listings(["mute"], f"caller-{number}")
+        listings = await running.directory.listings(["fine", "mute"], "bob")
+
+    assert [tool.name for tool in listings["fine"].tools] == ["life-1"]
+    assert listings["mute"].info is None
