@@ -16,11 +16,10 @@ import re
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
@@ -46,7 +45,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 
-BLOCK_SECONDS = 45
+BLOCK_SECONDS = 50
 
 _FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
@@ -117,75 +116,22 @@ def _blocks(page: Path) -> Iterator[Block]:
 BLOCKS = [block for page in PAGES for block in _blocks(page)]
 
 
-@dataclass(frozen=True)
-class Ended:
-    """What became of a program."""
-
-    returncode: int | None
-    output: str
-    stderr: str
-
-
-@dataclass
-class Running:
-    """A program that has been started, in a folder of its own."""
-
-    folder: Path
-    process: subprocess.Popen[bytes]
-    since: float
-
-    @classmethod
-    def start(cls, block: Block, folder: Path) -> Self:
-        folder.mkdir()
-        for name, content in block.files.items():
-            (folder / name).write_text(content, encoding="utf-8")
-        env = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
-        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-        command = [sys.executable, "-W", "error", "-c", block.program]
-        with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
-            process = subprocess.Popen(
-                command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
-            )
-        return cls(folder, process, time.monotonic())
-
-    def ended(self) -> Ended | None:
-        """`None` while it may still run."""
-        if self.process.poll() is None:
-            if time.monotonic() - self.since < BLOCK_SECONDS:
-                return None
-            self.kill()
-        return Ended(
-            self.process.returncode,
-            (self.folder / "stdout").read_text(encoding="utf-8"),
-            (self.folder / "stderr").read_text(encoding="utf-8"),
-        )
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-@pytest.fixture(scope="module")
-def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
-    """What became of each selected program; all have been run, some at a time."""
-    folder = tmp_path_factory.mktemp("docs")
-    selected = {item.name for item in request.session.items}
-    waiting = [block for block in BLOCKS if any(f"[{block.name}]" in name for name in selected)]
-    running: dict[str, Running] = {}
-    done: dict[str, Ended] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) <= (os.cpu_count() or 1):
-                block = waiting.pop()
-                running[block.name] = Running.start(block, folder / block.name.replace(":", "-"))
-            time.sleep(0.01)
-            over = {name: end for name, one in running.items() if (end := one.ended()) is not None}
-            done |= over
-            running = {name: one for name, one in running.items() if name not in over}
-    finally:
-        for one in running.values():
-            one.kill()
-    return done
+def _run(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
+    for name, content in block.files.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    env = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    command = [sys.executable, "-W", "error", "-c", block.program]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=BLOCK_SECONDS,
+        check=False,
+    )
 
 
 def _pattern(output: str) -> re.Pattern[str]:
@@ -193,15 +139,13 @@ def _pattern(output: str) -> re.Pattern[str]:
     return re.compile("".join("(.*\n)*" if line == "…\n" else re.escape(line).replace("…", ".*") for line in lines))
 
 
-@pytest.mark.xdist_group("programs")
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.name) for block in BLOCKS])
-def test_every_program_runs_and_prints_what_the_page_says(block: Block, ended: dict[str, Ended]) -> None:
-    end = ended[block.name]
-    assert end.returncode == 0, f"{block.name}: exit status {end.returncode}\n{end.output}\n{end.stderr}"
-    assert not _FAULTS.search(end.stderr), end.stderr
+def test_every_program_runs_and_prints_what_the_page_says(block: Block, tmp_path: Path) -> None:
+    ended = _run(block, tmp_path)
+    assert ended.returncode == 0, f"{block.name}: exit status {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+    assert not _FAULTS.search(ended.stderr), ended.stderr
     if block.output is not None:
-        assert _pattern(block.output).fullmatch(end.output), f"{block.name} prints:\n{end.output}"
+        assert _pattern(block.output).fullmatch(ended.stdout), f"{block.name} prints:\n{ended.stdout}"
 
 
 def test_every_output_follows_a_program() -> None:
