@@ -67,16 +67,15 @@ async def test_a_gateway_that_ends_or_has_no_database(tmp_path: Path, sqlite: st
         key, _ = await KeyRing(store).make(KeyGrant("ann"))
     async with gateway(tmp_path) as served:
         with pytest.MonkeyPatch.context() as patching:
-            patching.setattr(served.app.state.store, "_reading", _Away())
+            patching.setattr(served.app.state.store._connections, "connected", _away)
             assert (await problem(served, "GET", "/api/servers", headers={"x-api-key": key}))["status"] == 503
             assert (await problem(served, "GET", "/api/keys"))["status"] == 503
         served.app.state.draining.begun.set()
         assert (await problem(served, "GET", "/api/servers"))["status"] == 503
 
 
-class _Away:
-    def __call__(self) -> None:
-        raise OSError("no route to the database")
+def _away(**_options: bool) -> None:
+    raise OSError("no route to the database")
 
 
 @pytest.mark.parametrize("path", ["/api/servers", "/mcp"])

@@ -3,18 +3,15 @@
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from fastapi_server.gateway.store.engine import WRITING, take_turn
+from fastapi_server.gateway.store.engine import WRITING, Connections, take_turn
 
 
-async def migrate(engine: AsyncEngine) -> None:
+async def migrate(connections: Connections) -> None:
     """Run the migrations that are missing, all in one transaction; a second process waits, and finds nothing to do."""
-    async with engine.connect() as connection:
-        await connection.execution_options(**WRITING)
-        async with connection.begin():
-            await take_turn(connection)
-            await connection.run_sync(_upgrade)
+    async with connections.connected(**WRITING) as connection, connection.begin():
+        await take_turn(connection)
+        await connection.run_sync(_upgrade)
 
 
 def _upgrade(connection: Connection) -> None:

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Self
 
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from fastapi_server.gateway.store.engine import WRITING, available, open_engine, take_turn
+from fastapi_server.gateway.store.engine import WRITING, Connections, available, open_engine, take_turn
 from fastapi_server.gateway.store.migrate import migrate
 from fastapi_server.gateway.store.tables import APIKey, AuditEntry, MetricsPoint, StoredSecret, StoredServer
 
@@ -45,17 +45,15 @@ class Store:
     """
 
     def __init__(self, database: str) -> None:
-        self._engine = open_engine(database)
-        self._reading = async_sessionmaker(self._engine, expire_on_commit=False)
-        self._writing = async_sessionmaker(self._engine.execution_options(**WRITING), expire_on_commit=False)
+        self._connections = Connections(open_engine(database))
 
     async def __aenter__(self) -> Self:
         """Connect, and bring the tables up to date."""
         try:
             with available():
-                await migrate(self._engine)
+                await migrate(self._connections)
         except BaseException:
-            await self._engine.dispose()
+            await self._connections.close()
             raise
         return self
 
@@ -63,19 +61,21 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close all connections."""
-        await self._engine.dispose()
+        await self._connections.close()
 
     @contextlib.asynccontextmanager
-    async def _read(self) -> AsyncGenerator[AsyncSession]:
+    async def _read(self, **options: bool) -> AsyncGenerator[AsyncSession]:
         with available():
-            async with self._reading() as session:
+            async with (
+                self._connections.connected(**options) as connection,
+                AsyncSession(connection, expire_on_commit=False) as session,
+            ):
                 yield session
 
     @contextlib.asynccontextmanager
     async def _write(self) -> AsyncGenerator[AsyncSession]:
-        with available():
-            async with self._writing.begin() as session:
-                yield session
+        async with self._read(**WRITING) as session, session.begin():
+            yield session
 
     async def servers(self) -> list[StoredServer]:
         """All servers, disabled ones too, by name."""

@@ -30,5 +30,5 @@ def test_what_is_sealed_opens_again_and_shows_nothing() -> None:
     ],
 )
 def test_what_was_not_sealed_here_for_that_name_does_not_open(secret: str, name: str, stored: Any) -> None:
-    with pytest.raises(ConfigError, match=f"'{name}' was stored under another secret.*add it again"):
+    with pytest.raises(ConfigError, match=f"'{name}' was stored under another secret.*replace or remove it"):
         Seal(secret).opened(name, stored or Seal("a" * 32).sealed("one", ENTRY))
