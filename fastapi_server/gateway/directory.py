@@ -1,7 +1,6 @@
 """What each server lists, as last heard: nobody who asks for a list waits for a server that is slow or dead."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,15 +14,17 @@ from fastapi_server.mcp import (
     ConnectionState,
     HandlerContext,
     MCPClientError,
+    ProtocolError,
     RPCError,
     ServerInfo,
     StateEvent,
 )
 
-logger = logging.getLogger("fastapi_server.gateway")
-
 Kind: TypeAlias = Literal["tools", "resources", "prompts"]
+_List: TypeAlias = Kind | Literal["templates"]
 _KINDS: tuple[Kind, ...] = ("tools", "resources", "prompts")
+_ANSWERS = (AuthenticationError, ProtocolError, RPCError)
+"""What a server says that is not silent, if perhaps not to others."""
 _FRESH_SECONDS = 30.0
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 30.0
@@ -55,9 +56,10 @@ class Listing:
 
     Attributes:
         info: Who the server says it is; `None` before it was first heard of.
-        error: Why it could not be asked the last time; the lists are then those of before.
+        complete: Each of its lists has been heard.
+        error: Why it, or one of its lists, could not be had the last time; what that would have said is as before.
         wanted_at: When somebody wanted it first.
-        owed: Somebody was left without it, and is to be told when it has been heard.
+        owed: Somebody was left without some of it, and is to be told when that has been heard.
     """
 
     info: ServerInfo | None = None
@@ -65,21 +67,12 @@ class Listing:
     resources: list[Resource] = field(default_factory=list[Resource])
     templates: list[ResourceTemplate] = field(default_factory=list[ResourceTemplate])
     prompts: list[Prompt] = field(default_factory=list[Prompt])
+    complete: bool = False
     error: MCPClientError | None = None
     heard_at: float = -_FRESH_SECONDS
     failures: int = 0
     wanted_at: float = field(default_factory=time.monotonic)
     owed: bool = False
-
-    def contents(self, kind: Kind) -> list[Any]:
-        """What to compare to see whether a list has changed."""
-        match kind:
-            case "tools":
-                return list(self.tools)
-            case "resources":
-                return [*self.resources, *self.templates]
-            case "prompts":
-                return list(self.prompts)
 
 
 @dataclass(frozen=True)
@@ -123,14 +116,14 @@ class Directory:
             asking = self._refreshing.get(key) or self._refresh(key)
             wanted_at = min(listing.wanted_at, self._silent_since.get(key.server, now))
             left = wanted_at + self._patience - now
-            if left > 0 and listing.info is None and listing.error is None:
+            if left > 0 and not listing.complete and listing.error is None:
                 unknown.append(asking)
                 patience = max(patience, left)
         if unknown:
             await asyncio.wait(unknown, timeout=patience)
         listings = {key.server: self._listing(key) for key in keys}
         for listing in listings.values():
-            listing.owed |= listing.info is None
+            listing.owed |= not listing.complete
         return listings
 
     def follow(self, servers: Iterable[str], principal: str | None) -> None:
@@ -208,40 +201,51 @@ class Directory:
         retry = self._retries.pop(key, None)
         if retry is not None:
             retry.cancel()
+        listing = self._listings.get(key)
+        if listing is None:
+            return  # the server has left meanwhile
         try:
-            fresh = await self._fetched(key)
+            client = self._pool.client(key.server, key.principal)
+            listing.info = await client.initialize()
         except MCPClientError as error:
             self._failed(key, error)
             return
-        self._silent_since.pop(key.server, None)
-        before = self._listings.get(key)
-        if before is None:
-            return  # the server has left meanwhile
-        self._listings[key] = fresh
-        if before.info is None and not before.owed:
-            return  # whoever wants it has waited for it
-        for kind in _KINDS:
-            if before.contents(kind) != fresh.contents(kind):
-                self._tell(ListChange(key.server, kind, key.principal))
-
-    async def _fetched(self, key: _Key) -> Listing:
-        client = self._pool.client(key.server, key.principal)
-        info = await client.initialize()
-        offers = info.capabilities
         self._again.discard(key)  # what was told up to here is in the answers; that we have connected, too
-        tools, resources, templates, prompts = await asyncio.gather(
-            _or_none(client.list_tools, offers is None or offers.tools is not None),
-            _or_none(client.list_resources, offers is None or offers.resources is not None),
-            _or_none(client.list_resource_templates, offers is None or offers.resources is not None),
-            _or_none(client.list_prompts, offers is None or offers.prompts is not None),
+        errors = await asyncio.gather(
+            self._fetch(key, listing, "tools", client.list_tools),
+            self._fetch(key, listing, "resources", client.list_resources),
+            self._fetch(key, listing, "templates", client.list_resource_templates),
+            self._fetch(key, listing, "prompts", client.list_prompts),
         )
-        return Listing(info, tools, resources, templates, prompts, heard_at=time.monotonic())
+        listing.heard_at = time.monotonic()
+        error = next((error for error in errors if error is not None), None)
+        if error is not None:
+            self._failed(key, error)
+            return
+        listing.complete, listing.error, listing.failures = True, None, 0
+        self._silent_since.pop(key.server, None)
+
+    async def _fetch(
+        self, key: _Key, listing: Listing, name: _List, fetch: Callable[[], Awaitable[list[Any]]]
+    ) -> MCPClientError | None:
+        """Have one list known as soon as it is there, whatever becomes of the others; returns why it is not."""
+        kind: Kind = "resources" if name == "templates" else name
+        offers = listing.info.capabilities if listing.info is not None else None
+        try:
+            items = await _or_none(fetch, offers is None or getattr(offers, kind) is not None)
+        except MCPClientError as error:
+            return error
+        if self._listings.get(key) is listing and items != getattr(listing, name):
+            setattr(listing, name, items)
+            if listing.complete or listing.owed:  # or else whoever wants it waits for it
+                self._tell(ListChange(key.server, kind, key.principal))
+        return None
 
     def _failed(self, key: _Key, error: MCPClientError) -> None:
         listing = self._listings.get(key)
         if listing is None or key.server not in self._pool.servers:
             return
-        if isinstance(error, AuthenticationError):  # an answer, though others may get another one
+        if isinstance(error, _ANSWERS):
             self._silent_since.pop(key.server, None)
         self._again.discard(key)  # a server that dies of being asked is given a pause
         listing.error, listing.failures = error, listing.failures + 1

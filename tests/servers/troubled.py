@@ -1,8 +1,9 @@
 """A server on standard input and output that is in trouble. Bare Python, so that it starts at once.
 
-`python -S troubled.py [--silent METHOD] [--dies-of METHOD FILE]`: it never answers the one method, and dies of the
-other, once. FILE counts its lives; its one tool is called `life-1` in the first. A call of a tool `late` is answered by
-a question, once it has been cancelled, and the next call once that has been answered.
+`python -S troubled.py [--silent METHOD] [--fails METHOD] [--dies-of METHOD FILE]`: it never answers the first method,
+answers the second with an error, and dies of the third, once. FILE counts its lives; its one tool is called `life-1`
+in the first. A call of a tool `late` is answered by a question, once it has been cancelled, and the next call once
+that has been answered.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from typing import Any
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--silent")
+parser.add_argument("--fails")
 parser.add_argument("--dies-of", nargs=2, metavar=("METHOD", "FILE"), default=(None, None))
 flags = parser.parse_args()
 
@@ -61,7 +63,9 @@ for line in sys.stdin:
     if "id" not in message or "method" not in message or method == flags.silent:
         continue
     answer: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
-    if method in RESULTS:
+    if method == flags.fails:
+        answer["error"] = {"code": -32603, "message": "out of order"}
+    elif method in RESULTS:
         answer["result"] = RESULTS[method]
     else:
         answer["error"] = {"code": -32601, "message": f"Method not found: {method}"}

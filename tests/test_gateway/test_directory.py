@@ -95,7 +95,8 @@ async def test_a_server_that_says_nothing_is_waited_for_once() -> None:
 
     assert [tool.name for tool in first["fine"].tools] == ["life-1"]
     assert [tool.name for tool in again["fine"].tools] == ["life-1"]
-    assert first["mute"].info is first["slow"].info is None
+    assert first["mute"].info is None
+    assert first["slow"].tools == []
     assert waited > PATIENCE * 0.9
     assert waited_again < PATIENCE / 2
 
@@ -110,3 +111,22 @@ async def test_a_server_that_says_nothing_is_waited_for_once_for_all_principals(
 
     assert [tool.name for tool in listings["fine"].tools] == ["life-1"]
     assert listings["mute"].info is None
+
+
+@pytest.mark.parametrize("trouble", ["--silent", "--fails"])
+async def test_a_list_that_is_in_trouble_hides_no_other(trouble: str) -> None:
+    async with gateway(partial=[trouble, "resources/list"]) as running:
+        listings = await running.directory.listings(["partial"], "ann")
+        again = await running.directory.listings(["partial"], "ann")
+
+    assert [tool.name for tool in listings["partial"].tools] == ["life-1"]
+    assert again == listings
+    assert (listings["partial"].error is None) == (trouble == "--silent")
+
+
+async def test_those_who_wait_for_all_lists_are_told_of_each_that_comes() -> None:
+    async with gateway(partial=["--silent", "resources/list"]) as running:
+        told = asyncio.Queue[ListChange]()
+        running.directory.changed.append(told.put_nowait)
+        running.directory.follow(["partial"], "ann")
+        assert await told.get() == ListChange("partial", "tools", "ann")
