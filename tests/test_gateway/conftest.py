@@ -15,7 +15,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -23,7 +22,7 @@ from fastapi_server.gateway import Settings, create_app
 from fastapi_server.gateway.caller import ANYONE, SCOPE_KEY, Caller
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.mcp import testing
-from tests.test_gateway.gateways import end_watcher
+from tests.test_gateway.gateways import listening
 
 WEATHER = {"command": sys.executable, "args": ["-m", "fastapi_server.mcp.demo.servers", "stdio"]}
 PEER = {"command": sys.executable, "args": ["-S", str(Path(testing.__file__).with_name("stdio_peer.py"))]}
@@ -79,21 +78,10 @@ def serve(tmp_path: Path) -> Serve:
         database = f"sqlite+aiosqlite:///{tmp_path}/gateway.db"
         app = create_app(Settings(config=config, database=database, patience=20))
         front = Front(app, caller)
-        server = uvicorn.Server(uvicorn.Config(front, port=0, log_level="warning", timeout_graceful_shutdown=1))
-        task = asyncio.create_task(server.serve())
-        try:
-            while not server.started:
-                assert not task.done()
-                await asyncio.sleep(0.01)
-            url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-            async with aiohttp.ClientSession() as http:
-                running = Served(url, app, front, http)
-                await running.settled(lambda: _ready(running))
-                yield running
-        finally:
-            server.should_exit = True
-            await task
-            end_watcher()
+        async with listening(front, grace=1) as url, aiohttp.ClientSession() as http:
+            running = Served(url, app, front, http)
+            await running.settled(lambda: _ready(running))
+            yield running
 
     return served
 

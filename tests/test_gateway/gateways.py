@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from fastapi_server.gateway import Settings, create_app
 
@@ -49,20 +50,26 @@ def settings_at(folder: Path, **given: Any) -> Settings:
 
 
 @asynccontextmanager
-async def serving(app: FastAPI) -> AsyncGenerator[Served]:
-    server = _Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=5))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        task = asyncio.create_task(server.serve(sockets=[listening]))
+async def listening(app: ASGIApp, grace: int = 5) -> AsyncGenerator[str]:
+    """The URL of an application; it is given so many seconds to end."""
+    server = _Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=grace))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        task = asyncio.create_task(server.serve(sockets=[listener]))
         up = asyncio.create_task(server.up.wait())
         await asyncio.wait({task, up}, return_when=asyncio.FIRST_COMPLETED)
         up.cancel()
         try:
-            async with aiohttp.ClientSession() as http:
-                yield Served(app, f"http://127.0.0.1:{listening.getsockname()[1]}", http)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
             await task
             end_watcher()
+
+
+@asynccontextmanager
+async def serving(app: FastAPI) -> AsyncGenerator[Served]:
+    async with listening(app) as url, aiohttp.ClientSession() as http:
+        yield Served(app, url, http)
 
 
 def end_watcher() -> None:

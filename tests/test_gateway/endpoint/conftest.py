@@ -1,8 +1,6 @@
 """A gateway under uvicorn, in front of real servers, and clients of either era."""
 
-import asyncio
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
@@ -12,12 +10,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_server.gateway import Settings, create_app
 from fastapi_server.gateway.caller import SCOPE_KEY, Caller
 from fastapi_server.gateway.gateway import Gateway
+from tests.test_gateway.gateways import listening
 
 HANDSHAKE = "2025-11-25"
 EVERYTHING = [sys.executable, "-m", "tests.servers.everything"]
@@ -67,36 +65,10 @@ def gateway(tmp_path: Path) -> StartGateway:
         config.write_text(json.dumps({"mcpServers": servers}), encoding="utf-8")
         settings = {"database": f"sqlite+aiosqlite:///{config}.db", "patience": 20, **settings}
         app = create_app(Settings(config=config, **settings))
-        options = {"log_level": "error", "lifespan": "on", "timeout_graceful_shutdown": 2}
-        serving = uvicorn.Server(uvicorn.Config(_As(app, callers or {}), **options))  # pyright: ignore[reportArgumentType]
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            task = asyncio.create_task(serving.serve(sockets=[listener]))
-            port: int = listener.getsockname()[1]
-            await _answers(port)
-            try:
-                yield Running(f"http://127.0.0.1:{port}/mcp", app.state.gateway)
-            finally:
-                serving.should_exit = True
-                await task
-                _end_watcher()
+        async with listening(_As(app, callers or {}), grace=2) as url:
+            yield Running(f"{url}/mcp", app.state.gateway)
 
     return start
-
-
-def _end_watcher() -> None:
-    """`sse_starlette` keeps one task for each event loop, which looks twice a second whether the process ends."""
-    for task in asyncio.all_tasks():
-        if getattr(task.get_coro(), "__name__", "") == "_shutdown_watcher":
-            task.cancel()
-
-
-async def _answers(port: int) -> None:
-    """The socket listens already, so that the first request is answered as soon as the application has started."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    await reader.read()
-    writer.close()
-    await writer.wait_closed()
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,8 @@ from fastapi_server.gateway.caller import ANYONE, Caller
 from fastapi_server.gateway.endpoint.sessions import SealedSessions, _never, _replayed
 from fastapi_server.gateway.endpoint.view import VIEW_KEY, View
 from tests.conformance.run_server import process
-from tests.test_gateway.endpoint.conftest import HANDSHAKE, Running, StartGateway, _end_watcher
+from tests.test_gateway.endpoint.conftest import HANDSHAKE, Running, StartGateway
+from tests.test_gateway.gateways import end_watcher
 
 CALLERS = {"ann": Caller("ann", "ann"), "bob": Caller("bob", "bob")}
 SECRET = "a secret of at least 32 bytes, all random"
@@ -204,7 +205,7 @@ async def test_a_session_is_opened_again_though_who_came_first_is_gone() -> None
         first.cancel()
         await second
         assert first.cancelled()
-    _end_watcher()
+    end_watcher()
 
 
 async def test_a_stream_that_is_open_before_its_session_hears_of_changes(
