@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_server.gateway import Settings, create_app
 from fastapi_server.gateway.caller import SCOPE_KEY, Caller
+from fastapi_server.gateway.endpoint import upstream
 from fastapi_server.gateway.gateway import Gateway
 from tests.test_gateway.gateways import listening
 
@@ -69,6 +70,13 @@ def gateway(tmp_path: Path) -> StartGateway:
             yield Running(f"{url}/mcp", app.state.gateway)
 
     return start
+
+
+@pytest.fixture
+def few_at_work(monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many calls are worked on at once: so few that each may have a process of its own."""
+    monkeypatch.setattr(upstream, "_MOST_AT_WORK", 3)
+    return 3
 
 
 @pytest.fixture(scope="session")

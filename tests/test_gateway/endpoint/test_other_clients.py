@@ -20,6 +20,7 @@ async def _sample(context: ClientRequestContext, params: CreateMessageRequestPar
 
 
 @every_upstream
+@pytest.mark.usefixtures("few_at_work")
 @pytest.mark.parametrize("mode", ["legacy", STATELESS, "auto"])
 async def test_the_official_client(gateway: StartGateway, upstreams: dict[str, Any], mode: str, behind: str) -> None:
     async with (

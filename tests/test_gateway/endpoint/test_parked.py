@@ -19,7 +19,7 @@ from tests.test_gateway.endpoint.test_matrix import STATELESS, client_of, person
 
 AT_WORK: int = upstream._MOST_AT_WORK
 TROUBLED = str(Path(__file__).parents[2] / "servers/troubled.py")
-MOST: int = parked._MOST_OF_ONE
+MOST = 4
 
 either_era = pytest.mark.parametrize("behind", ["http", "stateless"])
 
@@ -68,8 +68,9 @@ async def test_those_who_think_do_not_keep_others_from_being_served(
 
 @either_era
 async def test_who_is_gone_makes_way_for_who_is_there(
-    gateway: StartGateway, upstreams: dict[str, Any], behind: str
+    gateway: StartGateway, upstreams: dict[str, Any], behind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(parked, "_MOST_OF_ONE", MOST)
     gone, thinking = Thinking(), Thinking()
     async with gateway({behind: upstreams[behind]}) as running:
         async with client_of(running, STATELESS, gone.handlers) as client:
