@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from mcp_types import CallToolResult
 
+from fastapi_server.gateway.background import is_over
 from fastapi_server.gateway.caller import Caller
 from fastapi_server.gateway.redaction import plain_text, redacted
 from fastapi_server.gateway.store import AuditEntry, Store, StoreUnavailable
@@ -30,7 +31,7 @@ _NAME_LENGTH = 255
 
 
 class Audit:
-    """Writes the audit log, a batch every second.
+    """Writes the audit log, a batch every second while it keeps writing.
 
     While the database does not answer, entries wait. Of more than 20,000 the oldest are lost, and so are those that
     cannot be written at the end: their number is logged.
@@ -53,8 +54,6 @@ class Audit:
         self._lost_before = 0
         self._away = False
         self._writing = asyncio.Lock()
-        self._closing = asyncio.Event()
-        self._writer = asyncio.get_running_loop().create_task(self._write_now_and_then())
 
     @contextlib.contextmanager
     def noting(
@@ -168,22 +167,18 @@ class Audit:
             logger.warning("the audit log is written again")
         self._away = False
 
+    async def keep_writing(self, over: asyncio.Event) -> None:
+        """Write what waits every second."""
+        while not await is_over(over, within=_PAUSE_SECONDS):
+            await self.flush()
+
     async def close(self) -> None:
-        """Write what waits, and no more."""
-        self._closing.set()
-        await self._writer
+        """Write what waits, for the last time."""
+        await self.flush()
         if self._waiting:
             self.lost += len(self._waiting)
             logger.error("%d entries of the audit log are lost: the database is away", len(self._waiting))
             self._waiting.clear()
-
-    async def _write_now_and_then(self) -> None:
-        is_last = False
-        while not is_last:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PAUSE_SECONDS):
-                    is_last = await self._closing.wait()
-            await self.flush()
 
 
 def _name(text: str) -> str:

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 
+from fastapi_server.gateway.background import unless
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.mcp import MCPConnectionError
 
 
 class FirstRound:
-    """Connects to every server once, in the background.
+    """Connects to every server once.
 
     Attributes:
         over: Each server has been tried.
@@ -17,15 +18,13 @@ class FirstRound:
     def __init__(self, gateway: Gateway) -> None:
         self.over = False
         self._gateway = gateway
-        self._task = asyncio.get_running_loop().create_task(self._connect())
+
+    async def go(self, over: asyncio.Event) -> None:
+        """Try each server, and ask it for its lists."""
+        await unless(over, self._connect())
 
     async def _connect(self) -> None:
         with contextlib.suppress(MCPConnectionError):  # of a server that is required: its state says so
             await self._gateway.pool.connect_all()
         self.over = True
         await self._gateway.directory.listings(self._gateway.pool.servers, None)
-
-    async def close(self) -> None:
-        """Try no further."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)

@@ -1,13 +1,13 @@
 """How each server fared, minute by minute, kept for as long as the settings say."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isinf
 
+from fastapi_server.gateway.background import is_over
 from fastapi_server.gateway.store import MetricsPoint, Store, StoreUnavailable
 from fastapi_server.mcp import ClientMetrics, ClientPool, PoolKey
 
@@ -78,13 +78,11 @@ class History:
         self._store = store
         self._days = days
         self._before: dict[PoolKey, Tally] = {}
-        self._keeper = asyncio.get_running_loop().create_task(self._keep())
 
-    async def close(self) -> None:
-        """Write what there is of this minute, and no more."""
-        self._keeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._keeper
+    async def keep_minutes(self, over: asyncio.Event) -> None:
+        """Write at the end of each minute, and of the last one what there is."""
+        while not await is_over(over, within=_MINUTE - time.time() % _MINUTE):
+            await self.keep(time.time())
         await self.keep(time.time())
 
     async def keep(self, now: float) -> None:
@@ -106,11 +104,6 @@ class History:
             servers.setdefault(key.server, Tally()).add(tally.since(self._before.get(key, Tally())))
         self._before = now
         return servers
-
-    async def _keep(self) -> None:
-        while True:
-            await asyncio.sleep(_MINUTE - time.time() % _MINUTE)
-            await self.keep(time.time())
 
 
 def _point(now: float, server: str, tally: Tally) -> MetricsPoint:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from fastapi_server.gateway.background import is_over
 from fastapi_server.gateway.entries import Entry, restored, shown
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.store import Seal, Store, StoredServer, StoreUnavailable
@@ -174,15 +175,8 @@ class Roster:
                 await self._serve_stored(self._stored)
 
     async def follow(self, over: asyncio.Event) -> None:
-        """Serve what other processes of the gateway change in the database, a second later, until it is over.
-
-        Not to be cancelled: a connection to SQLite that is given up while it opens stays open.
-        """
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    await over.wait()
-                    return
+        """Serve what other processes of the gateway change in the database, a second later."""
+        while not await is_over(over, within=_LOOK_SECONDS):
             try:
                 async with self._changing:
                     stored = await self._store.servers()

@@ -1,14 +1,13 @@
 """What is started with the application, and ended with it."""
 
-import asyncio
-import logging
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from pydantic import SecretStr
 
 from fastapi_server.gateway.audit import Audit
+from fastapi_server.gateway.background import running, unless
 from fastapi_server.gateway.endpoint.app import Endpoint
 from fastapi_server.gateway.first_round import FirstRound
 from fastapi_server.gateway.front.keys import KeyGrant, KeyRing
@@ -21,8 +20,6 @@ from fastapi_server.gateway.store import Seal, Store
 from fastapi_server.gateway.watch import ConfigWatch
 from fastapi_server.mcp import ServerConfig, load_config
 from fastapi_server.mcp.demo.fleet import demo_fleet
-
-logger = logging.getLogger("fastapi_server.gateway")
 
 
 @dataclass(frozen=True)
@@ -53,23 +50,23 @@ async def started(settings: Settings, store: Store, key_ring: KeyRing, draining:
         gateway = Gateway(settings)
         audit = Audit(store, arguments=settings.audit_arguments, schema_of=gateway.directory.schema_of)
         ending.push_async_callback(audit.close)
+        await ending.enter_async_context(running(audit.keep_writing))
         ending.push_async_callback(gateway.close)
         history = History(gateway.pool, store, days=settings.history_days)
-        ending.push_async_callback(history.close)
+        await ending.enter_async_context(running(history.keep_minutes))
         roster = Roster(gateway, store, Seal(secret.get_secret_value()))
         if settings.config is None:
             await roster.fix(demo)
         else:
             watch = ConfigWatch(settings.config, roster, gateway.events)
             await watch.start()
-            await ending.enter_async_context(_running(watch.watch()))
-        over = asyncio.Event()
-        await ending.enter_async_context(_running(roster.follow(over), over))
+            await ending.enter_async_context(running(watch.watch))
+        await ending.enter_async_context(running(roster.follow))
         endpoint = Endpoint(gateway, audit, secret.get_secret_value())
         await ending.enter_async_context(endpoint.running())
-        await ending.enter_async_context(_running(_end_streams(endpoint, draining)))
+        await ending.enter_async_context(running(lambda over: unless(over, _end_streams(endpoint, draining))))
         first_round = FirstRound(gateway)
-        ending.push_async_callback(first_round.close)
+        await ending.enter_async_context(running(first_round.go))
         yield Parts(gateway, store, audit, roster, endpoint, first_round)
 
 
@@ -91,24 +88,3 @@ async def _print_first_key(key_ring: KeyRing) -> None:
 async def _end_streams(endpoint: Endpoint, draining: Draining) -> None:
     await draining.begun.wait()
     await endpoint.end_streams()
-
-
-@asynccontextmanager
-async def _running(work: Coroutine[None, None, None], over: asyncio.Event | None = None) -> AsyncGenerator[None]:
-    """A block during which something works. It ends with the block, by itself where it looks at `over`."""
-    task = asyncio.create_task(work)
-    task.add_done_callback(_say_if_failed)
-    try:
-        yield
-    finally:
-        if over is None:
-            task.cancel()
-        else:
-            over.set()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def _say_if_failed(task: asyncio.Task[None]) -> None:
-    error = None if task.cancelled() else task.exception()
-    if error is not None:
-        logger.error("%s failed, and does not go on", task.get_coro(), exc_info=error)

@@ -5,7 +5,9 @@ import logging
 from pathlib import Path
 
 from watchfiles import Change, awatch  # pyright: ignore[reportUnknownVariableType] (of its `stop_event`)
+from watchfiles._rust_notify import WatchfilesRustInternalError
 
+from fastapi_server.gateway.background import is_over
 from fastapi_server.gateway.events import Event, EventBus
 from fastapi_server.gateway.roster import Roster, unservable
 from fastapi_server.mcp import ConfigError, ServerConfig, load_config
@@ -47,17 +49,26 @@ class ConfigWatch:
         self._roster.file_problems = [str(problem) for problem in problems]
         await self._roster.fix(servers)
 
-    async def watch(self) -> None:
-        """Never ends."""
-        async for _ in awatch(
-            self._path.parent,  # an editor may put another file in its place
-            watch_filter=self._concerns,
-            debounce=_SETTLE_MILLISECONDS,
-            rust_timeout=_LOOK_MILLISECONDS,
-            yield_on_timeout=True,
-            recursive=False,
-        ):
-            await self._look()
+    async def watch(self, over: asyncio.Event) -> None:
+        """Read the file again whenever it has changed. Where the system cannot tell, that is seen a little later."""
+        try:
+            async for _ in awatch(
+                self._path.parent,  # an editor may put another file in its place
+                watch_filter=self._concerns,
+                debounce=_SETTLE_MILLISECONDS,
+                stop_event=over,
+                rust_timeout=_LOOK_MILLISECONDS,
+                yield_on_timeout=True,
+                recursive=False,
+            ):
+                await self._look()
+        except (OSError, WatchfilesRustInternalError) as error:  # too many are watched already
+            seconds = _LOOK_MILLISECONDS / 1_000
+            logger.warning(
+                "%s: looked at every %g s only, for the system tells no changes: %s", self._path, seconds, error
+            )
+            while not await is_over(over, within=seconds):
+                await self._look()
 
     def _concerns(self, _change: Change, path: str) -> bool:
         """Whether a change may be one of the file: Kubernetes exchanges a link beside it, whose name begins so."""

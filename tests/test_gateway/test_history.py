@@ -55,7 +55,6 @@ async def test_a_minute_is_written_once(sqlite: str) -> None:
         assert await keep(180.0) == [(60.0, calls, 0)]
         await client.ping()
         assert await keep(240.3) == [(60.0, calls, 0), (180.0, 1, 0)]
-        await history.close()
 
 
 async def test_what_is_too_old_is_deleted_from_the_audit_log_too(sqlite: str) -> None:
@@ -69,4 +68,3 @@ async def test_what_is_too_old_is_deleted_from_the_audit_log_too(sqlite: str) ->
         assert len(await store.audit(AuditQuery())) == 1
         await history.keep(entry.at + 86_401)
         assert await store.audit(AuditQuery()) == []
-        await history.close()

@@ -1,6 +1,7 @@
 """The config file and the database: what is served, and what a change changes."""
 
 import asyncio
+import errno
 import json
 import sys
 from collections.abc import AsyncGenerator
@@ -223,3 +224,25 @@ async def test_secrets_of_stored_servers_are_sealed(tmp_path: Path) -> None:
         assert "s3cr3t" not in repr(stored.entry)
         answer = await served.get("/api/servers/one")
         assert "s3cr3t" not in await answer.text()
+
+
+async def test_a_file_is_looked_at_where_the_system_refuses_to_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "OS file watch limit reached.")
+
+    monkeypatch.setattr("watchfiles.main.RustNotify", refused)
+    monkeypatch.setattr("fastapi_server.gateway.watch._LOOK_MILLISECONDS", 20)
+    file = tmp_path / "mcp.json"
+    write(file, {"one": {"command": "none"}})
+    async with gateway(tmp_path, config=file) as served:
+        behind: Gateway = served.app.state.gateway
+        async with behind.events.watch() as events:
+            for name in ("two", "three"):
+                write(tmp_path / name, {name: {"command": "none"}})
+                (tmp_path / name).replace(file)
+                assert await read_again(events) == []
+                assert behind.pool.servers == [name]
+    assert "looked at every 0.02 s only" in caplog.text
+    assert "watch limit reached" in caplog.text
