@@ -33,7 +33,6 @@ _EVENTS: dict[Kind, ServerEvent] = {
     "prompts": PromptsListChanged(),
     "resources": ResourcesListChanged(),
 }
-_MOST_SESSIONS = 10_000
 _MOST_STREAMS = 1_000
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -164,8 +163,6 @@ class Changes:
     def join(self, session: str, view: View, channel: ServerSession) -> Session:
         """The session of this id, which is open from now on if it was not."""
         if session not in self._sessions:
-            if len(self._sessions) >= _MOST_SESSIONS:
-                self.leave(next(iter(self._sessions)))
             self._sessions[session] = Session(view, channel, session in self._heard)
             if session in self._heard:
                 self._heed(view)

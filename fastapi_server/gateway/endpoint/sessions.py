@@ -8,20 +8,23 @@ from typing import Any, cast
 
 from mcp.server.request_state import InvalidRequestState, RequestStateCodec
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp_types import InitializeRequestParams
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from fastapi_server.gateway.endpoint.open_sessions import OpenSessions
 from fastapi_server.gateway.endpoint.view import VIEW_KEY, View
 
 _HEADER = b"mcp-session-id"
-_MOST = 100_000
 
 
 class SealedSessions:
     """Stands before the SDK's session manager, which only knows the sessions of its own process.
 
-    The id that a client gets holds the parameters of its `initialize`. Where the manager does not know the session
-    (another process opened it, or this one has been restarted), it is opened once more from them, unseen by the client.
+    The id that a client gets holds what matters of its `initialize`. Where the manager does not know the session
+    (another process opened it, this one has been restarted, or its caller has opened many others since), it is opened
+    once more from that, unseen by the client.
 
     Args:
         manager: Serves the sessions of this process.
@@ -38,9 +41,8 @@ class SealedSessions:
         hear: Callable[[str, bool], None],
     ) -> None:
         self._manager, self._codec, self._seconds, self._hear = manager, codec, hours * 3600, hear
-        self._inner: dict[str, str] = {}
+        self._sessions = OpenSessions(self._seconds)
         self._opening: dict[str, asyncio.Task[str | None]] = {}
-        self._ended: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request of either era."""
@@ -59,44 +61,41 @@ class SealedSessions:
 
         async def sealing(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = self._with_sealed_id(scope, body, message)
+                message = await self._with_sealed_id(scope, body, message)
             await send(message)
 
         await self._manager.handle_request(scope, _replayed(body, receive), sealing)
 
-    def _with_sealed_id(self, scope: Scope, body: bytes, message: Message) -> Message:
+    async def _with_sealed_id(self, scope: Scope, body: bytes, message: Message) -> Message:
         headers: list[tuple[bytes, bytes]] = list(message.get("headers", []))
         inner = next((value for name, value in headers if name.lower() == _HEADER), None)
         if inner is None or message["status"] >= 400:
             return message
         sealed = self._seal(scope, body)
-        self._remember(sealed, inner.decode())
+        await self._remember(sealed, scope, inner.decode())
         kept = [(name, value) for name, value in headers if name.lower() != _HEADER]
         return {**message, "headers": [*kept, (_HEADER, sealed.encode())]}
 
     def _seal(self, scope: Scope, body: bytes) -> str:
-        try:
-            params = json.loads(body).get("params")
-        except (ValueError, AttributeError):
-            params = None
-        return self._codec.seal(json.dumps([time.time(), _owner(scope), params], separators=(",", ":")).encode())
+        return self._codec.seal(json.dumps([time.time(), _owner(scope), _needed(body)], separators=(",", ":")).encode())
 
-    def _remember(self, sealed: str, inner: str) -> None:
-        if len(self._inner) >= _MOST:
-            self._inner.pop(next(iter(self._inner)))
-        self._inner[sealed] = inner
+    async def _remember(self, sealed: str, scope: Scope, inner: str) -> None:
+        name, principal, _path = _owner(scope)
+        closed = self._sessions.opened(sealed, (name, principal), inner)
+        if closed is not None:
+            await self._request(scope, "DELETE", None, closed)
 
     async def _in_session(self, sealed: str, scope: Scope, receive: Receive, send: Send) -> None:
         params = self._opened_with(sealed, scope)
-        if params is None or sealed in self._ended:
+        if params is None or self._sessions.has_ended(sealed):
             await _not_found(scope, receive, send)
             return
         body = await _body(receive) if scope["method"] == "POST" else b""
-        inner = self._inner.get(sealed)
+        inner = self._sessions.inner(sealed)
         if inner is not None and await self._served(scope, body, receive, send, sealed, inner):
             return
         if scope["method"] == "DELETE" and sealed not in self._opening:
-            self._end(sealed)
+            self._sessions.end(sealed, time.time())
             await Response()(scope, receive, send)
             return
         inner = await self._opened_again(sealed, scope, params)
@@ -128,16 +127,10 @@ class SealedSessions:
             if streams:
                 self._hear(inner, False)
         if known and scope["method"] == "DELETE":
-            self._end(sealed)
-        if not known and self._inner.get(sealed) == inner:
-            del self._inner[sealed]
+            self._sessions.end(sealed, time.time())
+        if not known:
+            self._sessions.lost(sealed, inner)
         return known
-
-    def _end(self, sealed: str) -> None:
-        self._inner.pop(sealed, None)
-        if len(self._ended) >= _MOST:
-            self._ended.pop()
-        self._ended.add(sealed)
 
     def _opened_with(self, sealed: str, scope: Scope) -> Mapping[str, Any] | None:
         """The parameters of `initialize`, where the id is ours, not too old, and this caller's at this path."""
@@ -150,8 +143,9 @@ class SealedSessions:
 
     async def _opened_again(self, sealed: str, scope: Scope, params: Mapping[str, Any]) -> str | None:
         """The session that requests which come together share; it is opened even if who came first gives up."""
-        if sealed in self._inner:
-            return self._inner[sealed]
+        inner = self._sessions.inner(sealed)
+        if inner is not None:
+            return inner
         opening = self._opening.get(sealed)
         if opening is None:
             opening = self._opening[sealed] = asyncio.get_running_loop().create_task(self._open(sealed, scope, params))
@@ -160,31 +154,52 @@ class SealedSessions:
 
     async def _open(self, sealed: str, scope: Scope, params: Mapping[str, Any]) -> str | None:
         """Shake hands on the client's behalf; returns the id that the manager gives."""
-        started = await self._post(scope, {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}, None)
-        inner = next((value for name, value in started if name.lower() == _HEADER), None)
+        hello = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
+        started = await self._request(scope, "POST", hello, None)
+        inner = next((value.decode() for name, value in started if name.lower() == _HEADER), None)
         if inner is None:
             return None
-        await self._post(scope, {"jsonrpc": "2.0", "method": "notifications/initialized"}, inner)
-        self._remember(sealed, inner.decode())
-        return inner.decode()
+        await self._request(scope, "POST", {"jsonrpc": "2.0", "method": "notifications/initialized"}, inner)
+        await self._remember(sealed, scope, inner)
+        return inner
 
-    async def _post(self, scope: Scope, message: Mapping[str, Any], inner: bytes | None) -> list[tuple[bytes, bytes]]:
-        """Send the manager a message of our own; returns the headers of its answer."""
+    async def _request(
+        self, scope: Scope, method: str, message: Mapping[str, Any] | None, inner: str | None
+    ) -> list[tuple[bytes, bytes]]:
+        """Ask the manager of our own accord; returns the headers of its answer."""
         headers: list[tuple[bytes, bytes]] = []
         kept = {b"mcp-protocol-version", b"host", b"origin", b"authorization"} if inner else {b"host", b"origin"}
         sent = [(name, value) for name, value in scope["headers"] if name in kept]
         sent += [(b"content-type", b"application/json"), (b"accept", b"application/json, text/event-stream")]
         if inner is not None:
-            sent.append((_HEADER, inner))
+            sent.append((_HEADER, inner.encode()))
 
         async def collect(answer: Message) -> None:
             if answer["type"] == "http.response.start":
                 headers.extend(answer.get("headers", []))
 
-        body = json.dumps(message).encode()
-        post = {**scope, "method": "POST", "headers": sent}
-        await self._manager.handle_request(post, _replayed(body, _never), collect)
+        body = json.dumps(message).encode() if message is not None else b""
+        await self._manager.handle_request(
+            {**scope, "method": method, "headers": sent}, _replayed(body, _never), collect
+        )
         return headers
+
+
+def _needed(body: bytes) -> dict[str, Any] | None:
+    """What another process needs of an `initialize`: so little that the id fits into a header, whatever it says."""
+    try:
+        asked = InitializeRequestParams.model_validate(json.loads(body)["params"], by_name=False)
+    except (ValueError, TypeError, KeyError):
+        return None
+    revision = asked.protocol_version
+    known = asked.capabilities.model_dump(
+        mode="json", by_alias=True, exclude_none=True, include={"elicitation", "roots", "sampling"}
+    )
+    return {
+        "protocolVersion": revision if revision in HANDSHAKE_PROTOCOL_VERSIONS else LATEST_HANDSHAKE_VERSION,
+        "capabilities": known,
+        "clientInfo": {"name": "", "version": ""},
+    }
 
 
 def _owner(scope: Scope) -> list[str | None]:

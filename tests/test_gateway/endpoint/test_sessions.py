@@ -17,6 +17,8 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.types import Message
 
 from fastapi_server.gateway.caller import ANYONE, Caller
+from fastapi_server.gateway.endpoint import open_sessions
+from fastapi_server.gateway.endpoint.open_sessions import OpenSessions
 from fastapi_server.gateway.endpoint.sessions import SealedSessions, _never, _replayed
 from fastapi_server.gateway.endpoint.view import VIEW_KEY, View
 from tests.conformance.run_server import process
@@ -199,7 +201,7 @@ async def test_a_session_is_opened_again_though_who_came_first_is_gone() -> None
     async with manager.run():
         opened = await post({"method": "initialize", "params": HELLO})
         session = (b"mcp-session-id", opened[b"mcp-session-id"])
-        sessions._inner.clear()  # as after a restart
+        sessions._sessions = OpenSessions(3600)  # as after a restart
         first, second = (asyncio.create_task(post({"method": "ping"}, session)) for _ in range(2))
         await asyncio.sleep(0)
         first.cancel()
@@ -287,6 +289,41 @@ async def test_an_id_ends(gateway: StartGateway, upstreams: dict[str, Any], raw:
         unknown = await raw.open(one.url)
         assert await raw.delete(other.url, unknown) == 200
         assert await raw.echo(other.url, unknown) == (404, "")
+
+
+async def test_an_id_is_short_whatever_the_client_says_of_itself(
+    gateway: StartGateway, upstreams: dict[str, Any], raw: Raw
+) -> None:
+    long = "x" * 100_000
+    said = {
+        "protocolVersion": long,
+        "capabilities": {"elicitation": {"form": {long: long}}, "experimental": {long: {}}},
+        "clientInfo": {"name": long, "version": "1"},
+    }
+    async with two(gateway, upstreams, SECRET, SECRET) as (one, other):
+        status, session, _ = await raw.post(one.url, {"id": 1, "method": "initialize", "params": said})
+        assert status == 200
+        assert len(session) < 1_000
+        assert await raw.ask(other.url, session) == {"name": "Ada"}
+
+
+async def test_sessions_make_way_for_others_of_their_caller_only(
+    gateway: StartGateway, upstreams: dict[str, Any], raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_sessions, "_MOST_OF_ONE", 2)
+    async with gateway({"http": upstreams["http"]}, callers=CALLERS) as running:
+        of_bob = await raw.open(running.url, caller="bob")
+        first = await raw.open(running.url, caller="ann")
+        async with (
+            raw.stream(running.url, of_bob, caller="bob") as here,
+            raw.stream(running.url, first, caller="ann") as closed,
+        ):
+            for _ in range(2):
+                await raw.open(running.url, caller="ann")
+            await closed.read()
+            await running.gateway.reload({})
+            assert "list_changed" in await told_on(here)
+        assert (await raw.post(running.url, {"id": 2, "method": "ping"}, session=first, caller="ann"))[0] == 200
 
 
 async def test_an_id_expires(gateway: StartGateway, upstreams: dict[str, Any], raw: Raw) -> None:
