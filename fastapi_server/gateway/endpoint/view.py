@@ -57,7 +57,10 @@ class View:
         Raises:
             ConfigError: There is no such tool, or none that the caller may use.
         """
-        server, original = pool.resolve(self._qualified(name), self.caller.tools)
+        try:
+            server, original = pool.resolve(self._qualified(name), self.caller.tools)
+        except ConfigError:
+            raise _nothing(name) from None
         return self._allowed(pool, server, name), original
 
     def prompt(self, pool: ClientPool, name: str) -> tuple[str, str]:
@@ -100,5 +103,10 @@ class View:
 
     def _allowed(self, pool: ClientPool, server: str, name: str) -> str:
         if not self.has(pool, server):
-            raise ConfigError(f"there is no {name!r} here")
+            raise _nothing(name)
         return server
+
+
+def _nothing(name: str) -> ConfigError:
+    """The same for what does not exist and what is hidden."""
+    return ConfigError(f"there is no {name!r} here")
