@@ -517,7 +517,7 @@ async def test_handlers_are_told_which_call(nothing_left: None) -> None:
         async with ClientPool(http(stateless), make_client, handlers=lambda *_: Handlers(roots=roots)) as pool:
             await pool.client("peer", "ann").call_tool("x")
         (request,) = [seen for seen in stateless.seen if "inputResponses" not in json.dumps(seen.body)][-1:]
-        assert asked == [HandlerContext("peer", "ann", request.id)]
+        assert asked == [HandlerContext("peer", "ann", request.id, "q")]
 
 
 # Physical limits.

@@ -1,6 +1,7 @@
 """What each server lists, as last heard: nobody who asks for a list waits for a server that is slow or dead."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -141,6 +142,14 @@ class Directory:
         if key in self._refreshing:  # what was waited for had been asked before
             await asyncio.wait([self._refreshing[key]])
         return self._listing(key)
+
+    async def settle(self, server: str, seconds: float) -> None:
+        """Wait until nothing is being asked of a server, so many seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while asking := [task for key, task in self._refreshing.items() if key.server == server]:
+                    await asyncio.wait(asking)
+                    await asyncio.sleep(0)  # what is to be asked once more is by now
 
     def known(self, server: str, principal: str | None = None) -> Listing:
         """What is known now."""

@@ -106,7 +106,7 @@ async def remove_server(server: ConfiguredServer, roster: TheRoster, _admin: Adm
 async def reconnect_server(server: Server, gateway: TheGateway, admin: Admin) -> ServerDetail:
     """Lets calls in flight end, closes every connection to the server, and opens them again."""
     clients = overview.clients_of(gateway, admin, server) or [gateway.pool.client(server, admin.principal)]
-    await _drained(gateway, clients)
+    await _drained(gateway, server, clients)
     outcomes = await asyncio.gather(*(client.initialize() for client in clients), return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
@@ -118,7 +118,7 @@ async def reconnect_server(server: Server, gateway: TheGateway, admin: Admin) ->
 @router.post("/{name}/drain", summary="Drain", responses=answers(404))
 async def drain_server(server: Server, gateway: TheGateway, admin: Admin) -> ServerDetail:
     """Lets calls in flight end and closes every connection to the server; the next call opens one."""
-    await _drained(gateway, overview.clients_of(gateway, admin, server))
+    await _drained(gateway, server, overview.clients_of(gateway, admin, server))
     return overview.detail(gateway, admin, server)
 
 
@@ -145,5 +145,7 @@ async def _shown(gateway: Gateway, admin: Caller, name: str) -> ServerDetail:
     return overview.detail(gateway, admin, name)
 
 
-async def _drained(gateway: Gateway, clients: list[MCPClient]) -> None:
-    await asyncio.gather(*(client.park(drain=gateway.pool.limits.drain_seconds) for client in clients))
+async def _drained(gateway: Gateway, server: str, clients: list[MCPClient]) -> None:
+    seconds = gateway.pool.limits.drain_seconds
+    await gateway.directory.settle(server, seconds)  # or the next of its lists would open the connection again
+    await asyncio.gather(*(client.park(drain=seconds) for client in clients))

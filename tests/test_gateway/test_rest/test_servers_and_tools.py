@@ -9,10 +9,20 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from mcp_types import PromptReference, TextContent
 
 from fastapi_server.gateway.caller import ANYONE, Caller
-from fastapi_server.mcp import HTTPConfig, HTTPMCPClient, MCPClientError, RPCError, StdioMCPClient, ToolRules
+from fastapi_server.mcp import (
+    HandlerContext,
+    HTTPConfig,
+    HTTPMCPClient,
+    MCPClientError,
+    RPCError,
+    StdioMCPClient,
+    ToolRules,
+)
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
 from tests.test_gateway.conftest import ODD, PEER, SHOW, WEATHER, Serve, Served
 
 
@@ -125,6 +135,31 @@ async def test_a_drained_server_comes_back_with_the_next_call(serve: Serve) -> N
         assert (await running.ask("POST", "/api/servers/weather/drain"))["state"] == "disconnected"
         await running.ask("POST", "/api/tools/weather__forecast/call", {"arguments": {"city": "Oslo"}})
         assert (await server(running, "weather"))["state"] == "connected"
+
+
+async def test_a_drained_server_is_not_opened_again_by_what_the_gateway_asks_itself(serve: Serve) -> None:
+    asked, answer, lists = asyncio.Event(), asyncio.Event(), 0
+
+    async def tools(seen: Seen) -> web.StreamResponse:
+        nonlocal lists
+        lists += 1
+        asked.set()
+        await answer.wait()
+        return seen.json({"resultType": "complete", "tools": [], "ttlMs": 0, "cacheScope": "private"})
+
+    async with (
+        http_peer(HTTPPeer({"tools/list": tools}, stateless=True)) as peer,
+        serve({"peer": {"url": f"{peer.url}/mcp"}}) as running,
+    ):
+        await asked.wait()
+        running.gateway.directory.list_changed(HandlerContext("peer"), "tools")
+        drained = asyncio.create_task(running.ask("POST", "/api/servers/peer/drain"))
+        await asyncio.wait([drained], timeout=0.1)
+        answer.set()
+        assert (await drained)["state"] == "disconnected"
+        await running.gateway.directory.settle("peer", 5)
+        assert (await server(running, "peer"))["state"] == "disconnected"
+    assert lists == 2
 
 
 async def test_reconnecting_starts_another_process(serve: Serve) -> None:
