@@ -62,14 +62,12 @@ class Roster:
         self._stored: list[StoredServer] = []
         self._changing = asyncio.Lock()
 
-    async def put(self, name: str, entry: Mapping[str, Any], *, enabled: bool = True, source: str = "api") -> None:
-        """Add a server to the database, or replace the one of that name, and serve it where it is enabled.
+    async def put(self, name: str, entry: Mapping[str, Any]) -> None:
+        """Add a server to the database, or replace the one of that name, and serve it.
 
         Args:
             name: Of the server.
             entry: As in an `mcp.json`; `***` stands for the secret that the entry before has in its place.
-            enabled: Whether to serve it.
-            source: Where it is from, such as `api` or `import`.
 
         Raises:
             ConfigError: The entry or the name is wrong, or the name is that of a server in the config file.
@@ -80,7 +78,7 @@ class Roster:
         async with self._changing:
             whole = restored(entry, (await self._entries()).get(name, {}))
             _parsed(name, whole)
-            await self._store.put_server(StoredServer(name, self._seal.sealed(name, whole), enabled, source))
+            await self._store.put_server(StoredServer(name, self._seal.sealed(name, whole)))
             await self._serve()
 
     async def merge(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Imported:
@@ -98,7 +96,7 @@ class Roster:
             if not dry_run:
                 for name in (*outcome.added, *outcome.changed):
                     entry = self._seal.sealed(name, entries[name])
-                    await self._store.put_server(StoredServer(name, entry, True, "import"))
+                    await self._store.put_server(StoredServer(name, entry, source="import"))
                 await self._serve()
         return outcome
 

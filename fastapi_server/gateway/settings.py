@@ -20,7 +20,7 @@ class Settings(BaseSettings):
         require_key: Refuse who brings neither an API key nor a bearer token. Must be on beyond loopback, and is where
             `oidc_issuer` is set; without it, only callers on this machine are let in without one.
         oidc_issuer: Accept bearer tokens of this OpenID provider; its keys are found by discovery.
-        oidc_audience: What a bearer token must be meant for; required with `oidc_issuer`.
+        oidc_audience: What a bearer token must be meant for; required with `oidc_issuer`, and only with it.
         allowed_hosts: What `Host` may say, `*` in a port for any; loopback names are always allowed.
         allowed_origins: What `Origin` may say, where a browser sends it; loopback names are always allowed.
         cors_origins: Origins whose pages may read our answers; none by default.
@@ -65,4 +65,6 @@ class Settings(BaseSettings):
     def _issuer_with_audience(self) -> Self:
         if self.oidc_issuer is not None and self.oidc_audience is None:
             raise ValueError("oidc_issuer needs oidc_audience: a token that is meant for others must not open this")
+        if self.oidc_audience is not None and self.oidc_issuer is None:
+            raise ValueError("oidc_audience needs oidc_issuer: nobody is known whose tokens would be good")
         return self

@@ -24,6 +24,7 @@ from fastapi_server.mcp import ToolRules
 from tests.test_gateway.conftest import WEATHER
 from tests.test_gateway.gateways import settings_at
 
+_DOCUMENT = Path(__file__).parents[2] / "docs" / "gateway.md"
 _LISTENING = re.compile(r"running on (http://[\d.:]+)")
 _EXCLUDED = [
     positive_data_acceptance,  # what an entry means, no schema says
@@ -117,6 +118,15 @@ def test_what_needs_a_key_is_refused_without(api: Described) -> None:
         assert ({} in operation.definition.raw["security"]) == (operation.label in open_to_all)
         seen = answered_as_described(operation, None, examples=1)
         assert (seen == {401}) == (operation.label not in open_to_all)
+
+
+async def test_the_routes_of_the_documents_are_those_of_the_server(tmp_path: Path) -> None:
+    paths = create_app(settings_at(tmp_path)).openapi()["paths"]
+    ours = re.compile("/(api|health|ready|metrics)")
+    there = {(method.upper(), path) for path, operations in paths.items() if ours.match(path) for method in operations}
+    rows = re.findall(r"^\| (`[A-Z].*?`) \|", _DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    routes = re.findall(r"`([A-Z, ]+) (/[^`]*)`", "\n".join(rows))
+    assert {(method, path) for methods, path in routes for method in methods.split(", ")} == there
 
 
 async def test_ways_to_sign_in_are_those_that_are_configured(tmp_path: Path) -> None:

@@ -69,8 +69,10 @@ def test_other_machines_do(host: str) -> None:
 
 
 def test_an_issuer_without_an_audience_is_refused() -> None:
-    with pytest.raises(ValueError, match="oidc_audience"):
+    with pytest.raises(ValueError, match="oidc_issuer needs oidc_audience"):
         Settings(oidc_issuer="https://issuer.example")
+    with pytest.raises(ValueError, match="oidc_audience needs oidc_issuer"):
+        Settings(oidc_audience="mcp")
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,6 @@ async def test_what_is_added_while_it_runs_is_there_after_a_restart(tmp_path: Pa
     async with gateway(tmp_path) as served:
         roster = served.app.state.roster
         await roster.put("added", {"command": "none", "disabled": True})
-        await roster.put("off", {"command": "none"}, enabled=False)
         assert served.app.state.gateway.pool.servers == ["added"]
         with pytest.raises(ConfigError, match="no such setting"):
             await roster.put("wrong", {"command": "none", "colour": "red"})

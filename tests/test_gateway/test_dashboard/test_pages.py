@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import sqlite3
 import sys
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -283,3 +285,23 @@ async def test_an_address_that_is_none_of_ours_says_so(gateway: RunningGateway, 
     await expect(page.get_by_role("heading", name="There is no server nobody")).to_be_visible()
     await page.get_by_role("link", name="Servers").click()
     await expect(row(page, "weather")).to_be_visible()
+
+
+async def test_the_latency_of_longer_ago_is_read_from_the_history(gateway: RunningGateway, open_page: OpenPage) -> None:
+    with contextlib.closing(sqlite3.connect(gateway.config.with_name("gateway.db"))) as database, database:
+        adding = "INSERT INTO metrics_history (at, server, calls, errors, p50, p95, p99) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        rows = [(time.time() - hours * 3_600, LONG, 9, 0, hours / 10, hours, hours) for hours in (2, 48)]
+        database.executemany(adding, sorted(rows))
+    page = await open_page(f"{gateway.url}/#/servers/{LONG}")
+    latency = page.get_by_role("region", name="Latency")
+    await expect(latency).to_contain_text("No calls in the last 15 minutes.")
+    await latency.get_by_label("Range").focus()
+    await page.keyboard.press("ArrowDown")
+    await expect(latency).to_contain_text("No calls in the last hour.")
+    await page.keyboard.press("ArrowDown")
+    await expect(latency.locator("[data-line='p50']")).to_have_text("p50 200 ms")
+    await expect(latency.locator(".uplot")).to_have_count(1)
+    async with page.expect_response(lambda answer: f"/api/history/{LONG}" in answer.url) as asked:
+        await page.keyboard.press("End")
+    assert [one["calls"] for one in (await (await asked.value).json())["minutes"] if one["calls"]] == [9, 9]
+    await expect(latency.get_by_label("Range")).to_have_value("7 days")
