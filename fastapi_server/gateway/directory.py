@@ -143,13 +143,20 @@ class Directory:
             await asyncio.wait([self._refreshing[key]])
         return self._listing(key)
 
-    async def settle(self, server: str, seconds: float) -> None:
-        """Wait until nothing is being asked of a server, so many seconds at most."""
+    async def rest(self, server: str, seconds: float) -> None:
+        """Ask a server nothing until somebody wants its lists, or it is connected again.
+
+        Args:
+            server: Which is about to be disconnected.
+            seconds: How long what is being asked now may take.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while asking := [task for key, task in self._refreshing.items() if key.server == server]:
                     await asyncio.wait(asking)
                     await asyncio.sleep(0)  # what is to be asked once more is by now
+        for key in [key for key in self._retries if key.server == server]:
+            self._retries.pop(key).cancel()
 
     def known(self, server: str, principal: str | None = None) -> Listing:
         """What is known now."""

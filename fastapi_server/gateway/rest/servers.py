@@ -147,5 +147,5 @@ async def _shown(gateway: Gateway, admin: Caller, name: str) -> ServerDetail:
 
 async def _drained(gateway: Gateway, server: str, clients: list[MCPClient]) -> None:
     seconds = gateway.pool.limits.drain_seconds
-    await gateway.directory.settle(server, seconds)  # or the next of its lists would open the connection again
+    await gateway.directory.rest(server, seconds)  # or the next of its lists would open the connection again
     await asyncio.gather(*(client.park(drain=seconds) for client in clients))

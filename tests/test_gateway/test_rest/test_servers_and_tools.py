@@ -157,7 +157,7 @@ async def test_a_drained_server_is_not_opened_again_by_what_the_gateway_asks_its
         await asyncio.wait([drained], timeout=0.1)
         answer.set()
         assert (await drained)["state"] == "disconnected"
-        await running.gateway.directory.settle("peer", 5)
+        await running.gateway.directory.rest("peer", 5)
         assert (await server(running, "peer"))["state"] == "disconnected"
     assert lists == 2
 
