@@ -1,11 +1,10 @@
 """Connections to the database: what SQLite needs to be told, so that several processes can share a file."""
 
-import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncGenerator, Coroutine, Generator
-from typing import Any, TypeVar
+from collections.abc import Generator
+from typing import Any
 
 from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -14,8 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from fastapi_server.mcp import ConfigError
-
-ValueT = TypeVar("ValueT")
 
 WRITING = {"writing": True}
 """Execution options of transactions that write: SQLite then waits for its turn at once, and not half-way through."""
@@ -63,49 +60,6 @@ def open_engine(database: str) -> AsyncEngine:
         event.listen(engine.sync_engine, "connect", _share_file)
         event.listen(engine.sync_engine, "begin", _begin)
     return engine
-
-
-class Connections:
-    """Connections of an engine, each for one block.
-
-    One opens and closes in a task of its own, for drivers leave open what is given up half-way: whoever is cancelled
-    meanwhile waits for neither, and nothing stays behind.
-    """
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._under_way = set[asyncio.Task[Any]]()
-
-    @contextlib.asynccontextmanager
-    async def connected(self, **options: bool) -> AsyncGenerator[AsyncConnection]:
-        """A block with a connection that has these execution options."""
-        opening = self._begun(self._engine.execution_options(**options).connect().start())
-        try:
-            connection = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            self._begun(_close_once_open(opening))
-            raise
-        try:
-            yield connection
-        finally:
-            await asyncio.shield(self._begun(connection.close()))
-
-    def _begun(self, work: Coroutine[Any, Any, ValueT]) -> asyncio.Task[ValueT]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        return task
-
-    async def close(self) -> None:
-        """Close all; those that still open or close do so first."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
-        await self._engine.dispose()
-
-
-async def _close_once_open(opening: asyncio.Task[AsyncConnection]) -> None:
-    with contextlib.suppress(SQLAlchemyError, OSError):  # nobody asks any more whether it could be opened
-        await (await opening).close()
 
 
 def _make_private(path: str) -> None:

@@ -3,13 +3,14 @@
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from fastapi_server.gateway.store.engine import WRITING, Connections, take_turn
+from fastapi_server.gateway.store.engine import WRITING, take_turn
 
 
-async def migrate(connections: Connections) -> None:
+async def migrate(engine: AsyncEngine) -> None:
     """Run the migrations that are missing, all in one transaction; a second process waits, and finds nothing to do."""
-    async with connections.connected(**WRITING) as connection, connection.begin():
+    async with engine.execution_options(**WRITING).connect() as connection, connection.begin():
         await take_turn(connection)
         await connection.run_sync(_upgrade)
 

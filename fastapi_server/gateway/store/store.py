@@ -1,18 +1,23 @@
 """The database, as the gateway asks it."""
 
+import asyncio
 import contextlib
+import functools
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fastapi_server.gateway.store.engine import WRITING, Connections, available, open_engine, take_turn
+from fastapi_server.gateway.store.engine import WRITING, available, open_engine, take_turn
 from fastapi_server.gateway.store.migrate import migrate
 from fastapi_server.gateway.store.tables import APIKey, AuditEntry, MetricsPoint, StoredSecret, StoredServer
+
+ArgumentsT = ParamSpec("ArgumentsT")
+ValueT = TypeVar("ValueT")
 
 
 @dataclass(frozen=True)
@@ -32,9 +37,25 @@ class AuditQuery:
     limit: int = 100
 
 
+def _to_the_end(
+    method: "Callable[Concatenate[Store, ArgumentsT], Coroutine[Any, Any, ValueT]]",
+) -> "Callable[Concatenate[Store, ArgumentsT], Coroutine[Any, Any, ValueT]]":
+    """A method that is done even if whoever awaits it is cancelled: drivers leave open what is given up half-way."""
+
+    @functools.wraps(method)
+    async def done(store: "Store", /, *args: ArgumentsT.args, **kwargs: ArgumentsT.kwargs) -> ValueT:
+        task = asyncio.get_running_loop().create_task(method(store, *args, **kwargs))
+        store._under_way.add(task)  # pyright: ignore[reportPrivateUsage] - it is one of its methods
+        task.add_done_callback(store._under_way.discard)  # pyright: ignore[reportPrivateUsage]
+        return await asyncio.shield(task)
+
+    return done
+
+
 class Store:
     """What outlives the process, for use in an `async with`. What it gives are copies.
 
+    What is asked of it is done, even if whoever asks is cancelled meanwhile.
     While the database is away, everything raises `StoreUnavailable`, and works again once it is back.
 
     Args:
@@ -45,31 +66,39 @@ class Store:
     """
 
     def __init__(self, database: str) -> None:
-        self._connections = Connections(open_engine(database))
+        self._engine = open_engine(database)
+        self._under_way = set[asyncio.Task[Any]]()
 
     async def __aenter__(self) -> Self:
         """Connect, and bring the tables up to date."""
         try:
-            with available():
-                await migrate(self._connections)
+            await self._migrate()
         except BaseException:
-            await self._connections.close()
+            await self._close()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close all connections."""
-        await self._connections.close()
+        """Close all connections, once what is under way is done."""
+        await self._close()
+
+    async def _close(self) -> None:
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+        await self._engine.dispose()
+
+    @_to_the_end
+    async def _migrate(self) -> None:
+        with available():
+            await migrate(self._engine)
 
     @contextlib.asynccontextmanager
     async def _read(self, **options: bool) -> AsyncGenerator[AsyncSession]:
         with available():
-            async with (
-                self._connections.connected(**options) as connection,
-                AsyncSession(connection, expire_on_commit=False) as session,
-            ):
+            engine = self._engine.execution_options(**options)
+            async with AsyncSession(engine, expire_on_commit=False) as session:
                 yield session
 
     @contextlib.asynccontextmanager
@@ -77,16 +106,19 @@ class Store:
         async with self._read(**WRITING) as session, session.begin():
             yield session
 
+    @_to_the_end
     async def servers(self) -> list[StoredServer]:
         """All servers, disabled ones too, by name."""
         async with self._read() as session:
             return list(await session.scalars(select(StoredServer).order_by(StoredServer.name)))
 
+    @_to_the_end
     async def put_server(self, server: StoredServer) -> None:
         """Add a server, or replace the one of that name."""
         async with self._write() as session:
             await session.merge(server)
 
+    @_to_the_end
     async def remove_server(self, name: str) -> bool:
         """Whether there was one of that name."""
         async with self._write() as session:
@@ -95,21 +127,25 @@ class Store:
             )
         return gone is not None
 
+    @_to_the_end
     async def keys(self) -> list[APIKey]:
         """All keys, revoked ones too, the oldest first."""
         async with self._read() as session:
             return list(await session.scalars(select(APIKey).order_by(APIKey.created, APIKey.id)))
 
+    @_to_the_end
     async def key(self, key_id: str) -> APIKey | None:
         """The key of that id, revoked or not."""
         async with self._read() as session:
             return await session.get(APIKey, key_id)
 
+    @_to_the_end
     async def add_key(self, key: APIKey) -> None:
         """Add a key."""
         async with self._write() as session:
             session.add(key)
 
+    @_to_the_end
     async def add_first_key(self, key: APIKey) -> bool:
         """Add a key where there is none yet; whether that was so."""
         async with self._write() as session:
@@ -119,6 +155,7 @@ class Store:
                 session.add(key)
         return first
 
+    @_to_the_end
     async def revoke_key(self, key_id: str, at: float) -> APIKey | None:
         """The key, revoked now or before; `None` where there is none."""
         async with self._write() as session:
@@ -130,6 +167,7 @@ class Store:
         """Add entries to the audit log, all or none."""
         await self._add(entries)
 
+    @_to_the_end
     async def audit(self, query: AuditQuery) -> list[AuditEntry]:
         """Entries of the audit log, the newest first."""
         statement = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(query.limit)
@@ -148,6 +186,7 @@ class Store:
         """Add to the history of metrics, all or none."""
         await self._add(points)
 
+    @_to_the_end
     async def _add(self, rows: Sequence[AuditEntry] | Sequence[MetricsPoint]) -> None:
         if not rows:
             return
@@ -157,18 +196,21 @@ class Store:
         async with self._write() as session:  # in one statement: as objects, SQLite gets one for each
             await session.execute(insert(kind), values)
 
+    @_to_the_end
     async def history(self, server: str, since: float) -> list[MetricsPoint]:
         """The minutes of a server, the oldest first; one for each process that there was."""
         statement = select(MetricsPoint).where(MetricsPoint.server == server, MetricsPoint.at >= since)
         async with self._read() as session:
             return list(await session.scalars(statement.order_by(MetricsPoint.at, MetricsPoint.id)))
 
+    @_to_the_end
     async def forget_before(self, at: float) -> None:
         """Delete what is older from the audit log and the history of metrics."""
         async with self._write() as session:
             await session.execute(delete(AuditEntry).where(AuditEntry.at < at))
             await session.execute(delete(MetricsPoint).where(MetricsPoint.at < at))
 
+    @_to_the_end
     async def secret(self, name: str) -> str:
         """A secret of that name, made where there is none; whichever process asks, it is the same."""
         async with self._write() as session:
