@@ -20,6 +20,7 @@ from fastapi_server.mcp import (
     ClientClosedError,
     ConfigError,
     ConnectTimeoutError,
+    Delivery,
     HTTPStatusError,
     MCPClientError,
     MCPConnectionError,
@@ -86,6 +87,8 @@ def problem_of(error: MCPClientError) -> Problem:
     """The problem that an error of a client is to the caller."""
     _, status, kind, title = next(row for row in _KINDS if isinstance(error, row[0]))
     problem = Problem(type=f"urn:mcp:{kind}", title=title, status=status, detail=cause_of(error), server=error.server)
+    if status == 503 and error.delivery is Delivery.UNKNOWN:  # who is told 503 may call again
+        problem.status = 504
     more: dict[str, Any] = {"delivery": str(error.delivery)}
     match error:
         case RPCError():

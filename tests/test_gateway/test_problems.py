@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastapi_server.gateway.front.keys import KeyGrant, KeyRing
+from fastapi_server.gateway.problems import problem_of
 from fastapi_server.gateway.store import Store
+from fastapi_server.mcp import ClientClosedError, Delivery
 from tests.test_gateway.gateways import Served, gateway
 
 
@@ -67,15 +70,13 @@ async def test_a_gateway_that_ends_or_has_no_database(tmp_path: Path, sqlite: st
         key, _ = await KeyRing(store).make(KeyGrant("ann"))
     async with gateway(tmp_path) as served:
         with pytest.MonkeyPatch.context() as patching:
-            patching.setattr(served.app.state.store._connections, "connected", _away)
+            patching.setattr(
+                served.app.state.store, "_engine", create_async_engine("sqlite+aiosqlite:////nowhere/gateway.db")
+            )
             assert (await problem(served, "GET", "/api/servers", headers={"x-api-key": key}))["status"] == 503
             assert (await problem(served, "GET", "/api/keys"))["status"] == 503
         served.app.state.draining.begun.set()
         assert (await problem(served, "GET", "/api/servers"))["status"] == 503
-
-
-def _away(**_options: bool) -> None:
-    raise OSError("no route to the database")
 
 
 @pytest.mark.parametrize("path", ["/api/servers", "/mcp"])
@@ -95,3 +96,10 @@ async def test_a_mistake_of_ours_is_logged_and_tells_nothing(
         assert "s3cr3t" not in str(found)
         assert "Traceback" not in str(found)
         assert "s3cr3t" in caplog.text
+
+
+@pytest.mark.parametrize(("delivery", "status"), [(Delivery.NOT_SENT, 503), (Delivery.UNKNOWN, 504)])
+def test_only_what_was_not_done_is_answered_with_a_status_that_has_it_done_again(
+    delivery: Delivery, status: int
+) -> None:
+    assert problem_of(ClientClosedError("the client was closed", delivery=delivery)).status == status

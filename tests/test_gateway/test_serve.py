@@ -15,12 +15,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from mcp_types import TextContent
 
 from fastapi_server.gateway import Settings
 from fastapi_server.gateway.serve import check_binding
 from fastapi_server.gateway.store import AuditQuery, Store
-from fastapi_server.mcp import ConfigError, HTTPConfig, HTTPMCPClient, MCPClientError
+from fastapi_server.mcp import ConfigError, Delivery, HTTPConfig, HTTPMCPClient, MCPClientError
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
 from tests.test_gateway.conftest import SHOW
 
 SERVE = [sys.executable, "-W", "error", "-m", "fastapi_server.mcp", "serve", "--port", "0"]
@@ -253,6 +255,33 @@ async def test_calls_over_mcp_that_do_not_end_stand_in_the_audit_log_too(tmp_pat
     async with Store(f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}") as store:
         (entry,) = await store.audit(AuditQuery())
     assert (entry.target, entry.outcome) == ("render", "CancelledError")
+
+
+@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+async def test_a_call_that_is_cut_off_is_not_taken_for_one_that_was_refused(tmp_path: Path, revision: str) -> None:
+    """Or else the client would make it again."""
+    made, begun = 0, asyncio.Event()
+
+    async def never_ends(_seen: Seen) -> web.StreamResponse:
+        nonlocal made
+        made += 1
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with http_peer(HTTPPeer({"tools/call": never_ends}, stateless=True)) as peer:
+        file = config(tmp_path, peer={"url": f"{peer.url}/mcp"})
+        with program(tmp_path, "--config", file, GATEWAY_DRAIN_SECONDS="1") as process:
+            (url,) = re.findall(r"(http://\S+/mcp)", said(process))
+            async with HTTPMCPClient("caller", HTTPConfig(url, protocol_version=revision)) as caller:
+                calling = asyncio.create_task(caller.call_tool("peer__echo", timeout=600))
+                await begun.wait()
+                process.send_signal(signal.SIGTERM)
+                with pytest.raises(MCPClientError) as failed:
+                    await calling
+            process.communicate(timeout=30)
+    assert failed.value.delivery is Delivery.UNKNOWN
+    assert made == 1
 
 
 def test_without_any_servers_there_are_the_demo_servers(tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ class Stay:
     While the gateway drains, it ends those that only tell what happens (they are opened by `GET`) as well, leaves calls
     to end by themselves, and answers new requests with 503. To the application a stream that is ended looks like one
     whose client has hung up; to the client, like one that is complete.
+
+    A call may have been carried out before its answer begins. So it is not answered as one that was refused, which the
+    client would make again: it goes on where its caller is not welcome any more, and gets 504 where the gateway ends.
     """
 
     def __init__(self, app: ASGIApp, draining: Draining) -> None:
@@ -60,10 +63,13 @@ class Stay:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = started = answered = dismissed = False
 
+        def may_end() -> bool:
+            return started or scope["method"] == "GET"
+
         async def receive_until_dismissed() -> Message:
             nonlocal asked, dismissed
             if asked:
-                message = await _first(receive(), *self._reasons_to_end(scope))
+                message = await _first(receive(), *self._reasons_to_end(scope, may_end))
             else:
                 message = await receive()
                 asked = not message.get("more_body", False)
@@ -83,15 +89,21 @@ class Stay:
                 raise
             dismissed = True  # by the server, which has waited long enough
         if dismissed and not started:
-            unwelcome = problem(401, "the key or token is not good any more")
-            await (_about_to_end() if self._draining.begun.is_set() else unwelcome)(scope, receive, send)
+            await self._refusal(scope)(scope, receive, send)
         elif dismissed and not answered:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _reasons_to_end(self, scope: Scope) -> list[Coroutine[Any, Any, Message]]:
+    def _refusal(self, scope: Scope) -> Response:
+        if scope["method"] != "GET":
+            return problem(504, "the gateway ended before the call did, which may have been carried out")
+        if self._draining.begun.is_set():
+            return _about_to_end()
+        return problem(401, "the key or token is not good any more")
+
+    def _reasons_to_end(self, scope: Scope, may_end: Callable[[], bool]) -> list[Coroutine[Any, Any, Message]]:
         reasons: list[Coroutine[Any, Any, Message]] = []
         if STILL_WELCOME in scope:
-            reasons.append(_when_unwelcome(scope[STILL_WELCOME]))
+            reasons.append(_when_unwelcome(scope[STILL_WELCOME], may_end))
         if scope["method"] == "GET":
             reasons.append(_when_set(self._draining.begun))
         return reasons
@@ -105,12 +117,11 @@ def _about_to_end() -> Response:
 _DISMISSED: Message = {"type": "http.disconnect"}
 
 
-async def _when_unwelcome(still_welcome: StillWelcome) -> Message:
-    welcome = True
-    while welcome:
+async def _when_unwelcome(still_welcome: StillWelcome, may_end: Callable[[], bool]) -> Message:
+    while True:
         await asyncio.sleep(_LOOK_SECONDS)
-        welcome = await still_welcome()
-    return _DISMISSED
+        if may_end() and not await still_welcome():
+            return _DISMISSED
 
 
 async def _when_set(event: asyncio.Event) -> Message:

@@ -9,7 +9,7 @@ from fastapi_server.gateway.front.issuer_keys import discovery_url
 from fastapi_server.gateway.problems import Problem, answers
 from fastapi_server.gateway.settings import Settings
 
-_EVERYWHERE = (401, 403, 413, 421, 429, 500, 503)
+_EVERYWHERE = (401, 403, 413, 421, 429, 500, 503, 504)
 """What the front door answers, whatever was asked, and what may always go wrong."""
 _INVALID = "422"
 """FastAPI describes it for each operation that has parameters or a body, in a shape of its own."""

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
+from aiohttp import web
 
+from fastapi_server.gateway.front import stay
 from fastapi_server.gateway.front.keys import KeyGrant, KeyRing
 from fastapi_server.gateway.store import Store
+from fastapi_server.mcp import HTTPConfig, HTTPMCPClient
+from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
 from tests.test_gateway.conftest import SHOW
 from tests.test_gateway.gateways import Served, gateway
 from tests.test_gateway.test_front.issuer import AUDIENCE, issuer
@@ -83,6 +88,37 @@ async def test_the_progress_of_a_call_ends_and_the_call_is_given_up(tmp_path: Pa
             while not (entries := (await (await served.get("/api/audit")).json())["entries"]):
                 await asyncio.sleep(0.05)
         assert entries[0]["outcome"] == "CancelledError"
+
+
+async def test_a_call_goes_on_that_was_made_while_its_key_was_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been carried out: to say that its caller may not make it would have them make it again."""
+    monkeypatch.setattr(stay, "_LOOK_SECONDS", 0.05)
+    begun, answer = asyncio.Event(), asyncio.Event()
+
+    async def call(seen: Seen) -> web.StreamResponse:
+        begun.set()
+        await answer.wait()
+        return seen.json({"resultType": "complete", "content": []})
+
+    config = tmp_path / "mcp.json"
+    async with http_peer(HTTPPeer({"tools/call": call}, stateless=True)) as peer:
+        config.write_text(json.dumps({"mcpServers": {"peer": {"url": f"{peer.url}/mcp"}}}))
+        async with gateway(tmp_path, config=config, patience=20) as served:
+            ring: KeyRing = served.app.state.key_ring
+            key, kept = await ring.make(KeyGrant("ann"))
+            settings = HTTPConfig(f"{served.url}/mcp", headers={"x-api-key": key}, protocol_version="2026-07-28")
+            client = HTTPMCPClient("caller", settings)
+            calling = asyncio.create_task(client.call_tool("peer__echo"))
+            await begun.wait()
+            async with stream(served, key) as events:
+                await ring.revoke(kept.id)
+                await complete(events)
+            await asyncio.wait([calling], timeout=0.3)
+            answer.set()
+            assert not (await calling).is_error
+            await client.disconnect()
 
 
 async def test_the_streams_of_mcp_end_with_the_key_in_both_eras(tmp_path: Path) -> None:
