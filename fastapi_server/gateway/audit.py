@@ -28,6 +28,7 @@ _PAUSE_SECONDS = 1.0
 _WRITE_SECONDS = 10.0
 _MOST_WAITING = 20_000
 _NAME_LENGTH = 255
+_TARGET_LENGTH = 2_000
 
 
 class Audit:
@@ -95,7 +96,7 @@ class Audit:
             caller: Who called.
             server: Which server.
             method: Of the protocol, such as `tools/call`.
-            target: Tool, URI or prompt.
+            target: Tool, URI or prompt; of one that is longer, the first 2,000 characters are kept.
             outcome: `ok`, or what went wrong, in one word, such as the class name of the error.
             seconds: How long it took.
             arguments: Of the call.
@@ -110,7 +111,7 @@ class Audit:
                 principal=_name(caller.principal) if caller.principal is not None else None,
                 server=_name(server),
                 method=_name(method),
-                target=plain_text(target) if target is not None else None,
+                target=plain_text(target[:_TARGET_LENGTH]) if target is not None else None,
                 outcome=_name(outcome),
                 seconds=seconds,
                 arguments=self._kept(caller, server, target, arguments),

@@ -93,10 +93,10 @@ async def test_the_oldest_are_lost_and_counted(sqlite: str, caplog: pytest.LogCa
 async def test_a_long_name_is_cut(database: str) -> None:
     async with Store(database) as store:
         audit = Audit(store, arguments=False)
-        audit.record(Caller("c" * 300, "p" * 300), "s" * 300, "m" * 300, "t" * 300, "o" * 300, 0.1)
+        audit.record(Caller("c" * 300, "p" * 300), "s" * 300, "m" * 300, "t" * 100_000, "o" * 300, 0.1)
         await audit.close()
         (entry,) = await store.audit(AuditQuery(server="s" * 255))
-        assert (entry.caller, entry.principal, entry.target) == ("c" * 255, "p" * 255, "t" * 300)
+        assert (entry.caller, entry.principal, entry.target) == ("c" * 255, "p" * 255, "t" * 2_000)
 
 
 async def test_what_cannot_be_written_at_the_end_is_counted(sqlite: str, caplog: pytest.LogCaptureFixture) -> None:

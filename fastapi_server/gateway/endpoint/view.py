@@ -9,6 +9,7 @@ from fastapi_server.mcp import ClientPool, ConfigError
 
 _SEPARATOR = "__"
 _SCHEME = "mcp://"
+_MOST_QUOTED = 200
 
 VIEW_KEY = "gateway.view"
 """Where an ASGI scope holds its `View`."""
@@ -95,7 +96,7 @@ class View:
             return self._allowed(pool, self.only, uri), uri
         server, _, original = uri.removeprefix(_SCHEME).partition("/")
         if not uri.startswith(_SCHEME) or not original:
-            raise ConfigError(f"there is no resource {uri!r} here; they look like {_SCHEME}server/uri")
+            raise ConfigError(f"there is no resource {_quoted(uri)} here; they look like {_SCHEME}server/uri")
         return self._allowed(pool, unquote(server), uri), original
 
     def _qualified(self, name: str) -> str:
@@ -109,4 +110,9 @@ class View:
 
 def _nothing(name: str) -> ConfigError:
     """The same for what does not exist and what is hidden."""
-    return ConfigError(f"there is no {name!r} here")
+    return ConfigError(f"there is no {_quoted(name)} here")
+
+
+def _quoted(name: str) -> str:
+    """As much of a name as tells which is meant: who asks may have sent megabytes."""
+    return repr(name if len(name) <= _MOST_QUOTED else name[:_MOST_QUOTED] + "…")

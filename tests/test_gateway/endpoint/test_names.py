@@ -101,3 +101,17 @@ async def test_what_is_said_of_a_uri_that_leads_nowhere(
         for uri in ("mcp://other/test://static-text", "mcp://http/", "elsewhere://x"):
             with pytest.raises(MCPClientError):
                 await client.read_resource(uri)
+
+
+async def test_a_name_of_any_length_that_does_not_exist_is_not_repeated_whole(gateway: StartGateway) -> None:
+    long = "x" * 100_000
+    async with gateway({"a": server("b")}) as running, client_of(running, HANDSHAKE) as client:
+        for asking in (
+            client.call_tool(f"no__{long}"),
+            client.get_prompt(f"no__{long}"),
+            client.read_resource(long),
+            client.read_resource(f"mcp://no/{long}"),
+        ):
+            with pytest.raises(MCPClientError, match=r"there is no .*x…") as refused:
+                await asking
+            assert len(str(refused.value)) < 1_000
