@@ -662,6 +662,17 @@ def test_a_file_without_servers_is_refused(tmp_path: Path) -> None:
         load_config(path)
 
 
+def test_an_entry_nested_too_deep_is_reported_and_the_others_work() -> None:
+    deep: Any = "end"
+    for _ in range(5_000):
+        deep = {"a": [deep]}
+    file = parse_config({"servers": {"deep": {"command": "x", "env": deep}, "one": {"command": "x"}}})
+    assert list(file.servers) == ["one"]
+    assert [problem.message for problem in file.problems] == [
+        "mcp.json: servers.deep.env: is nested too deep; 16 levels are the most"
+    ]
+
+
 def test_an_input_of_vs_code_is_reported_as_what_it_is() -> None:
     entry = {"url": "http://h/mcp", "headers": {"Authorization": "Bearer ${input:token}"}}
     (problem,) = parse_config({"servers": {"web": entry}}).problems

@@ -30,7 +30,7 @@ def restored(entry: Entry, before: Entry) -> dict[str, Any]:
     """An entry that was shown, and perhaps changed, with its secrets: `***` stands for what `before` has in its place.
 
     Raises:
-        ConfigError: `before` has nothing there.
+        ConfigError: `before` has nothing there, or the entry is nested too deep.
     """
     own = {_plain(key): value for key, value in before.items()}
     masks = {_plain(key): value for key, value in shown(before).items()}
@@ -38,7 +38,10 @@ def restored(entry: Entry, before: Entry) -> dict[str, Any]:
     for key, value in entry.items():
         name = _plain(key)
         asked = _with_query(value, own.get(name)) if name == "url" and isinstance(value, str) else value
-        whole[key] = _restored(key, asked, own.get(name), masks.get(name))
+        try:
+            whole[key] = _restored(key, asked, own.get(name), masks.get(name))
+        except RecursionError:
+            raise ConfigError(f"{key}: is nested too deep") from None
     return whole
 
 

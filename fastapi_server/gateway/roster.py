@@ -182,6 +182,8 @@ class Roster:
                         await self._serve_stored(stored)
             except StoreUnavailable as error:
                 logger.debug("servers of the database stay as they were: %s", error)
+            except Exception:  # a mistake of ours must not end it
+                logger.exception("servers of the database failed to be applied")
 
     async def _serve(self) -> None:
         await self._serve_stored(await self._store.servers())
@@ -208,7 +210,8 @@ def unservable(name: str) -> ConfigError | None:
 
 
 def _parsed(name: str, entry: Mapping[str, Any]) -> ServerConfig:
-    file = parse_config({"mcpServers": {name: {**entry, "disabled": False}}}, source="entry")
+    enabled = {**entry, "disabled": False} if entry.get("disabled") is True else entry
+    file = parse_config({"mcpServers": {name: enabled}}, source="entry")
     for error in file.problems:
         raise error
     return file.servers[name]

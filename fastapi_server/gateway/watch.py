@@ -86,6 +86,9 @@ class ConfigWatch:
                 await self._roster.fix(servers)
         except ConfigError as error:
             problems = [error]
+        except Exception as error:  # a mistake of ours must not end the watch
+            logger.exception("%s: failed to be applied", self._path)
+            problems = [ConfigError(f"{self._path}: failed to be applied: {type(error).__name__}")]
         for problem in problems:
             logger.warning("%s; the servers stay as they were", problem)
         self._roster.file_problems = [str(problem) for problem in problems]

@@ -305,6 +305,7 @@ def _plainly(kind: str, message: str) -> str:
 
 
 _HOST_KEYS = frozenset({"disabled", "always_allow", "auto_approve", "description", "gallery", "icon", "name", "trust"})
+_MOST_LEVELS = 16
 _VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -383,6 +384,8 @@ def _section(document: Any, source: str) -> tuple[str, dict[str, Any]]:
 def _server(name: str, entry: Any, variables: Mapping[str, str]) -> ServerConfig:
     if not isinstance(entry, dict):
         raise ConfigError("config: must be an object")
+    for key, value in as_object(entry).items():
+        _check_depth(f"config.{key}", value)
     settings = {_snake(key): value for key, value in _expand(as_object(entry), variables, "config").items()}
     if isinstance(settings.get("auth"), dict):
         settings["auth"] = _auth(as_object(settings["auth"]), variables)
@@ -412,6 +415,24 @@ def _auth(entry: dict[str, Any], variables: Mapping[str, str]) -> dict[str, Any]
                 raise ConfigError(f"config.auth.{key}: the environment has no {name}; set it")
             auth[key] = variables[name]
     return auth
+
+
+def _check_depth(path: str, value: Any) -> None:
+    """Refuse what no setting is, before anything follows it down: it may go deeper than Python does.
+
+    Raises:
+        ConfigError: It has more than 16 levels.
+    """
+    level = [value]
+    for _ in range(_MOST_LEVELS):
+        level = [member for one in level for member in _members(one)]
+        if not level:
+            return
+    raise ConfigError(f"{path}: is nested too deep; {_MOST_LEVELS} levels are the most")
+
+
+def _members(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else list(as_object(value).values())
 
 
 def _snake(key: str) -> str:

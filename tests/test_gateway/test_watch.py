@@ -70,6 +70,64 @@ async def test_a_broken_file_changes_nothing_and_a_mended_one_does(tmp_path: Pat
         assert behind.pool.servers == ["two"]
 
 
+async def test_an_entry_nested_too_deep_is_a_problem_as_any_other(tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    write(file, {"one": {"command": "none"}})
+    async with gateway(tmp_path, config=file) as served:
+        behind: Gateway = served.app.state.gateway
+        async with behind.events.watch() as events:
+            env = '{"a":' * 700 + "1" + "}" * 700
+            file.write_text(f'{{"mcpServers": {{"q": {{"command": "x", "env": {env}}}}}}}', encoding="utf-8")
+            (problem,) = await read_again(events)
+            assert "mcpServers.q.env: is nested too deep" in problem
+            write(file, {"two": {"command": "none"}})
+            assert await read_again(events) == []
+        assert behind.pool.servers == ["two"]
+
+
+async def test_the_file_is_watched_on_when_a_look_at_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def mistaken(_servers: Any) -> None:
+        raise RuntimeError("a mistake")
+
+    file = tmp_path / "mcp.json"
+    write(file, {"one": {"command": "none"}})
+    async with gateway(tmp_path, config=file) as served:
+        behind: Gateway = served.app.state.gateway
+        monkeypatch.setattr(behind, "reload", mistaken)
+        async with behind.events.watch() as events:
+            write(file, {"two": {"command": "none"}})
+            (problem,) = await read_again(events)
+            assert problem.endswith("failed to be applied: RuntimeError")
+            monkeypatch.undo()
+            write(file, {"three": {"command": "none"}})
+            assert await read_again(events) == []
+        assert behind.pool.servers == ["three"]
+    assert "RuntimeError: a mistake" in caplog.text
+
+
+async def test_the_database_is_followed_on_when_a_look_at_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with gateway(tmp_path) as here, gateway(tmp_path) as there:
+        failed = asyncio.Event()
+
+        async def mistaken() -> None:
+            failed.set()
+            raise RuntimeError("a mistake")
+
+        monkeypatch.setattr(there.app.state.store, "servers", mistaken)
+        async with asyncio.timeout(20), there.app.state.gateway.events.watch() as events:
+            await failed.wait()
+            monkeypatch.undo()
+            await here.app.state.roster.put("added", {"command": "none"})
+            while (await anext(events)).kind != "server":
+                pass
+        assert there.app.state.gateway.pool.servers == ["added"]
+    assert "RuntimeError: a mistake" in caplog.text
+
+
 async def test_wrong_entries_at_the_start_leave_the_others(tmp_path: Path) -> None:
     file = tmp_path / "mcp.json"
     write(file, {"one": {"command": "none"}, "wrong": {"comand": "none"}})

@@ -20,6 +20,8 @@ def _as_json(value: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("half of a surrogate pair is no text") from None
     except ValueError:
         raise ValueError("NaN and Infinity are no JSON, nor are numbers beyond 1.8e308") from None
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
     return value
 
 

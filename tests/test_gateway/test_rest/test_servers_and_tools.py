@@ -77,6 +77,21 @@ async def test_what_is_wrong_with_an_entry_is_said(serve: Serve) -> None:
         assert "no name for a server" in problem["detail"]
 
 
+async def test_an_entry_nested_too_deep_is_refused(serve: Serve) -> None:
+    def nested(levels: int) -> Any:
+        return {"a": nested(levels - 1)} if levels else "end"
+
+    async with serve({}) as running:
+        for member, levels in (("env", 800), ("env", 300), ("disabled", 300), ("description", 17)):
+            entry = {**WEATHER, member: nested(levels)}
+            problem = await running.ask("POST", "/api/servers", {"name": "w", "entry": entry}, status=422)
+            assert f"{member}: is nested too deep" in problem["detail"]
+            outcome = await running.ask("POST", "/api/servers/import", {"mcpServers": {"w": entry, "new": WEATHER}})
+            (problem,) = outcome["problems"]
+            assert f"mcpServers.w.{member}: is nested too deep" in problem
+        assert [one["name"] for one in (await running.ask("GET", "/api/servers"))["servers"]] == ["new"]
+
+
 async def test_an_mcp_json_is_imported(serve: Serve) -> None:
     async with serve({"same": WEATHER}) as running:
         document = {"mcpServers": {"same": WEATHER, "new": WEATHER, "bad": {}, "no_": WEATHER}}
