@@ -44,10 +44,13 @@ export function Dialog({ title, onClose, children }) {
   const dialog = useRef(null);
   useEffect(() => {
     const [before, shown] = [document.activeElement, dialog.current];
+    // `close` is told late, when the next dialog may have been asked for; Escape is seen before it closes this one.
+    const escaped = (event) => { event.preventDefault(); onClose(); };
+    shown.addEventListener("cancel", escaped);
     shown.addEventListener("close", onClose);
     shown.showModal();
     return () => {
-      shown.removeEventListener("close", onClose); // it is told later, when the next dialog may be open
+      shown.removeEventListener("close", onClose);
       shown.close();
       (before.isConnected ? before : document.getElementById("content")).focus();
     };
