@@ -74,10 +74,11 @@ class Gateway:
 
     def __post_init__(self) -> None:
         hooks = Hooks(on_state_change=self._moved, on_response=self._answered, on_error=self._failed)
+        drain = self.settings.drain_seconds
         self.pool = ClientPool(
             self.servers,
             make_client,
-            limits=PoolLimits(total=1_000, per_server=200, per_principal=500, idle_seconds=900),
+            limits=PoolLimits(total=1_000, per_server=200, per_principal=500, idle_seconds=900, drain_seconds=drain),
             handlers=self.quiet_handlers,
             hooks=hooks,
         )

@@ -32,7 +32,8 @@ class Settings(BaseSettings):
         session_hours: How long a session id is good for.
         audit_arguments: Keep the arguments of calls in the audit log, secrets redacted.
         history_days: How long the audit log and the history of metrics are kept.
-        drain_seconds: How long requests may go on when the server is asked to end.
+        drain_seconds: How long calls in flight may go on when the gateway is asked to end, or their server is drained,
+            connected again, changed or removed.
     """
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", extra="forbid", hide_input_in_errors=True)

@@ -72,11 +72,11 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 @pytest.fixture
 def serve(tmp_path: Path) -> Serve:
     @asynccontextmanager
-    async def served(servers: dict[str, Any], caller: Caller = ANYONE) -> AsyncGenerator[Served]:
+    async def served(servers: dict[str, Any], caller: Caller = ANYONE, **settings: Any) -> AsyncGenerator[Served]:
         config = tmp_path / "mcp.json"
         config.write_text(json.dumps({"mcpServers": servers}))
         database = f"sqlite+aiosqlite:///{tmp_path}/gateway.db"
-        app = create_app(Settings(config=config, database=database, patience=20))
+        app = create_app(Settings(config=config, database=database, patience=20, **settings))
         front = Front(app, caller)
         async with listening(front, grace=1) as url, aiohttp.ClientSession() as http:
             running = Served(url, app, front, http)

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 import aiohttp
@@ -175,6 +176,38 @@ async def test_a_drained_server_is_not_opened_again_by_what_the_gateway_asks_its
         await running.gateway.directory.rest("peer", 5)
         assert (await server(running, "peer"))["state"] == "disconnected"
     assert lists == 2
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/drain"), ("POST", "/reconnect"), ("DELETE", "")])
+async def test_calls_in_flight_get_the_drain_seconds(serve: Serve, method: str, path: str) -> None:
+    asked = {"short": asyncio.Event(), "long": asyncio.Event()}
+    answers = {"short": asyncio.Event(), "long": asyncio.Event()}
+
+    async def call(seen: Seen) -> web.StreamResponse:
+        name = seen.body["params"]["name"]
+        asked[name].set()
+        await answers[name].wait()
+        return seen.json({"resultType": "complete", "content": [{"type": "text", "text": name}]})
+
+    async with (
+        http_peer(HTTPPeer({"tools/call": call}, stateless=True)) as peer,
+        serve({}, drain_seconds=1) as running,
+    ):
+        assert running.gateway.pool.limits.drain_seconds == 1
+        entry = {"url": f"{peer.url}/mcp", "retries": 0}
+        await running.ask("POST", "/api/servers", {"name": "peer", "entry": entry}, status=201)
+        short = asyncio.create_task(running.ask("POST", "/api/tools/peer__short/call", {}))
+        long = asyncio.create_task(running.http.post(f"{running.url}/api/tools/peer__long/call", json={}))
+        for event in asked.values():
+            await event.wait()
+        started = time.monotonic()
+        change = asyncio.create_task(running.http.request(method, f"{running.url}/api/servers/peer{path}"))
+        answers["short"].set()
+        assert (await short)["content"][0]["text"] == "short"
+        assert (await long).status >= 500
+        assert 0.9 < time.monotonic() - started < 4
+        assert (await change).ok
+        answers["long"].set()
 
 
 async def test_reconnecting_starts_another_process(serve: Serve) -> None:
