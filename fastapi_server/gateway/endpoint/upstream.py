@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+import itertools
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,12 +51,14 @@ class _Sent:
             await asker.completed(elicitation_id)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Seat:
     """A connection to a server of the handshake era, which asks without saying what for: one call at a time.
 
     Attributes:
-        number: Among those of its table.
+        session: Name of the connection.
+        abilities: What whoever sits here can be asked, in words.
+        client: Has the connection, once somebody has sat here.
         taken_by: Whose call it works on.
         stateless: The server asks in the answer to a call, so that many calls can share it.
         told: The client that has asked the server for log messages, and from which level on.
@@ -64,7 +67,9 @@ class _Seat:
             sits here until then, on the clock of the event loop.
     """
 
-    number: int
+    session: str
+    abilities: str
+    client: MCPClient | None = None
     taken_by: Asker | None = None
     stateless: bool = False
     told: tuple[MCPClient, LoggingLevel] | None = None
@@ -74,6 +79,15 @@ class _Seat:
     def asker(self) -> Asker | None:
         """Who is to be asked now."""
         return CURRENT.get() if self.stateless else self.taken_by
+
+    def is_free(self, now: float) -> bool:
+        """Whether somebody may sit down."""
+        return self.taken_by is None and self.rests_until <= now
+
+    @property
+    def is_idle(self) -> bool:
+        """No call is under way on its connection."""
+        return self.client is None or self.client.metrics.in_flight == 0
 
     async def ask_for_logs(self, client: MCPClient, level: LoggingLevel | None) -> None:
         """Have the server log what the call's maker wants to hear; in the stateless era, each call says so itself."""
@@ -104,7 +118,7 @@ class _Turn:
 
 @dataclass
 class _Table:
-    """The seats at one server, for one principal and one set of capabilities.
+    """The seats at one server for one principal, whatever capabilities their clients choose to have.
 
     So many calls are worked on at once, and others wait for their turn. One whose maker is asked something has its seat
     for as long as they take to answer, but its turn goes to the next.
@@ -112,11 +126,12 @@ class _Table:
 
     server: str
     seats: list[_Seat] = field(default_factory=list[_Seat])
+    numbers: Iterator[int] = field(default_factory=itertools.count)
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_AT_WORK))
 
     @contextlib.asynccontextmanager
-    async def seat(self, asker: Asker) -> AsyncGenerator[_Seat]:
-        """The free seat of the lowest number, so that calls made one after the other share a connection.
+    async def seat(self, asker: Asker, abilities: str) -> AsyncGenerator[_Seat]:
+        """The free seat that was there first, so that calls made one after the other share a connection.
 
         Raises:
             BusyError: There is none.
@@ -125,7 +140,7 @@ class _Table:
         asker.when_asked = turn.give_back
         await turn.take()
         try:
-            seat = self._free_seat()
+            seat = self._free_seat(abilities)
             seat.taken_by = asker
             try:
                 yield seat
@@ -139,18 +154,26 @@ class _Table:
         finally:
             turn.give_back()
 
-    def _free_seat(self) -> _Seat:
+    def _free_seat(self, abilities: str) -> _Seat:
         now = asyncio.get_running_loop().time()
-        seat = next((seat for seat in self.seats if seat.taken_by is None and seat.rests_until <= now), None)
+        free = [seat for seat in self.seats if seat.is_free(now)]
+        seat = next((seat for seat in free if seat.abilities == abilities), None)
         if seat is None:
-            if len(self.seats) == _MOST_SEATS:
-                raise BusyError(
-                    f"server {self.server!r}: {_MOST_SEATS} calls of this caller wait for answers to its questions "
-                    "already: answer them, or try again later"
-                )
-            seat = _Seat(len(self.seats))
+            if len(self.seats) >= _MOST_SEATS:
+                self._make_room(free)
+            seat = _Seat(f"{abilities}#{next(self.numbers)}", abilities)
             self.seats.append(seat)
         return seat
+
+    def _make_room(self, free: list[_Seat]) -> None:
+        """Take one away on which nothing is under way; the pool closes its connection when another needs the place."""
+        idle = next((seat for seat in free if seat.is_idle), None)
+        if idle is None:
+            raise BusyError(
+                f"server {self.server!r}: {_MOST_SEATS} calls of this caller wait for answers to its questions "
+                "already: answer them, or try again later"
+            )
+        self.seats.remove(idle)
 
 
 class Upstreams:
@@ -158,7 +181,7 @@ class Upstreams:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._tables: dict[tuple[str, str | None, str], _Table] = {}
+        self._tables: dict[tuple[str, str | None], _Table] = {}
         gateway.log_heard.append(_tell_caller)
 
     @contextlib.asynccontextmanager
@@ -174,13 +197,13 @@ class Upstreams:
             if not abilities:
                 yield self._gateway.pool.client(server, principal)
                 return
-            table = self._tables.setdefault((server, principal, abilities), _Table(server))
+            table = self._tables.setdefault((server, principal), _Table(server))
             async with contextlib.AsyncExitStack() as seated:
-                seat = await seated.enter_async_context(table.seat(asker))
-                client = self._gateway.pool.client(
+                seat = await seated.enter_async_context(table.seat(asker, abilities))
+                seat.client = client = self._gateway.pool.client(
                     server,
                     principal,
-                    session=f"{abilities}#{seat.number}",
+                    session=seat.session,
                     handlers=self._handlers(asker.capabilities, seat),
                 )
                 seat.stateless = (await client.initialize()).era is EraName.STATELESS

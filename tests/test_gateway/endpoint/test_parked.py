@@ -125,6 +125,25 @@ async def test_more_connections_than_there_may_be(
             assert said(await call)["form"]["action"] == "accept"
 
 
+async def test_who_chooses_other_abilities_has_no_more_connections(
+    gateway: StartGateway, upstreams: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "_MOST_SEATS", 2)
+    thinking = Thinking()
+    async with (
+        gateway({"http": upstreams["http"]}) as running,
+        client_of(running, HANDSHAKE, thinking.handlers) as client,
+        client_of(running, HANDSHAKE, person()) as other,
+    ):
+        assert said(await other.call_tool("http__ask", {"kinds": ["form"]}))  # its connection makes way
+        calls = [await thinking.called(client, "http", str(number)) for number in range(2)]
+        with pytest.raises(RPCError, match="2 calls of this caller wait for answers to its questions already"):
+            await other.call_tool("http__ask", {"kinds": ["form"]})
+        for number, call in enumerate(calls):
+            thinking.answers[f"About {number}?"].set()
+            assert said(await call)["form"]["action"] == "accept"
+
+
 async def test_a_malformed_answer_leaves_the_call_where_it_is(gateway: StartGateway, upstreams: dict[str, Any]) -> None:
     async with gateway({"http": upstreams["http"]}) as running, Stateless.at(running.url) as raw:
         asked = await raw.call("http__ask", {"kinds": ["form"]}, elicitation={})
