@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -43,12 +43,14 @@ class ListChange:
         kind: Which.
         principal: For whom it is another one.
         everybody: It is for all principals: the server has come, gone, or become another one.
+        tools: Those of a list of tools that are not what they were; empty where any may be.
     """
 
     server: str
     kind: Kind
     principal: str | None = None
     everybody: bool = False
+    tools: Sequence[Tool] = field(default=(), compare=False)
 
 
 @dataclass
@@ -251,10 +253,12 @@ class Directory:
             items = await _or_none(fetch, offers is None or getattr(offers, kind) is not None)
         except MCPClientError as error:
             return error
-        if self._listings.get(key) is listing and items != getattr(listing, name):
+        before = getattr(listing, name)
+        if self._listings.get(key) is listing and items != before:
             setattr(listing, name, items)
             if listing.complete or listing.owed:  # or else whoever wants it waits for it
-                self._tell(ListChange(key.server, kind, key.principal))
+                tools = _differing(before, items) if kind == "tools" else ()
+                self._tell(ListChange(key.server, kind, key.principal, tools=tools))
         return None
 
     def _failed(self, key: _Key, error: MCPClientError) -> None:
@@ -300,3 +304,9 @@ async def _or_none(fetch: Callable[[], Awaitable[list[Any]]], offered: bool) -> 
         if error.code != RPCError.METHOD_NOT_FOUND:
             raise
         return []
+
+
+def _differing(before: Iterable[Tool], after: Iterable[Tool]) -> list[Tool]:
+    """The tools that have come, gone, or changed."""
+    were, are = ({tool.name: tool for tool in tools} for tools in (before, after))
+    return [tool for name, tool in (were | are).items() if were.get(name) != are.get(name)]

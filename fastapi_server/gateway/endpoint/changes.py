@@ -112,8 +112,13 @@ class Changes:
     def _list_changed(self, change: ListChange) -> None:
         for listener in (*self._sessions.values(), *self._streams):
             concerned = change.everybody or listener.view.caller.principal == change.principal
-            if concerned and listener.view.shows(change.server):
+            if concerned and self._shows(listener.view, change):
                 listener.tell(_EVENTS[change.kind])
+
+    def _shows(self, view: View, change: ListChange) -> bool:
+        """Whether any of what has changed is there for the caller."""
+        shown = self._gateway.pool.catalogue({change.server: change.tools}, view.caller.tools).entries
+        return view.shows(change.server) and (not change.tools or bool(shown))
 
     def _heed(self, view: View) -> None:
         """Somebody listens who may have listed before this process was there."""

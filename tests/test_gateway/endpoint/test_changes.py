@@ -194,6 +194,27 @@ async def test_everybody_sees_and_does_what_they_may(
                 assert await anext(changes) == Change("resources")
 
 
+@both_eras
+async def test_nobody_is_told_of_tools_that_they_do_not_see(
+    gateway: StartGateway, upstreams: dict[str, Any], era: str
+) -> None:
+    callers = {"some": Caller("some", "p", tools=ToolRules(deny=["*__late"])), "all": Caller("all", "p")}
+    async with (
+        gateway({"stdio": upstreams["stdio"]}, callers=callers) as running,
+        client_of(running, era, headers={"X-Caller": "some"}) as some,
+        client_of(running, era, headers={"X-Caller": "all"}) as everything,
+    ):
+        await some.list_tools()
+        async with (
+            await some.listen(tools=True, prompts=True) as few_changes,
+            await everything.listen(tools=True) as changes,
+        ):
+            await everything.call_tool("stdio__test_trigger_tool_change")
+            await heard(changes, Change("tools"))
+            await everything.call_tool("stdio__test_trigger_prompt_change")
+            assert await anext(few_changes) == Change("prompts")
+
+
 async def test_one_server_by_its_own_names(gateway: StartGateway, upstreams: dict[str, Any]) -> None:
     async with gateway({"http": upstreams["http"]}) as running:
         async with client_of(running, STATELESS, path="/http") as client:
