@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 from fastapi_server.gateway.front.keys import KeyGrant, KeyRing
 from fastapi_server.gateway.problems import problem_of
@@ -70,9 +70,8 @@ async def test_a_gateway_that_ends_or_has_no_database(tmp_path: Path, sqlite: st
         key, _ = await KeyRing(store).make(KeyGrant("ann"))
     async with gateway(tmp_path) as served:
         with pytest.MonkeyPatch.context() as patching:
-            patching.setattr(
-                served.app.state.store, "_engine", create_async_engine("sqlite+aiosqlite:////nowhere/gateway.db")
-            )
+            nowhere = async_sessionmaker(create_async_engine("sqlite+aiosqlite:////nowhere/gateway.db"))
+            patching.setattr(served.app.state.store, "_reading", nowhere)
             assert (await problem(served, "GET", "/api/servers", headers={"x-api-key": key}))["status"] == 503
             assert (await problem(served, "GET", "/api/keys"))["status"] == 503
         served.app.state.draining.begun.set()

@@ -117,8 +117,12 @@ class Changes:
 
     def _shows(self, view: View, change: ListChange) -> bool:
         """Whether any of what has changed is there for the caller."""
-        shown = self._gateway.pool.catalogue({change.server: change.tools}, view.caller.tools).entries
-        return view.shows(change.server) and (not change.tools or bool(shown))
+        if not view.shows(change.server):
+            return False
+        if not change.tools:
+            return True
+        shown = self._gateway.pool.catalogue({change.server: change.tools}, view.caller.tools)
+        return bool(shown.entries)
 
     def _heed(self, view: View) -> None:
         """Somebody listens who may have listed before this process was there."""

@@ -1,5 +1,6 @@
 """The OpenAPI document: what holds for every operation is said in one place."""
 
+import functools
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,6 +20,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     """From now on the document has the ways to sign in, and the problems that any operation may answer."""
     describe = app.openapi
 
+    @functools.cache
     def whole() -> dict[str, Any]:
         document = describe()
         components = document["components"]

@@ -10,9 +10,11 @@ from fastapi_server.gateway.store.engine import WRITING, take_turn
 
 async def migrate(engine: AsyncEngine) -> None:
     """Run the migrations that are missing, all in one transaction; a second process waits, and finds nothing to do."""
-    async with engine.execution_options(**WRITING).connect() as connection, connection.begin():
-        await take_turn(connection)
-        await connection.run_sync(_upgrade)
+    async with engine.connect() as connection:
+        await connection.execution_options(**WRITING)
+        async with connection.begin():
+            await take_turn(connection)
+            await connection.run_sync(_upgrade)
 
 
 def _upgrade(connection: Connection) -> None:

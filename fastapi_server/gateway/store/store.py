@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from fastapi_server.gateway.store.engine import WRITING, available, open_engine, take_turn
 from fastapi_server.gateway.store.migrate import migrate
@@ -67,6 +67,8 @@ class Store:
 
     def __init__(self, database: str) -> None:
         self._engine = open_engine(database)
+        self._reading = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._writing = async_sessionmaker(self._engine.execution_options(**WRITING), expire_on_commit=False)
         self._under_way = set[asyncio.Task[Any]]()
 
     async def __aenter__(self) -> Self:
@@ -95,16 +97,16 @@ class Store:
             await migrate(self._engine)
 
     @contextlib.asynccontextmanager
-    async def _read(self, **options: bool) -> AsyncGenerator[AsyncSession]:
+    async def _read(self) -> AsyncGenerator[AsyncSession]:
         with available():
-            engine = self._engine.execution_options(**options)
-            async with AsyncSession(engine, expire_on_commit=False) as session:
+            async with self._reading() as session:
                 yield session
 
     @contextlib.asynccontextmanager
     async def _write(self) -> AsyncGenerator[AsyncSession]:
-        async with self._read(**WRITING) as session, session.begin():
-            yield session
+        with available():
+            async with self._writing.begin() as session:
+                yield session
 
     @_to_the_end
     async def servers(self) -> list[StoredServer]:

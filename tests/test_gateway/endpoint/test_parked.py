@@ -108,6 +108,16 @@ async def test_a_question_whose_call_is_given_up_is_answered(gateway: StartGatew
             await call
 
 
+async def expect_no_third(thinking: Thinking, client: MCPClient, third: MCPClient) -> None:
+    """While two calls wait for answers, another is refused."""
+    calls = [await thinking.called(client, "http", str(number)) for number in range(2)]
+    with pytest.raises(RPCError, match="2 calls of this caller wait for answers to its questions already"):
+        await third.call_tool("http__ask", {"kinds": ["form"]})
+    for number, call in enumerate(calls):
+        thinking.answers[f"About {number}?"].set()
+        assert said(await call)["form"]["action"] == "accept"
+
+
 async def test_more_connections_than_there_may_be(
     gateway: StartGateway, upstreams: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,12 +127,7 @@ async def test_more_connections_than_there_may_be(
         gateway({"http": upstreams["http"]}) as running,
         client_of(running, HANDSHAKE, thinking.handlers) as client,
     ):
-        calls = [await thinking.called(client, "http", str(number)) for number in range(2)]
-        with pytest.raises(RPCError, match="2 calls of this caller wait for answers to its questions already"):
-            await client.call_tool("http__ask", {"kinds": ["form"]})
-        for number, call in enumerate(calls):
-            thinking.answers[f"About {number}?"].set()
-            assert said(await call)["form"]["action"] == "accept"
+        await expect_no_third(thinking, client, client)
 
 
 async def test_who_chooses_other_abilities_has_no_more_connections(
@@ -136,12 +141,7 @@ async def test_who_chooses_other_abilities_has_no_more_connections(
         client_of(running, HANDSHAKE, person()) as other,
     ):
         assert said(await other.call_tool("http__ask", {"kinds": ["form"]}))  # its connection makes way
-        calls = [await thinking.called(client, "http", str(number)) for number in range(2)]
-        with pytest.raises(RPCError, match="2 calls of this caller wait for answers to its questions already"):
-            await other.call_tool("http__ask", {"kinds": ["form"]})
-        for number, call in enumerate(calls):
-            thinking.answers[f"About {number}?"].set()
-            assert said(await call)["form"]["action"] == "accept"
+        await expect_no_third(thinking, client, other)
 
 
 async def test_a_malformed_answer_leaves_the_call_where_it_is(gateway: StartGateway, upstreams: dict[str, Any]) -> None:
