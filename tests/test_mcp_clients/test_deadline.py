@@ -39,29 +39,31 @@ async def test_a_block_that_ends_in_time_leaves_nothing(seconds: float | None) -
     await asyncio.sleep(0.01)
 
 
-async def test_those_of_one_tick_share_a_timer() -> None:
-    loop, timers = asyncio.get_running_loop(), 0
+async def test_those_of_one_tick_share_a_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, timers = asyncio.get_running_loop(), []
     call_at = loop.call_at
 
-    def counted(when: float, callback: Callable[..., Any], *args: Any, **more: Any) -> asyncio.TimerHandle:
-        nonlocal timers
-        timers += 1
+    def noted(when: float, callback: Callable[..., Any], *args: Any, **more: Any) -> asyncio.TimerHandle:
+        timers.append((when, callback, args))
         return call_at(when, callback, *args, **more)
 
-    loop.call_at = counted  # type: ignore[method-assign]
-    when = (int(after(FAR) / _TICK) + 0.5) * _TICK
+    monkeypatch.setattr(loop, "call_at", noted)
+    when = (int(after(60) / _TICK) + 0.5) * _TICK
     for _ in range(1000):
         with Deadline(when):
             pass
-    assert timers == 1
 
     async def late() -> None:
         with Deadline(when):
-            await asyncio.sleep(60)
+            await loop.create_future()
 
-    outcomes = await asyncio.gather(*(late() for _ in range(100)), return_exceptions=True)
+    blocks = [asyncio.create_task(late()) for _ in range(100)]
+    await asyncio.sleep(0)
+    [(at, over, args)] = timers
+    assert when <= at <= when + _TICK
+    over(*args)
+    outcomes = await asyncio.gather(*blocks, return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {TimeoutError}
-    assert timers <= 101  # the others are those of sleeping
     assert id(loop) in _OF_LOOPS
 
 
