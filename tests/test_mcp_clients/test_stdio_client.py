@@ -23,6 +23,7 @@ from fastapi_server.mcp import (
     MessageTooLargeError,
     OutcomeUnknownError,
     ProcessExitedError,
+    RPCError,
     StdioConfig,
     StdioMCPClient,
     testing,
@@ -235,6 +236,19 @@ async def test_replies_in_reverse_order_reach_their_callers() -> None:
     async with peer() as client:
         results = await asyncio.gather(*(client.call_tool("hold", {"n": n, "of": 50}) for n in range(50)))
         assert [text_of(result) for result in results] == [str(n) for n in range(50)]
+
+
+async def test_what_comes_while_a_list_is_on_its_way_is_read_as_ever() -> None:
+    async with peer() as client:
+        (echoed, tools, failure) = await asyncio.gather(
+            client.call_tool("echo", {"n": [1, 2]}),
+            client.list_tools(),
+            client.call_tool("unknown", {}),
+            return_exceptions=True,
+        )
+    assert text_of(echoed) == '{"n": [1, 2]}'
+    assert tools
+    assert isinstance(failure, RPCError)
 
 
 async def test_one_byte_at_a_time() -> None:

@@ -82,6 +82,21 @@ def test_a_result_is_plain_values() -> None:
     assert one(b'{"id":1,"result":{"big": 1.50, "a": [null, "\xc3\xa9"]}}').result == {"big": 1.5, "a": [None, "é"]}
 
 
+def test_a_result_may_be_left_as_json_until_it_is_wanted() -> None:
+    (message,) = jsonrpc.decode(b'{"id":1,"result":{"a": 1.50}}', raw_results=True)
+    assert isinstance(message.result, Raw)
+    assert bytes(message.result) == b'{"a": 1.50}'
+    plain = jsonrpc.with_plain_result(message)
+    assert (plain.id, plain.result) == (1, {"a": 1.5})
+    assert jsonrpc.with_plain_result(plain) is plain
+
+
+def test_a_result_left_as_json_that_is_none_fails_when_it_is_wanted() -> None:
+    (message,) = jsonrpc.decode(b'{"id":1,"result":{"a": "\xff"}}', raw_results=True)
+    with pytest.raises(ProtocolError, match="the reply cannot be read"):
+        jsonrpc.with_plain_result(message)
+
+
 def test_params_stay_raw() -> None:
     message = one(b'{"method":"a","params":{"big": 1.50}}')
     assert isinstance(message.params, Raw)

@@ -31,6 +31,7 @@ from mcp_types import (
     ServerCapabilities,
     Tool,
 )
+from msgspec import Raw
 
 from fastapi_server.mcp.clients.caller import NO_OPTIONS, Caller, CallOptions
 from fastapi_server.mcp.clients.channel import Channel
@@ -53,7 +54,7 @@ from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol import jsonrpc
 from fastapi_server.mcp.protocol.caching import ListCache
 from fastapi_server.mcp.protocol.eras import EraName, StatelessEra
-from fastapi_server.mcp.protocol.headers import AnnotationSearch
+from fastapi_server.mcp.protocol.headers import may_ask_for_headers
 from fastapi_server.mcp.resilience import RetryPolicy
 
 logger = logging.getLogger("fastapi_server.mcp")
@@ -486,14 +487,14 @@ class MCPClient(ABC):
         return result
 
     async def _list_tools(self, caller: Caller, deadline: float) -> list[Tool]:
-        search = AnnotationSearch()
+        pages: list[Raw] = []
 
         def learn(tools: list[Tool]) -> list[Tool]:
             channel = self._connector.channel
             mirrors = self._stateless is not None and channel is not None and not channel.shared_stream
-            return self._tools.learn(tools, mirrored=mirrors and not search.is_vain)
+            return self._tools.learn(tools, mirrored=mirrors and may_ask_for_headers(pages))
 
-        options = CallOptions(on_json=search)
+        options = CallOptions(on_json=pages.append)
         return await self._lists.get(
             caller, ListToolsResult, "tools/list", lambda page: page.tools, deadline, learn, options
         )

@@ -60,7 +60,7 @@ class CallOptions(NamedTuple):
         progress_timeout: Seconds that may pass without any.
         meta: More members for `_meta`.
         headers: More HTTP headers.
-        on_json: Shown the JSON of each result, over Streamable HTTP; for `pages` alone.
+        on_json: Shown the JSON of each result, where it comes as such; for `pages` alone.
         repeatable: To do it twice does no harm.
     """
 

@@ -34,7 +34,7 @@ class Request:
         params: Already stamped by the era.
         era: Whose headers and whose way to cancel apply.
         headers: More HTTP headers for this request alone.
-        raw_result: The result may be left as JSON, a `msgspec.Raw`, where the channel has each reply for itself.
+        raw_result: The result may be left as JSON, a `msgspec.Raw`.
         sent: The server may have got it.
     """
 
@@ -235,6 +235,7 @@ class CorrelatingChannel(Channel):
     def __init__(self, metrics: ClientMetrics) -> None:
         super().__init__(metrics)
         self._table: CorrelationTable[asyncio.Future[Message]] = CorrelationTable()
+        self._raw_wanted = 0
         self.bare = False
         self._skipped = False
 
@@ -260,11 +261,13 @@ class CorrelatingChannel(Channel):
         request.sent = True
         reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._table.add(request.id, reply)
+        self._raw_wanted += request.raw_result
         try:
             sending = self._send(data)
             if sending is not None:
                 await sending
-            return await reply
+            message = await reply
+            return message if request.raw_result else jsonrpc.with_plain_result(message)
         except BaseException as error:
             request.sent = not self._withdraw(data)
             if isinstance(error, asyncio.CancelledError) and request.sent:
@@ -275,6 +278,7 @@ class CorrelatingChannel(Channel):
                 reply.exception()  # seen: the call may have failed on its way out instead
             raise
         finally:
+            self._raw_wanted -= request.raw_result
             self._table.discard(request.id)
 
     async def notify(self, data: bytes, era: Era) -> None:
@@ -290,7 +294,7 @@ class CorrelatingChannel(Channel):
         """Take one message, or a batch, off the stream."""
         self.metrics.bytes_received += len(data)
         try:
-            messages = jsonrpc.decode(data)
+            messages = jsonrpc.decode(data, raw_results=self._raw_wanted > 0)
         except ProtocolError as error:
             if not self._fail_unreadable(data, error):
                 self._skip(data, error)

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -28,22 +28,17 @@ def encode_header_value(text: str) -> str:
     return f"=?base64?{base64.b64encode(text.encode('utf-8', 'surrogatepass')).decode('ascii')}?="
 
 
-class AnnotationSearch:
-    """Whether a list of tools may ask for headers. Few do, which their text tells sooner than their schemas.
+def may_ask_for_headers(pages: Sequence[msgspec.Raw]) -> bool:
+    """Whether a tool of a list may ask for headers. Few do, which their text tells sooner than their schemas.
 
-    Attributes:
-        is_vain: Every text that was seen, and there was one, holds no annotation.
+    Args:
+        pages: The list as JSON, in which any letter may be escaped (RFC 8259, 7); none where that is not at hand.
     """
+    return not pages or any(_may_be_annotated(bytes(page)) for page in pages)
 
-    def __init__(self) -> None:
-        self.is_vain = False
-        self._found = False
 
-    def __call__(self, page: msgspec.Raw) -> None:
-        """Look at the JSON of a page, in which any letter may be escaped (RFC 8259, 7)."""
-        text = bytes(page)
-        self._found = self._found or _ANNOTATION.encode() in text or b"\\u00" in text
-        self.is_vain = not self._found
+def _may_be_annotated(text: bytes) -> bool:
+    return _ANNOTATION.encode() in text or (b"\\" in text and b"\\u00" in text)
 
 
 def param_headers(input_schema: Mapping[str, Any]) -> ParamHeaders:

@@ -100,19 +100,14 @@ _RAW_DECODER: msgspec.json.Decoder[_RawMessage | list[_RawMessage]] = msgspec.js
 
 
 def _decode(data: bytes | bytearray | memoryview, *, raw_results: bool) -> Message | Sequence[Message]:
-    if raw_results:
-        return _RAW_DECODER.decode(data)
-    if len(data) < _LARGE:
-        return _decoded(data)
-    with uncollected():
-        return _decoded(data)
-
-
-def _decoded(data: bytes | bytearray | memoryview) -> Message | list[Message]:
+    decoder = _RAW_DECODER if raw_results else _DECODER
     try:
-        return _DECODER.decode(data)
+        if raw_results or len(data) < _LARGE:
+            return decoder.decode(data)
+        with uncollected():
+            return decoder.decode(data)
     except UnicodeDecodeError:  # in an error's text a replaced letter is better than a call without an answer
-        message = _DECODER.decode(bytes(data).decode("utf-8", "replace"))
+        message = decoder.decode(bytes(data).decode("utf-8", "replace"))
         if isinstance(message, Message) and isinstance(message.error, ErrorObject) and isinstance(message.id, int):
             return message
         raise
@@ -139,6 +134,21 @@ def decode(data: bytes | bytearray | memoryview, *, raw_results: bool = False) -
                 raise ProtocolError("not a JSON-RPC message: it has no method, no result and no error")
         return messages
     raise ProtocolError(f"not a JSON-RPC message: {reason}")  # here: what was caught may hold the message
+
+
+def with_plain_result(reply: Message) -> Message:
+    """The same reply, its `result` decoded where that was left as JSON.
+
+    Raises:
+        ProtocolError: It is no JSON after all.
+    """
+    if not isinstance(reply.result, Raw):
+        return reply
+    try:
+        return msgspec.structs.replace(reply, result=msgspec.json.decode(reply.result))
+    except MALFORMED as error:
+        reason = str(error)
+    raise ProtocolError(f"the reply cannot be read: {reason}")  # here: what was caught may hold the message
 
 
 _ID_FIRST_OR_LAST = re.compile(
