@@ -221,8 +221,8 @@ class Caller:
         begun = self._begin(call)
         failure: BaseException | None = None
         try:
-            with Deadline(call.deadline) as call.scope:
-                self._connector.own_loop()  # not within the retries: misuse says nothing about the server
+            loop = self._connector.own_loop()  # not within the retries: misuse says nothing about the server
+            with Deadline(call.deadline, loop) as call.scope:
                 if self._slots is not None:
                     await self._slots.take()
                     call.slots = self._slots

@@ -100,6 +100,7 @@ class Channel(ABC):
         Raises:
             MCPConnectionError: The server cannot be reached; nothing is left behind.
         """
+        self._loop = asyncio.get_running_loop()
         try:
             await self._open()
         except BaseException as error:
@@ -190,7 +191,7 @@ class Channel(ABC):
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` in a task that this channel owns."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -259,7 +260,7 @@ class CorrelatingChannel(Channel):
             await ready
             self._raise_if_lost()
         request.sent = True
-        reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Message] = self._loop.create_future()
         self._table.add(request.id, reply)
         self._raw_wanted += request.raw_result
         try:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import os
+import sys
 from collections.abc import Awaitable, Callable
 
 from fastapi_server.mcp.clients.channel import Channel, fresh
@@ -43,6 +44,21 @@ _EAGER_ATTEMPTS = 5
 _DOUBTFUL_CODES = frozenset({RPCError.UNSUPPORTED_PROTOCOL_VERSION, RPCError.INVALID_REQUEST, -32000})
 
 
+class _ThisProcess:
+    """Its id, for which the system need not be asked at every call."""
+
+    pid = os.getpid()
+
+    @classmethod
+    def has_forked(cls) -> None:
+        """This is the child."""
+        cls.pid = os.getpid()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_ThisProcess.has_forked)
+
+
 class Connector:
     """Holds at most one channel. However many callers wait for one, it is opened once.
 
@@ -62,6 +78,7 @@ class Connector:
         last_error: Why the last channel died or could not be opened; `None` after a success.
         channel: The present one, dead or alive.
         era: How to speak on it.
+        loop: The event loop that it belongs to; `None` before the first use.
         info: What was negotiated last.
         exchanging: Exchanges under way on the channel; `park` waits for them.
         breaker: Counts failures to connect and of the transport, and calls a halt.
@@ -120,8 +137,8 @@ class Connector:
         self._capabilities = capabilities
         self._known_version: str | None = None
         self._closed = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = os.getpid()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._pid = _ThisProcess.pid
         self._attempt: asyncio.Task[None] | None = None
         self._disconnecting: asyncio.Task[None] | None = None
         self._parking: asyncio.Task[None] | None = None
@@ -173,31 +190,32 @@ class Connector:
             raise ClientClosedError("the client was closed meanwhile", delivery=Delivery.NOT_SENT)
         return self.channel
 
-    def own_loop(self) -> None:
-        """Sockets and pipes belong to the event loop that opened them; so does the client, until it is closed.
+    def own_loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that runs: sockets and pipes belong to the one that opened them, and so does the client.
 
         Raises:
             MCPConnectionError: Another loop has it, or another process: that which this one was forked from.
         """
-        loop, pid = asyncio.get_running_loop(), os.getpid()
-        if self._loop is loop and self._pid == pid:
-            return
+        loop, pid = asyncio.get_running_loop(), _ThisProcess.pid
+        if self.loop is loop and self._pid == pid:
+            return loop
         if self.state is ConnectionState.DISCONNECTED:
-            self._loop, self._pid = loop, pid
+            self.loop, self._pid = loop, pid
         elif self._pid != pid:
             raise MCPConnectionError(
                 "the client was connected before this process was forked; the connection belongs to the parent: "
                 "make a client here, or connect only after the fork",
                 delivery=Delivery.NOT_SENT,
             )
-        elif self._loop is not None and self._loop.is_closed():
+        elif self.loop is not None and self.loop.is_closed():
             self._abandon()
-            self._loop = loop
+            self.loop = loop
         else:
             raise MCPConnectionError(
                 "the client is in use by another event loop; disconnect it there, or make one client for each loop",
                 delivery=Delivery.NOT_SENT,
             )
+        return loop
 
     def _abandon(self) -> None:
         """The loop that had the channel is gone, and the channel with it: nothing is left to be awaited."""

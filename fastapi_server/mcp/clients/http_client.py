@@ -81,7 +81,7 @@ class StreamableHTTPChannel(Channel):
         body = request.encode()
         self._raise_if_lost()
         try:
-            with Deadline(None) as interruption:
+            with Deadline(None, self._loop) as interruption:
                 self._in_flight.add(interruption)
                 try:
                     return await self._post(request, body)
