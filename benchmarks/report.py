@@ -12,8 +12,8 @@ _NOTHING = "-"
 
 
 def table(results: Results, groups: list[Group]) -> Table:
-    """A line for each measure: the medians of all contenders, our ratios, and whether the target is met."""
-    columns = Table(title="client CPU unless the unit says otherwise; medians of all rounds", title_justify="left")
+    """A line for each measure: the figures of all contenders, our ratios, and whether the target is met."""
+    columns = Table(title="client CPU unless the unit says otherwise; the least of all rounds", title_justify="left")
     measure_title, *titles = _titles(results)
     columns.add_column(measure_title, no_wrap=True)
     for title in titles:
@@ -84,7 +84,7 @@ def details(results: Results, groups: list[Group]) -> Table:
     columns = Table(title="wall clock, and the stub server's CPU by the client's", title_justify="left")
     columns.add_column("measure", no_wrap=True)
     columns.add_column("contender", no_wrap=True)
-    for title in ("median", "least", "per second", "p50", "p99", "server"):
+    for title in ("least", "median", "per second", "p50", "p99", "server"):
         columns.add_column(title, justify="right")
     for group in groups:
         for measure in group.measures:
@@ -100,7 +100,7 @@ def _detail(figure: Figure, unit: str) -> list[str]:
     sample = figure.sample
     return [
         quantity(figure.value, unit),
-        quantity(figure.least, unit),
+        quantity(figure.median, unit),
         _NOTHING if sample.per_second is None else f"{sample.per_second:,.0f}",
         *(_NOTHING if value is None else quantity(value, "µs") for value in (sample.p50, sample.p99)),
         _share(sample),

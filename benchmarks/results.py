@@ -11,6 +11,9 @@ from benchmarks.contenders import OURS
 from benchmarks.sample import Sample
 from benchmarks.targets import TARGETS, Target
 
+DIFFERENCE = "/overhead/"
+"""In the name of a measure that says what one thing costs more than another."""
+
 _DISTRIBUTIONS = ("mcp-client-factory", "mcp", "fastmcp", "aiohttp", "msgspec", "pydantic", "uvloop")
 
 
@@ -19,13 +22,13 @@ class Figure:
     """A measure of one contender, over all rounds.
 
     Attributes:
-        value: The median.
-        least: The smallest.
+        value: The smallest: what else a machine does only adds. Of differences, to which it may do either, the median.
+        median: Of all rounds.
         sample: The median of everything else.
     """
 
     value: float
-    least: float
+    median: float
     sample: Sample
 
 
@@ -56,7 +59,8 @@ class Results:
         if not samples or contender in self.refused.get(measure, {}):
             return None
         values = [sample.value for sample in samples]
-        return Figure(statistics.median(values), min(values), _typical(samples))
+        median = statistics.median(values)
+        return Figure(median if DIFFERENCE in measure else min(values), median, _typical(samples))
 
     def ratio(self, measure: str, contender: str, to: str) -> float | None:
         """One contender's figure by another's."""

@@ -139,13 +139,22 @@ def _results() -> Results:
     return results
 
 
-def test_figures_are_medians_and_ratios_are_to_others() -> None:
+def test_figures_are_the_least_and_ratios_are_to_others() -> None:
     results = _results()
     figure = results.figure("stdio/call/1", OURS)
     assert figure is not None
-    assert (figure.value, figure.least, figure.sample.p99) == (20.0, 10.0, 2.0)
-    assert results.ratio("stdio/call/1", OURS, OFFICIAL) == 0.1
+    assert (figure.value, figure.median, figure.sample.p99) == (10.0, 20.0, 2.0)
+    assert results.ratio("stdio/call/1", OURS, OFFICIAL) == 0.05
     assert results.ratio("stdio/call/1", OURS, FASTMCP) is None
+
+
+def test_the_figure_of_a_difference_is_the_median() -> None:
+    results = Results(ABOUT)
+    for value in (9.0, -1.0, 3.0):
+        results.add("stdio/overhead/everything", OURS, Sample(value))
+    figure = results.figure("stdio/overhead/everything", OURS)
+    assert figure is not None
+    assert figure.value == 3.0
 
 
 def test_a_target_is_met_or_not() -> None:
@@ -165,7 +174,7 @@ def test_the_tables_show_figures_refusals_and_verdicts() -> None:
     console.print(report.details(results, groups))
     lines = console.export_text().splitlines()
     (line,) = (line for line in lines if "small call" in line and "refused" in line)
-    for shown in ("20.0 µs", "200 µs", "refused", "7.00 µs", "0.10", "4.00", "≤ 0.25", "yes"):
+    for shown in ("10.0 µs", "200 µs", "refused", "7.00 µs", "0.05", "2.00", "≤ 0.25", "yes"):
         assert shown in line
     (line,) = (line for line in lines if "peak" in line and "≤" in line)
     assert "no" in line.split()
@@ -173,7 +182,7 @@ def test_the_tables_show_figures_refusals_and_verdicts() -> None:
 
 def test_the_table_of_a_document_has_the_same_cells() -> None:
     lines = report.markdown(_results(), plan.selected("^stdio/call/1$")).splitlines()
-    cells = "20.0 µs | 200 µs | refused | 5.00 µs | 0.10 | 4.00 | ≤ 0.25 | yes"
+    cells = "10.0 µs | 200 µs | refused | 5.00 µs | 0.05 | 2.00 | ≤ 0.25 | yes"
     assert lines[2:] == [f"| small call, stdio, alone | {cells} |"]
 
 
