@@ -8,10 +8,10 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from fastapi_server import __version__
 from fastapi_server.gateway import dashboard, endpoint, rest
+from fastapi_server.gateway.draining import Draining, draining_first
 from fastapi_server.gateway.front.door import front_door
 from fastapi_server.gateway.front.keys import KeyRing
 from fastapi_server.gateway.front.resource_metadata import metadata_router
-from fastapi_server.gateway.front.stay import Draining
 from fastapi_server.gateway.settings import Settings
 from fastapi_server.gateway.startup import started
 from fastapi_server.gateway.store import Store
@@ -39,7 +39,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             collector = PoolCollector(parts.gateway.pool)
             metrics.register(collector)
             lost.set_function(lambda: parts.audit.lost)
-            yield
+            with draining_first(draining, settings.drain_seconds):
+                yield
             metrics.unregister(collector)
 
     app = FastAPI(

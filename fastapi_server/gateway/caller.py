@@ -20,6 +20,7 @@ class Caller:
         admin: May change servers and keys, and see the audit log.
         servers: Patterns of the servers that they may use; `None` for all.
         tools: Which tools they may use, by the names of the catalogue (`server__tool`).
+        metrics: May read the metrics of all servers, as administrators may.
     """
 
     name: str = "anonymous"
@@ -27,6 +28,7 @@ class Caller:
     admin: bool = False
     servers: Sequence[str] | None = None
     tools: ToolRules = field(default_factory=ToolRules)
+    metrics: bool = False
 
     def may_use(self, server: str) -> bool:
         """Whether a server is there for them: for who may use certain tools only, those servers are that have them."""

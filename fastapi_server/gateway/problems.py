@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
 
 from fastapi_server.gateway.store import StoreUnavailable
 from fastapi_server.mcp import (
@@ -138,9 +139,21 @@ async def _of_store(_request: Request, error: Exception) -> JSONResponse:
     return problem(503, str(error), {"retry-after": "5"})
 
 
-async def _of_framework(_request: Request, error: Exception) -> JSONResponse:
+async def _of_framework(request: Request, error: Exception) -> JSONResponse:
     error = cast("HTTPException", error)
-    return problem(error.status_code, str(error.detail), error.headers)
+    headers = {"allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return problem(error.status_code, str(error.detail), headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of a path (RFC 9110, 15.5.6): several routes may have it, and the framework names those of one."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    methods = [
+        method
+        for method in ("GET", "POST", "PUT", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return ", ".join(methods or ("GET", "HEAD"))  # files, which are mounted
 
 
 async def _of_validation(_request: Request, error: Exception) -> JSONResponse:

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _KEPT_SECONDS = 900
 _RATE_SECONDS = 10
@@ -39,6 +39,24 @@ class Sample:
     latency: Percentiles
 
 
+@dataclass
+class Tally:
+    """The calls that ended in a span of time, and how long each took."""
+
+    seconds: list[float] = field(default_factory=list[float])
+    errors: int = 0
+
+    def record(self, seconds: float, *, failed: bool) -> None:
+        """Count one."""
+        self.seconds.append(seconds)
+        self.errors += failed
+
+    @property
+    def calls(self) -> int:
+        """How many there were."""
+        return len(self.seconds)
+
+
 class Recent:
     """What became of the calls to one server, whoever made them.
 
@@ -56,16 +74,15 @@ class Recent:
         self._recent = deque[float](maxlen=_WINDOW)
         self._samples = deque[Sample]()
         self._second = 0
-        self._latencies: list[float] = []
-        self._failed = 0
+        self._of_second, self._of_minute = Tally(), Tally()
 
     def record(self, seconds: float, *, failed: bool) -> None:
         """Count one call that has ended."""
         self._turn_to(int(self._clock()))
         self.calls += 1
         self.errors += failed
-        self._failed += failed
-        self._latencies.append(seconds)
+        self._of_second.record(seconds, failed=failed)
+        self._of_minute.record(seconds, failed=failed)
         self._recent.append(seconds)
 
     @property
@@ -85,16 +102,21 @@ class Recent:
         self._turn_to(int(self._clock()))
         return list(self._samples)
 
+    def take_minute(self) -> Tally:
+        """What has come since it was taken the last time."""
+        taken, self._of_minute = self._of_minute, Tally()
+        return taken
+
     def _turn_to(self, second: int) -> None:
         """Close the second that was open, if it is over."""
         if second == self._second:
             return
-        if self._latencies:
-            sample = Sample(self._second, len(self._latencies), self._failed, percentiles(self._latencies))
-            self._samples.append(sample)
+        ended = self._of_second
+        if ended.calls:
+            self._samples.append(Sample(self._second, ended.calls, ended.errors, percentiles(ended.seconds)))
         while self._samples and self._samples[0].at < second - _KEPT_SECONDS:
             self._samples.popleft()
-        self._second, self._latencies, self._failed = second, [], 0
+        self._second, self._of_second = second, Tally()
 
 
 def percentiles(latencies: Sequence[float]) -> Percentiles:

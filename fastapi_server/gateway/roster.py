@@ -95,8 +95,7 @@ class Roster:
             outcome, entries = self._compared(document, await self._entries())
             if not dry_run:
                 for name in (*outcome.added, *outcome.changed):
-                    entry = self._seal.sealed(name, entries[name])
-                    await self._store.put_server(StoredServer(name, entry, source="import"))
+                    await self._store.put_server(StoredServer(name, self._seal.sealed(name, entries[name])))
                 await self._serve()
         return outcome
 
@@ -192,7 +191,7 @@ class Roster:
         servers = dict(self.fixed)
         self.unserved.clear()
         for one in stored:
-            if one.enabled and one.name not in servers:
+            if one.name not in servers:
                 try:
                     servers[one.name] = _parsed(one.name, self._seal.opened(one.name, one.entry))
                 except ConfigError as error:  # the environment has changed, or this version reads it otherwise

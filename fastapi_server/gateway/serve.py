@@ -8,19 +8,16 @@ import uvicorn
 from fastapi import FastAPI
 from rich.console import Console
 from rich.markup import escape
-from sse_starlette.sse import AppStatus
 
 from fastapi_server.gateway.application import create_app
 from fastapi_server.gateway.front.guard import is_loopback
-from fastapi_server.gateway.front.stay import Draining
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.settings import Settings
 from fastapi_server.gateway.store import Store, StoreUnavailable
 from fastapi_server.mcp import ConfigError, load_config
 
-_LOOK_SECONDS = 0.05
 _FAREWELL_SECONDS = 1
-"""What answers get that are not over when calls should be: they are then given up."""
+"""What connections get that are not closed when all is answered or given up."""
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
@@ -41,7 +38,6 @@ def serve(settings: Settings, host: str, port: int) -> None:
     asyncio.run(_check_database(settings))
     app = create_app(settings)
     config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=_FAREWELL_SECONDS)
-    AppStatus.disable_automatic_graceful_drain()  # or calls that answer by a stream would be cut off, too
     _Server(config, app, settings).run(_listening(host, port))
 
 
@@ -89,7 +85,7 @@ def check_binding(settings: Settings, host: str) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says where it is, once it is there; lets calls end before it goes."""
+    """Says where it is, once it is there."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
         super().__init__(config)
@@ -101,19 +97,6 @@ class _Server(uvicorn.Server):
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             _summarize(f"http://{f'[{host}]' if ':' in host else host}:{port}", self._app.state.gateway, self._settings)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """While calls go on, it still listens, so that whoever asks is told to go elsewhere.
-
-        A second SIGINT gives them up, and all is closed in good order; a third ends the process as it is.
-        """
-        draining: Draining = self._app.state.draining
-        draining.begun.set()
-        end = asyncio.get_running_loop().time() + self._settings.drain_seconds
-        while draining.open and not self.force_exit and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_SECONDS)  # `force_exit` is set by a signal, and has no event
-        self.force_exit = False
-        await super().shutdown(sockets)
 
 
 def _summarize(url: str, gateway: Gateway, settings: Settings) -> None:

@@ -8,10 +8,10 @@ from pydantic import SecretStr
 
 from fastapi_server.gateway.audit import Audit
 from fastapi_server.gateway.background import running, unless
+from fastapi_server.gateway.draining import Draining
 from fastapi_server.gateway.endpoint.app import Endpoint
 from fastapi_server.gateway.first_round import FirstRound
 from fastapi_server.gateway.front.keys import KeyGrant, KeyRing
-from fastapi_server.gateway.front.stay import Draining
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.history import History
 from fastapi_server.gateway.roster import Roster
@@ -52,7 +52,7 @@ async def started(settings: Settings, store: Store, key_ring: KeyRing, draining:
         ending.push_async_callback(audit.close)
         await ending.enter_async_context(running(audit.keep_writing))
         ending.push_async_callback(gateway.close)
-        history = History(gateway.pool, store, days=settings.history_days)
+        history = History(gateway.history, store, days=settings.history_days)
         await ending.enter_async_context(running(history.keep_minutes))
         roster = Roster(gateway, store, Seal(secret.get_secret_value()))
         if settings.config is None:

@@ -54,6 +54,21 @@ async def test_what_is_not_there_or_not_right(tmp_path: Path, method: str, path:
         assert (await problem(served, method, path))["status"] == status
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/api/servers", "GET, POST"),
+        ("/api/servers/one", "GET, PUT, DELETE"),
+        ("/", "GET"),
+        ("/dashboard/app.js", "GET, HEAD"),
+    ],
+)
+async def test_a_method_that_is_not_allowed_is_told_which_are(tmp_path: Path, path: str, allowed: str) -> None:
+    async with gateway(tmp_path) as served:
+        answer = await served.request("PATCH", path)
+        assert (answer.status, answer.headers["allow"]) == (405, allowed)
+
+
 @pytest.mark.parametrize("path", ["/api/servers", "/mcp"])
 async def test_who_is_not_let_in(tmp_path: Path, path: str) -> None:
     async with gateway(tmp_path, require_key=True, rate_limit="1/minute") as served:

@@ -28,16 +28,39 @@ from tests.test_gateway.conftest import SHOW
 SERVE = [sys.executable, "-W", "error", "-m", "fastapi_server.mcp", "serve", "--port", "0"]
 
 
+UVICORN = [sys.executable, "-W", "error", "-m", "uvicorn", "fastapi_server.gateway:app", "--port", "0"]
+
+
 @contextmanager
-def program(folder: Path, *arguments: str, **env: str) -> Generator[subprocess.Popen[str]]:
+def started(command: list[str], folder: Path, env: dict[str, str]) -> Generator[subprocess.Popen[str]]:
     environment = {**os.environ, **env}
     with subprocess.Popen(
-        [*SERVE, *arguments], cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         try:
             yield process
         finally:
             process.kill()
+
+
+@contextmanager
+def program(folder: Path, *arguments: str, **env: str) -> Generator[subprocess.Popen[str]]:
+    with started([*SERVE, *arguments], folder, env) as process:
+        yield process
+
+
+@contextmanager
+def under(server: str, folder: Path, **env: str) -> Generator[tuple[subprocess.Popen[str], str]]:
+    """By `mcp-clients serve`, or by plain uvicorn; the process, and where it is."""
+    env["GATEWAY_CONFIG"] = config(folder, studio=SHOW)
+    with started(SERVE if server == "serve" else UVICORN, folder, env) as process:
+        lines = process.stdout if server == "serve" else process.stderr
+        assert lines is not None
+        found = (re.search(r"(?:MCP +|running on )(http://[\w.:]+)", line) for line in lines)
+        yield process, next(url[1] for url in found if url)
+
+
+SERVERS = pytest.mark.parametrize("server", ["serve", "uvicorn"])
 
 
 def said(process: subprocess.Popen[str]) -> str:
@@ -158,9 +181,9 @@ async def call(http: aiohttp.ClientSession, url: str, frames: int) -> aiohttp.Cl
     return answer
 
 
-async def test_it_lets_calls_end_and_takes_no_new_ones_when_it_is_told_to_end(tmp_path: Path) -> None:
-    with program(tmp_path, "--config", config(tmp_path, studio=SHOW)) as process:
-        (url,) = re.findall(r"MCP +(http://\S+)/mcp", said(process))
+@SERVERS
+async def test_it_lets_calls_end_and_takes_no_new_ones_when_it_is_told_to_end(tmp_path: Path, server: str) -> None:
+    with under(server, tmp_path) as (process, url):
         async with aiohttp.ClientSession() as http:
             called = await call(http, url, frames=60)
             async with http.get(f"{url}/api/events") as events:
@@ -174,7 +197,8 @@ async def test_it_lets_calls_end_and_takes_no_new_ones_when_it_is_told_to_end(tm
                 assert answer.content_type == "application/problem+json"
             assert b"60 frames, draft" in await called.content.read()
         _, stderr = process.communicate(timeout=30)
-        assert stderr == ""
+        assert "Traceback" not in stderr
+        assert server == "uvicorn" or stderr == ""
         assert process.returncode in {-signal.SIGTERM, 143}
 
 
@@ -203,9 +227,9 @@ async def test_it_lets_calls_over_mcp_end_and_ends_the_streams_that_tell_of_chan
         assert stderr == ""
 
 
-async def test_calls_that_do_not_end_are_given_up_and_stand_in_the_audit_log(tmp_path: Path) -> None:
-    with program(tmp_path, "--config", config(tmp_path, studio=SHOW), GATEWAY_DRAIN_SECONDS="1") as process:
-        (url,) = re.findall(r"MCP +(http://\S+)/mcp", said(process))
+@SERVERS
+async def test_calls_that_do_not_end_are_given_up_and_stand_in_the_audit_log(tmp_path: Path, server: str) -> None:
+    with under(server, tmp_path, GATEWAY_DRAIN_SECONDS="1") as (process, url):
         async with aiohttp.ClientSession() as http:
             called = await call(http, url, frames=100_000)
             process.send_signal(signal.SIGTERM)
@@ -217,9 +241,9 @@ async def test_calls_that_do_not_end_are_given_up_and_stand_in_the_audit_log(tmp
         assert (entry.target, entry.outcome) == ("render", "CancelledError")
 
 
-async def test_who_asks_a_second_time_is_not_kept_waiting(tmp_path: Path) -> None:
-    with program(tmp_path, "--config", config(tmp_path, studio=SHOW), GATEWAY_DRAIN_SECONDS="600") as process:
-        (url,) = re.findall(r"MCP +(http://\S+)/mcp", said(process))
+@SERVERS
+async def test_who_asks_a_second_time_is_not_kept_waiting(tmp_path: Path, server: str) -> None:
+    with under(server, tmp_path, GATEWAY_DRAIN_SECONDS="600") as (process, url):
         async with aiohttp.ClientSession() as http:
             called = await call(http, url, frames=100_000)
             process.send_signal(signal.SIGINT)
@@ -230,7 +254,7 @@ async def test_who_asks_a_second_time_is_not_kept_waiting(tmp_path: Path) -> Non
             process.send_signal(signal.SIGINT)
             assert b"event: result" not in await called.content.read()
         _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert server == "uvicorn" or process.returncode == 130
     assert "Traceback" not in stderr
     async with Store(f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}") as store:
         assert [entry.outcome for entry in await store.audit(AuditQuery())] == ["CancelledError"]

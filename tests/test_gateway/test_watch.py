@@ -150,8 +150,8 @@ async def test_servers_of_the_database_are_served_too_and_the_file_wins(tmp_path
     write(file, {"both": {"command": "file"}})
     async with Store(sqlite) as store:
         seal = Seal(await store.secret("sealing"))
-        for name, enabled in (("both", True), ("stored", True), ("off", False)):
-            await store.put_server(StoredServer(name, seal.sealed(name, {"command": "stored"}), enabled))
+        for name in ("both", "stored"):
+            await store.put_server(StoredServer(name, seal.sealed(name, {"command": "stored"})))
         await store.put_server(StoredServer("wrong", seal.sealed("wrong", {"command": "${NO_SUCH_VARIABLE}"})))
     async with gateway(tmp_path, config=file) as served:
         pool = served.app.state.gateway.pool

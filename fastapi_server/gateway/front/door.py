@@ -3,13 +3,14 @@
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from fastapi_server.gateway.draining import Draining
 from fastapi_server.gateway.front.admission import Admission
 from fastapi_server.gateway.front.guard import Guard, SecurityHeaders
 from fastapi_server.gateway.front.keys import KeyRing
 from fastapi_server.gateway.front.oidc import TokenVerifier
 from fastapi_server.gateway.front.rates import RateLimit, Rates
 from fastapi_server.gateway.front.size import SizeLimit
-from fastapi_server.gateway.front.stay import Draining, Stay
+from fastapi_server.gateway.front.stay import Stay
 from fastapi_server.gateway.settings import Settings
 
 _READABLE = [

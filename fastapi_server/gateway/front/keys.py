@@ -36,6 +36,7 @@ class KeyGrant:
         expires: Seconds since the epoch; `None` for never.
         servers: Patterns of the servers that it opens; `None` for all.
         tools: Which tools it may call; `rename` has no meaning here.
+        metrics: It may read `/metrics`.
     """
 
     name: str
@@ -44,6 +45,7 @@ class KeyGrant:
     expires: float | None = None
     servers: list[str] | None = None
     tools: ToolRules = field(default_factory=ToolRules)
+    metrics: bool = False
 
 
 class KeyRing:
@@ -76,6 +78,7 @@ class KeyRing:
             servers=grant.servers,
             allow=grant.tools.allow,
             deny=grant.tools.deny,
+            metrics=grant.metrics,
         )
         return f"{PREFIX}{key_id}_{secret}", kept
 
@@ -104,7 +107,7 @@ class KeyRing:
         if kept.expires is not None and kept.expires <= self._clock():
             raise KeyRefused
         rules = ToolRules(allow=kept.allow, deny=kept.deny)
-        return Caller(kept.name, kept.principal, kept.admin, kept.servers, rules)
+        return Caller(kept.name, kept.principal, kept.admin, kept.servers, rules, kept.metrics)
 
     async def revoke(self, key_id: str) -> APIKey | None:
         """The key, which opens nothing any more; `None` where there is none of that id."""

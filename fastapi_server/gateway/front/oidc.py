@@ -6,7 +6,7 @@ A token must be signed by a key of the issuer, be meant for us and not have expi
 |---|---|
 | `iss`, `sub` | the principal `iss#sub`; the same person is the same principal in every session |
 | `preferred_username`, else `sub` | what the audit log calls them |
-| `scope` (words in a string, or a list) or `scp` | an admin, where `mcp:admin` is among them |
+| `scope` (words in a string, or a list) or `scp` | `mcp:admin` makes an admin, `mcp:metrics` opens the metrics |
 | `mcp_servers` (a list of patterns) | the servers that they may use; without it all |
 | `mcp_tools`, `mcp_tools_denied` (lists of patterns) | the tools that they may call, and may not |
 """
@@ -21,6 +21,7 @@ from fastapi_server.gateway.front.issuer_keys import IssuerKeys
 from fastapi_server.mcp import ToolRules
 
 ADMIN_SCOPE = "mcp:admin"
+METRICS_SCOPE = "mcp:metrics"
 
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """None that signs with a secret that the verifier has, too, and never `none`."""
@@ -126,4 +127,5 @@ def _caller_of(claims: _Claims) -> Caller:
         admin=ADMIN_SCOPE in claims.scopes,
         servers=claims.mcp_servers,
         tools=ToolRules(allow=claims.mcp_tools, deny=claims.mcp_tools_denied),
+        metrics=METRICS_SCOPE in claims.scopes,
     )

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fastapi_server.gateway.draining import Draining
 from fastapi_server.gateway.problems import problem
 
 StillWelcome: TypeAlias = Callable[[], Awaitable[bool]]
@@ -17,19 +18,6 @@ Nothing is there where the caller brought none."""
 
 _LOOK_SECONDS = 1.0
 _ALWAYS = frozenset({"/health", "/ready", "/metrics"})
-
-
-class Draining:
-    """The end of the gateway: no more requests are taken, and those that are open may end.
-
-    Attributes:
-        begun: Set when it begins.
-        open: Requests that are not answered yet, but for those of who watches the gateway.
-    """
-
-    def __init__(self) -> None:
-        self.begun = asyncio.Event()
-        self.open = 0
 
 
 class Stay:
@@ -54,11 +42,8 @@ class Stay:
         elif self._draining.begun.is_set():
             await _about_to_end()(scope, receive, send)
         else:
-            self._draining.open += 1
-            try:
+            with self._draining.request():
                 await self._serve(scope, receive, send)
-            finally:
-                self._draining.open -= 1
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = started = answered = dismissed = False
@@ -87,7 +72,7 @@ class Stay:
         except asyncio.CancelledError:
             if not self._draining.begun.is_set():
                 raise
-            dismissed = True  # by the server, which has waited long enough
+            dismissed = True  # it has taken too long
         if dismissed and not started:
             await self._refusal(scope)(scope, receive, send)
         elif dismissed and not answered:

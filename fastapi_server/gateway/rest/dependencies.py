@@ -55,6 +55,15 @@ def admins_only(caller: TheCaller) -> Caller:
 Admin = Annotated[Caller, Depends(admins_only)]
 
 
+def _watchers_only(caller: TheCaller) -> Caller:
+    if not (caller.admin or caller.metrics):
+        raise ProblemError(403, "only an administrator, or a key for metrics, may do this", kind="forbidden")
+    return caller
+
+
+Watcher = Annotated[Caller, Depends(_watchers_only)]
+
+
 _Name = Annotated[str, Path(description="Name of a server", examples=["weather"])]
 
 

@@ -7,11 +7,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.concurrency import run_in_threadpool
 
 from fastapi_server.gateway.caller import ANYONE
+from fastapi_server.gateway.draining import Draining
 from fastapi_server.gateway.first_round import FirstRound
-from fastapi_server.gateway.front.stay import Draining
 from fastapi_server.gateway.problems import answers
 from fastapi_server.gateway.rest import overview
-from fastapi_server.gateway.rest.dependencies import Admin, TheCaller, TheGateway
+from fastapi_server.gateway.rest.dependencies import TheCaller, TheGateway, Watcher
 from fastapi_server.gateway.rest.models import Readiness
 
 router = APIRouter(tags=["gateway"])
@@ -48,7 +48,7 @@ async def ready(request: Request, response: Response, gateway: TheGateway, calle
 
 
 @router.get("/metrics", summary="Counters for Prometheus", response_class=Response)
-async def metrics(request: Request, _admin: Admin) -> Response:
+async def metrics(request: Request, _watcher: Watcher) -> Response:
     """Of the clients, the pool, and the requests to the gateway."""
     text = await run_in_threadpool(generate_latest, request.app.state.metrics)
     return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -29,8 +29,9 @@ class NewKey(BaseModel):
         default=None, description="On whose behalf its calls are made; left out, the key is a principal of its own."
     )
     admin: bool = Field(default=False, description="It may change servers and keys, and read the audit log.")
+    metrics: bool = Field(default=False, description="It may read `/metrics`, which an administrator's may, too.")
     expires: AwareDatetime | None = Field(default=None, description="Left out, it does not expire.")
-    servers: _Patterns | None = Field(default=None, description="Only these servers; left out, all.")
+    servers: _Patterns | None = Field(default=None, description="Only these servers, or none (`[]`); left out, all.")
     allow: _Patterns | None = Field(default=None, description="Only these tools (`server__tool`); left out, all.")
     deny: _Patterns = Field(default_factory=list[str], description="Not these tools, allowed or not.")
 
@@ -45,6 +46,7 @@ class Key(BaseModel):
     prefix: str = Field(description="The start of the key, to recognise it by.")
     principal: str | None
     admin: bool
+    metrics: bool
     created: datetime
     expires: datetime | None
     revoked: datetime | None
@@ -83,6 +85,7 @@ async def make_key(new: NewKey, key_ring: TheKeyRing) -> MadeKey:
         expires=new.expires.timestamp() if new.expires is not None else None,
         servers=new.servers,
         tools=ToolRules(allow=new.allow, deny=new.deny),
+        metrics=new.metrics,
     )
     key, kept = await key_ring.make(grant)
     return MadeKey(**_shown(kept).model_dump(), key=key)

@@ -8,17 +8,22 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from fastapi_server.gateway.store.engine import WRITING, take_turn
 
 
-async def migrate(engine: AsyncEngine) -> None:
-    """Run the migrations that are missing, all in one transaction; a second process waits, and finds nothing to do."""
+async def migrate(engine: AsyncEngine, revision: str = "head") -> None:
+    """Run the migrations that are missing, all in one transaction; a second process waits, and finds nothing to do.
+
+    Args:
+        engine: Of the database.
+        revision: The last to run.
+    """
     async with engine.connect() as connection:
         await connection.execution_options(**WRITING)
         async with connection.begin():
             await take_turn(connection)
-            await connection.run_sync(_upgrade)
+            await connection.run_sync(_upgrade, revision)
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", "fastapi_server.gateway.store:migrations")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

@@ -110,7 +110,7 @@ class Store:
 
     @_to_the_end
     async def servers(self) -> list[StoredServer]:
-        """All servers, disabled ones too, by name."""
+        """All servers, by name."""
         async with self._read() as session:
             return list(await session.scalars(select(StoredServer).order_by(StoredServer.name)))
 

@@ -21,16 +21,12 @@ class StoredServer(Table):
     Attributes:
         name: Of the server.
         entry: As in an `mcp.json`, sealed.
-        enabled: It is served.
-        source: Where it is from, such as `api` or `import`.
     """
 
     __tablename__ = "servers"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     entry: Mapped[dict[str, Any]] = mapped_column(JSON)
-    enabled: Mapped[bool] = mapped_column(default=True)
-    source: Mapped[str] = mapped_column(default="api")
 
 
 class APIKey(Table):
@@ -42,6 +38,7 @@ class APIKey(Table):
         hash: SHA-256 of the secret, hexadecimal.
         prefix: The start of the key, to recognise it by.
         principal: On whose behalf its calls are made.
+        metrics: It may read `/metrics`, which an administrator's may, too.
         servers: Patterns of the servers that it opens; `None` for all.
         allow: Patterns of the tools that it may call; `None` for all.
         deny: Patterns of those that it may not.
@@ -61,6 +58,7 @@ class APIKey(Table):
     servers: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True), default=None)
     allow: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True), default=None)
     deny: Mapped[list[str]] = mapped_column(JSON, default_factory=list[str])
+    metrics: Mapped[bool] = mapped_column(default=False)
 
 
 class AuditEntry(Table):

@@ -11,11 +11,11 @@ from starlette.responses import StreamingResponse
 
 from fastapi_server.gateway import Settings
 from fastapi_server.gateway.caller import ANYONE, SCOPE_KEY
+from fastapi_server.gateway.draining import Draining
 from fastapi_server.gateway.front.admission import Admission
 from fastapi_server.gateway.front.door import front_door
 from fastapi_server.gateway.front.keys import KeyGrant, KeyRing
 from fastapi_server.gateway.front.rates import Rates
-from fastapi_server.gateway.front.stay import Draining
 from fastapi_server.gateway.store import Store
 from tests.test_gateway.gateways import gateway, serving, settings_at
 from tests.test_gateway.test_front.issuer import AUDIENCE, issuer

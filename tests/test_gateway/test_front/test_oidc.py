@@ -35,6 +35,8 @@ async def test_what_a_token_gives() -> None:
         assert (caller.name, caller.admin, caller.servers) == ("Ann", True, ["weather"])
         assert (caller.tools.allow, caller.tools.deny) == (["weather__*"], ["weather__delete"])
         assert (await verifier.caller(one.token(scp=["mcp:admin"]))).admin
+        watcher = await verifier.caller(one.token(scope="mcp:metrics"))
+        assert (watcher.admin, watcher.metrics) == (False, True)
         assert one.fetches == 1
 
 

@@ -42,6 +42,17 @@ async def test_only_admins(tmp_path: Path) -> None:
             assert answer.content_type == "application/problem+json"
 
 
+async def test_a_key_for_metrics_reads_them_and_nothing_else(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as served:
+        key = await made(served, metrics=True, servers=[])
+        headers = {"x-api-key": key["key"]}
+        assert "mcp_pool" in await (await served.get("/metrics", headers=headers)).text()
+        assert (await (await served.get("/api/servers", headers=headers)).json())["servers"] == []
+        assert (await served.get("/api/keys", headers=headers)).status == 403
+        other = {"x-api-key": (await made(served))["key"]}
+        assert (await served.get("/metrics", headers=other)).status == 403
+
+
 async def test_an_expiry_is_kept_and_must_be_to_come(tmp_path: Path) -> None:
     async with gateway(tmp_path) as served:
         tomorrow = datetime.now(UTC) + timedelta(days=1)

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from fastapi_server.gateway.store import APIKey, AuditEntry, AuditQuery, MetricsPoint, Store, StoredServer
-from fastapi_server.gateway.store.engine import open_engine
+from fastapi_server.gateway.store.engine import WRITING, open_engine
+from fastapi_server.gateway.store.migrate import migrate
 from fastapi_server.gateway.store.tables import Table
 from fastapi_server.mcp import ConfigError
 
@@ -39,6 +40,26 @@ async def test_the_migrations_lead_to_the_tables(database: str) -> None:
         async with engine.connect() as connection:
             assert await connection.run_sync(differences) == []
         await engine.dispose()
+
+
+async def test_what_the_first_version_kept_is_there(sqlite: str) -> None:
+    engine = open_engine(sqlite)
+    await migrate(engine, "0001")
+    async with engine.execution_options(**WRITING).begin() as connection:
+        await connection.execute(
+            text("INSERT INTO servers (name, entry, enabled, source) VALUES ('one', '{}', 1, 'api')")
+        )
+        await connection.execute(
+            text(
+                "INSERT INTO api_keys (id, name, hash, prefix, admin, created, deny) "
+                "VALUES ('k', 'ann', 'h', 'mcpgw_k', 1, 1.0, '[]')"
+            )
+        )
+    await engine.dispose()
+    async with Store(sqlite) as store:
+        assert [(server.name, server.entry) for server in await store.servers()] == [("one", {})]
+        (kept,) = await store.keys()
+        assert (kept.name, kept.admin, kept.metrics) == ("ann", True, False)
 
 
 async def test_several_stores_start_at_once_on_a_new_database(database: str) -> None:
@@ -90,9 +111,9 @@ async def test_servers(database: str) -> None:
     name = unique()
     async with Store(database) as store:
         await store.put_server(StoredServer(name, {"command": "x", "env": {"A": "b"}}))
-        await store.put_server(StoredServer(name, {"url": "http://h/"}, enabled=False, source="import"))
+        await store.put_server(StoredServer(name, {"url": "http://h/"}))
         (server,) = [one for one in await store.servers() if one.name == name]
-        assert (server.entry, server.enabled, server.source) == ({"url": "http://h/"}, False, "import")
+        assert server.entry == {"url": "http://h/"}
         assert await store.remove_server(name)
         assert not await store.remove_server(name)
         assert name not in {one.name for one in await store.servers()}
