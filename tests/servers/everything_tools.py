@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from mcp.shared.exceptions import MCPError
+from mcp.shared.exceptions import MCPError, UrlElicitationRequiredError
 from mcp_types import (
     MISSING_REQUIRED_CLIENT_CAPABILITY,
     AudioContent,
@@ -16,6 +16,7 @@ from mcp_types import (
     ContentBlock,
     ElicitRequest,
     ElicitRequestFormParams,
+    ElicitRequestURLParams,
     EmbeddedResource,
     ImageContent,
     ListRootsRequest,
@@ -257,6 +258,20 @@ async def send(talk: Talk, _arguments: Arguments) -> str:
     await talk.ask(url=visit("Sign in", "https://example.com/sign-in"))
     await talk.completed("e-1")
     return "sent"
+
+
+@tool("refuse_until_been")
+async def refuse_until_been(_talk: Talk, _arguments: Arguments) -> str:
+    """Send them to a URL first (2025-11-25, "URL Elicitation Required Error")."""
+    there = ElicitRequestURLParams(message="Sign in", url="https://example.com/sign-in", elicitation_id="e-2")
+    raise UrlElicitationRequiredError([there])
+
+
+@tool("been")
+async def been(talk: Talk, _arguments: Arguments) -> str:
+    """They have been there."""
+    await talk.completed("e-2")
+    return "been"
 
 
 # Changes, and ends.

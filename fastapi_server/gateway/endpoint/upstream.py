@@ -23,6 +23,7 @@ from mcp_types import (
     LoggingMessageNotificationParams,
     Root,
 )
+from pydantic import BaseModel, ValidationError
 
 from fastapi_server.gateway.endpoint.asking import CURRENT, Asker, Question
 from fastapi_server.gateway.gateway import Gateway
@@ -32,6 +33,10 @@ _MOST_AT_WORK = 8
 _MOST_SEATS = 64
 _MOST_SENT = 100
 _REST_SECONDS = 5.0
+
+
+class _Required(BaseModel):
+    elicitations: list[ElicitRequestURLParams]
 
 
 class _Sent:
@@ -44,6 +49,14 @@ class _Sent:
         if len(self._who) >= _MOST_SENT:
             self._who.pop(next(iter(self._who)))
         self._who[elicitation_id] = asker
+
+    def note_required(self, error: RPCError, asker: Asker) -> None:
+        """They are told where to go before they call again (2025-11-25, "URL Elicitation Required Error")."""
+        if error.code == RPCError.URL_ELICITATION_REQUIRED:
+            with contextlib.suppress(ValidationError):  # then nobody can be told
+                for one in _Required.model_validate(error.data).elicitations:
+                    if one.elicitation_id is not None:
+                        self.note(one.elicitation_id, asker)
 
     async def completed(self, elicitation_id: str) -> None:
         asker = self._who.pop(elicitation_id, None)
@@ -211,7 +224,11 @@ class Upstreams:
                     await seated.aclose()
                 else:
                     await seat.ask_for_logs(client, asker.level)
-                yield client
+                try:
+                    yield client
+                except RPCError as error:
+                    seat.sent.note_required(error, asker)
+                    raise
         finally:
             asker.end()
             CURRENT.reset(token)

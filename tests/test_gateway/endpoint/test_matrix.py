@@ -109,6 +109,27 @@ async def test_who_was_sent_to_a_url_is_told_that_they_have_been_there(
     assert (method, params["elicitationId"]) == ("notifications/elicitation/complete", "e-1")
 
 
+@pytest.mark.parametrize("behind", ["stdio", "http", "sse"])
+async def test_who_has_to_go_to_a_url_first_is_told_that_they_have_been_there(
+    gateway: StartGateway, upstreams: dict[str, Any], behind: str
+) -> None:
+    told = asyncio.Queue[tuple[str, Any]]()
+    handlers = replace(person(), notification=lambda _context, *notice: told.put_nowait(notice))
+    async with (
+        gateway({behind: upstreams[behind]}) as running,
+        client_of(running, HANDSHAKE, handlers) as client,
+        await client.listen(tools=True),
+    ):
+        with pytest.raises(RPCError) as raised:
+            await client.call_tool(f"{behind}__refuse_until_been")
+        await client.call_tool(f"{behind}__been")
+        method, params = await told.get()
+
+    assert raised.value.code == RPCError.URL_ELICITATION_REQUIRED
+    assert raised.value.data["elicitations"][0]["elicitationId"] == "e-2"
+    assert (method, params["elicitationId"]) == ("notifications/elicitation/complete", "e-2")
+
+
 class Visitor:
     """Somebody who is sent to a URL, and says that they go there when they are let."""
 

@@ -136,7 +136,7 @@ async def test_a_stored_server_that_cannot_be_opened_is_replaced_or_removed(
     gateway: RunningGateway, open_page: OpenPage
 ) -> None:
     with contextlib.closing(sqlite3.connect(gateway.config.with_name("gateway.db"))) as database, database:
-        row_of = "INSERT INTO servers (name, entry, enabled, source) VALUES (?, '{}', TRUE, 'api')"
+        row_of = "INSERT INTO servers (name, entry) VALUES (?, '{}')"
         database.executemany(row_of, [("lost",), ("gone",)])
     while not (await gateway.ask("GET", "/api/servers"))["unserved"]:
         await asyncio.sleep(0.05)
