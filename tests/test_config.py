@@ -222,7 +222,7 @@ def test_a_transport_of_the_users_own_gets_its_settings_as_they_are() -> None:
             {"endpoint": URL, "output_validation": "maybe"},
             "config.output_validation: Input should be 'strict', 'warn' or 'off'",
         ),
-        ("auto", {}, "config: needs a command (a server to start) or an endpoint (a server to reach by URL)"),
+        ("auto", {}, "config: needs a command (a server to start) or a url (a server to reach)"),
         (
             "auto",
             {"command": "a", "endpoint": URL},
@@ -488,7 +488,7 @@ def test_a_document_without_servers_is_refused(document: object) -> None:
         (7, "mcpServers.it: must be an object"),
         (None, "mcpServers.it: must be an object"),
         ([], "mcpServers.it: must be an object"),
-        ({}, "mcpServers.it: needs a command (a server to start) or an endpoint (a server to reach by URL)"),
+        ({}, "mcpServers.it: needs a command (a server to start) or a url (a server to reach)"),
         (
             {"command": "a", "url": URL},
             "mcpServers.it: has both a command and an endpoint; keep the one that is meant",

@@ -55,7 +55,7 @@ def test_an_endpoint_is_to_be_asked() -> None:
 
 @pytest.mark.parametrize("config", [{}, {"args": ["a"]}, {"headers": {}}])
 def test_neither_is_refused(config: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=r"^config: needs a command .* or an endpoint") as caught:
+    with pytest.raises(ConfigError, match=r"^config: needs a command .* or a url") as caught:
         detect_transport(config)
     assert caught.value.delivery is Delivery.NOT_SENT
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from mcp_types import Prompt, Resource, ResourceTemplate, Tool
 
+from fastapi_server.gateway.problems import cause_of
 from fastapi_server.mcp import (
     AuthenticationError,
     ClientPool,
@@ -20,6 +22,8 @@ from fastapi_server.mcp import (
     ServerInfo,
     StateEvent,
 )
+
+logger = logging.getLogger("fastapi_server.gateway")
 
 Kind: TypeAlias = Literal["tools", "resources", "prompts"]
 _List: TypeAlias = Kind | Literal["templates"]
@@ -162,7 +166,11 @@ class Directory:
 
     def known(self, server: str, principal: str | None = None) -> Listing:
         """What is known now."""
-        return self._listings.get(_Key(server, principal), Listing())
+        listing = self._listings.get(_Key(server, principal))
+        if listing is None:
+            return Listing()
+        listing.owed |= not listing.complete
+        return listing
 
     def schema_of(self, server: str, principal: str | None, tool: str) -> dict[str, Any] | None:
         """The schema of a tool's arguments, where the tool is known now."""
@@ -269,6 +277,8 @@ class Directory:
             self._silent_since.pop(key.server, None)
         self._again.discard(key)  # a server that dies of being asked is given a pause
         listing.error, listing.failures = error, listing.failures + 1
+        if listing.failures == 1 and key.principal is None:
+            logger.warning("server %r does not say what it has: %s", key.server, cause_of(error))
         if key.principal is not None and listing.failures > _MOST_RETRIES:
             return  # until somebody wants it, or the server is back for others
         pause = min(_FIRST_RETRY_SECONDS * 2 ** min(listing.failures - 1, 10), _LAST_RETRY_SECONDS)

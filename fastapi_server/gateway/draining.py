@@ -1,6 +1,7 @@
 """How the gateway ends: no more requests are taken, and those that are open may end first."""
 
 import asyncio
+import logging
 import signal
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from typing import Any
 
 import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
+
+logger = logging.getLogger("fastapi_server.gateway")
 
 
 class Draining:
@@ -40,6 +43,7 @@ class Draining:
         """Take no more requests, and let those that are open end; what goes on for longer is given up."""
         self.begun.set()
         if self._open:
+            logger.info("takes no more requests; still open: %d, which have %g s to end", len(self._open), seconds)
             try:
                 async with asyncio.timeout(seconds):
                     await self._over.wait()

@@ -91,6 +91,7 @@ class Gateway:
         """Serve other servers; those whose configuration is the same are not touched."""
         before = {name: self.pool.config_of(name) for name in self.pool.servers}
         await self.pool.reload(servers)
+        fresh = list[str]()
         for name in before.keys() | servers.keys():
             if name not in servers:
                 self.logs.pop(name, None)
@@ -98,11 +99,14 @@ class Gateway:
                 self.events.tell(Event("server", name, {"change": "removed"}))
             elif name not in before:
                 self.events.tell(Event("server", name, {"change": "added"}))
+                fresh.append(name)
             elif before[name] != servers[name]:
                 self.events.tell(Event("server", name, {"change": "changed"}))
+                fresh.append(name)
             else:
                 continue
             self.directory.forget(name)
+        self.directory.follow(fresh, None)
 
     async def close(self) -> None:
         """Let calls in flight end, then close every client."""

@@ -142,7 +142,10 @@ async def _of_store(_request: Request, error: Exception) -> JSONResponse:
 async def _of_framework(request: Request, error: Exception) -> JSONResponse:
     error = cast("HTTPException", error)
     headers = {"allow": _allowed(request)} if error.status_code == 405 else error.headers
-    return problem(error.status_code, str(error.detail), headers)
+    detail = str(error.detail)
+    if error.status_code == 404 and detail == HTTPStatus.NOT_FOUND.phrase:
+        detail = "there is nothing at this path; MCP is spoken at /mcp, and /openapi.json describes the API"
+    return problem(error.status_code, detail, headers)
 
 
 def _allowed(request: Request) -> str:
@@ -156,10 +159,12 @@ def _allowed(request: Request) -> str:
     return ", ".join(methods or ("GET", "HEAD"))  # files, which are mounted
 
 
-async def _of_validation(_request: Request, error: Exception) -> JSONResponse:
+async def _of_validation(request: Request, error: Exception) -> JSONResponse:
     found = cast("RequestValidationError", error).errors()
     errors = [{"at": [str(step) for step in one["loc"]], "message": one["msg"]} for one in found]
     detail = "; ".join(f"{'.'.join(one['at'])}: {one['message']}" for one in errors)
+    if any(one["loc"] == ("body",) for one in found) and "json" not in request.headers.get("content-type", ""):
+        detail += "; JSON is sent with the header Content-Type: application/json"
     more = {"errors": errors}
     problem = Problem(type="urn:mcp:request", title="The request is not right", status=422, detail=detail)
     return answer(problem.model_copy(update=more))

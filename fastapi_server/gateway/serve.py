@@ -2,7 +2,9 @@
 
 import asyncio
 import errno
+import logging
 import socket
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -16,6 +18,7 @@ from fastapi_server.gateway.settings import Settings
 from fastapi_server.gateway.store import Store, StoreUnavailable
 from fastapi_server.mcp import ConfigError, load_config
 
+_USUAL_CONFIG = Path("mcp.json")
 _FAREWELL_SECONDS = 1
 """What connections get that are not closed when all is answered or given up."""
 
@@ -37,6 +40,8 @@ def serve(settings: Settings, host: str, port: int) -> None:
         load_config(settings.config)
     asyncio.run(_check_database(settings))
     app = create_app(settings)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("fastapi_server.gateway").setLevel(logging.INFO)
     config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=_FAREWELL_SECONDS)
     _Server(config, app, settings).run(_listening(host, port))
 
@@ -99,6 +104,12 @@ class _Server(uvicorn.Server):
             _summarize(f"http://{f'[{host}]' if ':' in host else host}:{port}", self._app.state.gateway, self._settings)
 
 
+def _callers(settings: Settings) -> str:
+    if not settings.must_identify:
+        return "everybody on this machine"
+    return "with an API key" if settings.oidc_issuer is None else "with an API key or a token"
+
+
 def _summarize(url: str, gateway: Gateway, settings: Settings) -> None:
     names = gateway.pool.servers
     rows = {
@@ -106,8 +117,10 @@ def _summarize(url: str, gateway: Gateway, settings: Settings) -> None:
         "MCP": f"{url}/mcp",
         "API": f"[link={url}/openapi.json]{url}/openapi.json[/link]",
         "servers": escape(f"{len(names)}: {', '.join(names)}" if names else "none yet"),
-        "callers": "with an API key or token" if settings.must_identify else "everybody on this machine",
+        "callers": _callers(settings),
     }
+    if settings.config is None and _USUAL_CONFIG.exists():
+        rows["servers"] += f"; ./{_USUAL_CONFIG} is not served: that needs --config {_USUAL_CONFIG}"
     console = Console(soft_wrap=True, highlight=False)
     console.print("[bold green]MCP gateway[/]  [dim]Ctrl-C ends it[/]")
     for name, text in rows.items():

@@ -1,10 +1,27 @@
 """What the gateway is told when it starts: by arguments, or by `GATEWAY_…` in the environment."""
 
+import difflib
+import json
+import os
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self, TypeAlias
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_PREFIX = "GATEWAY_"
+_SECRET_LENGTH = 32
+_NEAR = 0.75
+
+
+def _split(value: object) -> object:
+    """Words between commas, or a list in JSON."""
+    if not isinstance(value, str):
+        return value
+    return json.loads(value) if value.lstrip().startswith("[") else [word.strip() for word in value.split(",")]
+
+
+_Words: TypeAlias = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -21,7 +38,8 @@ class Settings(BaseSettings):
             `oidc_issuer` is set; without it, only callers on this machine are let in without one.
         oidc_issuer: Accept bearer tokens of this OpenID provider; its keys are found by discovery.
         oidc_audience: What a bearer token must be meant for; required with `oidc_issuer`, and only with it.
-        allowed_hosts: What `Host` may say, `*` in a port for any; loopback names are always allowed.
+        allowed_hosts: What `Host` may say, `*` in a port for any; loopback names are always allowed. In the
+            environment, this and other lists are words between commas.
         allowed_origins: What `Origin` may say, where a browser sends it; loopback names are always allowed.
         cors_origins: Origins whose pages may read our answers; none by default.
         max_request_bytes: Largest request body accepted; a larger one is answered with 413.
@@ -36,18 +54,18 @@ class Settings(BaseSettings):
             connected again, changed or removed.
     """
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_", extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", hide_input_in_errors=True)
 
     config: Path | None = None
     demo: bool = True
     database: str = "sqlite+aiosqlite:///gateway.db"
-    secret: SecretStr | None = Field(default=None, min_length=32)
+    secret: SecretStr | None = None
     require_key: bool = False
     oidc_issuer: str | None = None
     oidc_audience: str | None = None
-    allowed_hosts: list[str] = Field(default_factory=list[str])
-    allowed_origins: list[str] = Field(default_factory=list[str])
-    cors_origins: list[str] = Field(default_factory=list[str])
+    allowed_hosts: _Words = Field(default_factory=list[str])
+    allowed_origins: _Words = Field(default_factory=list[str])
+    cors_origins: _Words = Field(default_factory=list[str])
     max_request_bytes: int = Field(default=4 * 1024 * 1024, gt=0)
     rate_limit: str = "6000/minute"
     patience: float = Field(default=2.0, ge=0)
@@ -61,6 +79,23 @@ class Settings(BaseSettings):
     def must_identify(self) -> bool:
         """Whether who brings no key and no token is refused."""
         return self.require_key or self.oidc_issuer is not None
+
+    @field_validator("secret")
+    @classmethod
+    def _long(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and len(secret.get_secret_value()) < _SECRET_LENGTH:
+            raise ValueError(f"must have {_SECRET_LENGTH} characters at least, such as openssl rand -base64 32 prints")
+        return secret
+
+    @model_validator(mode="after")
+    def _no_typing_errors(self) -> Self:
+        """What is nearly a setting is one that somebody believes in. Other names may be anybody's."""
+        for name in os.environ:
+            word = name.upper().removeprefix(_PREFIX).lower()
+            if name.upper().startswith(_PREFIX) and word not in type(self).model_fields:
+                for near in difflib.get_close_matches(word, type(self).model_fields, n=1, cutoff=_NEAR):
+                    raise ValueError(f"{name} is no setting; {_PREFIX}{near.upper()} is one")
+        return self
 
     @model_validator(mode="after")
     def _issuer_with_audience(self) -> Self:

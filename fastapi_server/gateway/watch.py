@@ -84,6 +84,7 @@ class ConfigWatch:
             servers, problems = self._read()
             if not problems:
                 await self._roster.fix(servers)
+                logger.info("%s was changed, and is applied", self._path)
         except ConfigError as error:
             problems = [error]
         except Exception as error:  # a mistake of ours must not end the watch

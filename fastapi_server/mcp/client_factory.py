@@ -104,6 +104,10 @@ class MCPClientFactory:
             ValueError: A `ConfigError`: nobody has registered the transport; `auth` is none, or not for this
                 configuration; or there is a client of this name with another one, and `reuse_existing` is true.
         """
+        if not isinstance(server_config, ServerConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(
+                f'a ServerConfig is needed, not {type(server_config).__name__}: ServerConfig("files", config={{…}})'
+            )
         server_config = signing_in(server_config, auth, None)
         pool, name = cls.pool(), server_config.name
         existing = pool.config_of(name)

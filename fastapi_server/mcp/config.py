@@ -231,6 +231,13 @@ class ServerConfig:
     def __post_init__(self) -> None:
         if not self.name:
             raise ConfigError("a server's name must not be empty")
+        for field_name in ("name", "transport"):
+            value: object = getattr(self, field_name)
+            if not isinstance(value, str):
+                raise ConfigError(
+                    f"{field_name}: must be a text, not {type(value).__name__}; "
+                    'settings are given as ServerConfig("files", config={"command": …})'
+                )
         transport = canonical_transport(self.transport)
         config = self.config
         if isinstance(config, Mapping):

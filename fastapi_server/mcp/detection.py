@@ -1,5 +1,6 @@
 """Which transport a configuration means, from the configuration alone."""
 
+import difflib
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,6 +16,7 @@ REST: Final = "rest"
 AUTO: Final = "auto"
 """A URL whose transport is found out by asking the server."""
 
+_NEAR = 0.75
 _SEPARATORS = re.compile(r"[-_ +]")
 _SPELLINGS = {
     "stdio": STDIO,
@@ -49,7 +51,11 @@ def detect_transport(config: Mapping[str, Any]) -> str:
         return STDIO
     if has_endpoint:
         return AUTO
-    raise ConfigError("config: needs a command (a server to start) or an endpoint (a server to reach by URL)")
+    needed = "config: needs a command (a server to start) or a url (a server to reach)"
+    for key in config:
+        for meant in difflib.get_close_matches(key, ("command", "url", "endpoint"), n=1, cutoff=_NEAR):
+            raise ConfigError(f"{needed}; is {key!r} meant to be {meant!r}?")
+    raise ConfigError(needed)
 
 
 def candidate_transports(endpoint: str) -> tuple[str, ...]:

@@ -16,6 +16,10 @@ from fastapi_server.gateway.store import APIKey, Store, StoreUnavailable
 from fastapi_server.mcp import ToolRules
 
 PREFIX = "mcpgw_"
+_NOT_GOOD = (
+    "this API key is not good: it is none of this gateway's, was revoked, or has expired; "
+    "send one that is as Authorization: Bearer … or as X-API-Key: …"
+)
 _ID_BYTES = 8
 _REMEMBERED_SECONDS = 1.0
 _MOST = 10_000
@@ -23,6 +27,9 @@ _MOST = 10_000
 
 class KeyRefused(Exception):
     """It is no key of ours, or it is not good any more; which of these is not told."""
+
+    def __init__(self, why: str = _NOT_GOOD) -> None:
+        super().__init__(why)
 
 
 @dataclass(frozen=True)

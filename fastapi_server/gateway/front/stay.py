@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -46,7 +47,7 @@ class Stay:
                 await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = started = answered = dismissed = False
+        asked = started = answered = dismissed = events = False
 
         def may_end() -> bool:
             return started or scope["method"] == "GET"
@@ -62,8 +63,10 @@ class Stay:
             return message
 
         async def note(message: Message) -> None:
-            nonlocal started, answered
+            nonlocal started, answered, events
             started = True
+            if message["type"] == "http.response.start":
+                events = Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream")
             answered = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
@@ -76,14 +79,21 @@ class Stay:
         if dismissed and not started:
             await self._refusal(scope)(scope, receive, send)
         elif dismissed and not answered:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            last = self._last_event(scope) if events else b""
+            await send({"type": "http.response.body", "body": last, "more_body": False})
 
     def _refusal(self, scope: Scope) -> Response:
+        if not self._draining.begun.is_set():
+            return problem(401, "the key or token is not good any more")
         if scope["method"] != "GET":
             return problem(504, "the gateway ended before the call did, which may have been carried out")
-        if self._draining.begun.is_set():
-            return _about_to_end()
-        return problem(401, "the key or token is not good any more")
+        return _about_to_end()
+
+    def _last_event(self, scope: Scope) -> bytes:
+        """Why a call over REST has no result; at `/mcp`, a stream that ends without one says as much."""
+        if scope["method"] != "POST" or not scope["path"].startswith("/api/"):
+            return b""
+        return b"event: error\r\ndata: %b\r\n\r\n" % self._refusal(scope).body
 
     def _reasons_to_end(self, scope: Scope, may_end: Callable[[], bool]) -> list[Coroutine[Any, Any, Message]]:
         reasons: list[Coroutine[Any, Any, Message]] = []

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, HTTPException
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from fastapi_server.gateway.front.keys import KeyGrant
-from fastapi_server.gateway.problems import answers
+from fastapi_server.gateway.problems import ProblemError, answers
 from fastapi_server.gateway.rest.dependencies import TheKeyRing, TheStore, admins_only
 from fastapi_server.gateway.store import APIKey
 from fastapi_server.mcp import ToolRules
@@ -77,7 +77,7 @@ async def list_keys(store: TheStore) -> Keys:
 async def make_key(new: NewKey, key_ring: TheKeyRing) -> MadeKey:
     """The answer is the only place where the key itself stands."""
     if new.expires is not None and new.expires.timestamp() <= time.time():
-        raise HTTPException(422, "expires: is past")
+        raise ProblemError(422, "body.expires: is past", kind="request", title="The request is not right")
     grant = KeyGrant(
         name=new.name,
         principal=new.principal,

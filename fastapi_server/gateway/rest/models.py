@@ -4,7 +4,7 @@ import json
 from typing import Annotated, Any, TypeAlias
 
 from mcp_types import Prompt, Resource, ResourceTemplate, Tool
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from fastapi_server.gateway.recent import Percentiles, Sample
 from fastapi_server.gateway.roster import Imported
@@ -33,7 +33,7 @@ class ServerSummary(BaseModel):
     """A row of the table of servers. Numbers are over all clients of the server; times are in seconds."""
 
     name: str = Field(examples=["weather"])
-    transport: str = Field(examples=["stdio"])
+    transport: str = Field(description="`auto` where it is still to be found out", examples=["stdio"])
     state: ConnectionState = Field(description="Of the client that is best off")
     era: EraName | None = Field(default=None, description="`null` before the first connection")
     protocol_version: str | None = Field(default=None, examples=["2026-07-28"])
@@ -84,7 +84,11 @@ class ServerDetail(ServerSummary):
     )
 
 
-class NewServer(BaseModel):
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewServer(_Body):
     """A server to add."""
 
     name: str = Field(
@@ -131,7 +135,7 @@ class ToolList(BaseModel):
     problems: dict[str, str] = Field(description="Servers that could not be asked, and why; theirs are those of before")
 
 
-class ToolCall(BaseModel):
+class ToolCall(_Body):
     """A call of a tool."""
 
     arguments: JSONObject = Field(
@@ -158,13 +162,13 @@ class PromptList(BaseModel):
     prompts: list[Prompt]
 
 
-class ResourceRead(BaseModel):
+class ResourceRead(_Body):
     """A resource to read."""
 
     uri: str = Field(min_length=1, examples=["weather://cities"])
 
 
-class PromptGet(BaseModel):
+class PromptGet(_Body):
     """A prompt to fill in."""
 
     arguments: dict[str, str] = Field(default_factory=dict, examples=[{"city": "Oslo"}])

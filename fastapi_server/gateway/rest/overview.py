@@ -5,7 +5,7 @@ from fastapi_server.gateway.directory import Listing
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.problems import cause_of
 from fastapi_server.gateway.rest.models import ServerDetail, ServerSummary
-from fastapi_server.mcp import ConnectionState, MCPClient, redacted_settings
+from fastapi_server.mcp import AutoMCPClient, ConnectionState, MCPClient, redacted_settings
 
 _BEST_FIRST = (
     ConnectionState.CONNECTED,
@@ -27,6 +27,10 @@ def state_of(clients: list[MCPClient]) -> ConnectionState:
     """The state of the client that is best off."""
     states = {client.state for client in clients}
     return next((state for state in _BEST_FIRST if state in states), ConnectionState.DISCONNECTED)
+
+
+def _found_transport(client: MCPClient) -> str | None:
+    return client.found if isinstance(client, AutoMCPClient) else None
 
 
 def _listing(gateway: Gateway, caller: Caller, name: str) -> Listing:
@@ -52,7 +56,7 @@ def summary(gateway: Gateway, caller: Caller, name: str) -> ServerSummary:
     breakers = {client.metrics.breaker_state for client in clients}
     return ServerSummary(
         name=name,
-        transport=config.transport if config is not None else "",
+        transport=next(filter(None, map(_found_transport, clients)), config.transport if config is not None else ""),
         state=state,
         era=info.era if info is not None else None,
         protocol_version=info.protocol_version if info is not None else None,

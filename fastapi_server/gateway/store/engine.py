@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -18,6 +18,7 @@ WRITING = {"writing": True}
 """Execution options of transactions that write: SQLite then waits for its turn at once, and not half-way through."""
 
 _BUSY_MILLISECONDS = 10_000
+_LIKE = "sqlite+aiosqlite:///gateway.db or postgresql+asyncpg://user:password@host/name"
 _ANSWER_SECONDS = {"timeout": 5, "command_timeout": 10}
 """For PostgreSQL: to connect, and for a statement."""
 _LOCK = 0x6D_63_70_67_77
@@ -52,8 +53,9 @@ def open_engine(database: str) -> AsyncEngine:
         url = make_url(database)
         options = {} if database.startswith("sqlite") else {"pool_pre_ping": True, "connect_args": _ANSWER_SECONDS}
         engine = create_async_engine(url, **options)
-    except (ArgumentError, ModuleNotFoundError) as error:
-        raise ConfigError(f"database: {error}") from error
+    except (ArgumentError, InvalidRequestError, ModuleNotFoundError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"database: {reason}; a URL looks like {_LIKE}") from error
     if engine.dialect.name == "sqlite":
         if url.database and url.database != ":memory:":
             _make_private(url.database)

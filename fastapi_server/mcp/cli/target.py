@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shlex
 import shutil
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from fastapi_server.mcp import ConfigError, ConfigFile, ServerConfig, load_confi
 
 CONFIG_FILE = Path("mcp.json")
 CONFIG_VARIABLE = "MCP_CONFIG"
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(?:/|\Z)")
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ def _resolve(server: str, config: Path | None) -> ServerConfig:
     for problem in file.problems:
         if f"ervers.{server}." in problem.message or f"ervers.{server}:" in problem.message:  # mcpServers or servers
             raise problem
+    if _HOST_AND_PORT.match(server) and not os.path.exists(server):
+        raise ConfigError(f"{server!r} is no URL: http://{server} may be meant")
     command = _command(server)
     if command is None:
         has = f"{path} has {', '.join(file.servers) or 'none'}" if path else "no mcp.json was found"

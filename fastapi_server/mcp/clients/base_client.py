@@ -462,7 +462,7 @@ class MCPClient(ABC):
             StructuredOutputError: With `output_validation="strict"`, the result breaks the tool's output schema.
         """
         deadline = self._deadline(timeout)
-        arguments = dict(args or {})
+        arguments = _named(args, name)
         params = {"name": name, "arguments": arguments}
         options = CallOptions(
             progress,
@@ -566,7 +566,7 @@ class MCPClient(ABC):
         meta: Mapping[str, Any] | None = None,
     ) -> GetPromptResult:
         """A prompt, with its arguments filled in; `progress` and `meta` as for `call_tool`."""
-        params = {"name": name, "arguments": dict(args or {})}
+        params = {"name": name, "arguments": _named(args, name)}
         options = CallOptions(progress, meta=meta or _NOTHING)
         return await self._answer(GetPromptResult, "prompts/get", params, timeout, options)
 
@@ -610,3 +610,12 @@ class MCPClient(ABC):
     async def subscribe(self, uri: str, *, timeout: float | None = None) -> Subscription:
         """Ask to be told when the resource at `uri` changes."""
         return await self.listen(uris={uri}, timeout=timeout)
+
+
+def _named(args: Mapping[str, Any] | None, what: str) -> dict[str, Any]:
+    try:
+        return dict(args or {})
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"{what}: arguments are given by name, such as {{'city': 'Oslo'}}, not as {type(args).__name__}"
+        ) from None

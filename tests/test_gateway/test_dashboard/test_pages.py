@@ -172,7 +172,7 @@ async def test_a_server_shows_what_it_wrote_and_how_long_it_takes(gateway: Runni
     await expect(page.get_by_role("log")).to_contain_text("studio 1.2.0 is ready")
     await expect(page.locator(".legend")).to_contain_text("p99")
     await expect(page.locator(".plot canvas")).to_be_visible()
-    await expect(page.get_by_text("It stands in the config file")).to_be_visible()
+    await expect(page.get_by_text("This server comes from the config file")).to_be_visible()
     await expect(page.get_by_role("button", name="Edit")).to_have_count(0)
 
 

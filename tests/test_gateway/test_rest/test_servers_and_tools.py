@@ -425,7 +425,8 @@ async def test_what_is_not_for_a_caller_is_answered_as_if_it_did_not_exist(serve
         assert (weather["name"], weather["tools"]) == ("weather", 1)
         assert list((await running.ask("GET", "/ready"))["servers"]) == ["weather"]
         for method, path in HIDDEN:
-            problem = await running.ask(method, path, {"uri": "weather://cities", "arguments": {}}, status=404)
+            body = {"uri": "weather://cities"} if path.endswith("/read") else {"arguments": {}}
+            problem = await running.ask(method, path, body, status=404)
             assert problem["type"] in {"urn:mcp:no-such-server", "urn:mcp:no-such-tool"}, path
         assert "hidden" not in json.dumps(await running.ask("GET", "/api/tools"))
         refused = await entries(running, "hidden")

@@ -59,7 +59,7 @@ export function ServerPage({ name, tab, summary, known, admin, watch }) {
         <section aria-labelledby="settings">
           <h2 id="settings">Configuration</h2>
           <pre class="panel code" tabindex="0">${JSON.stringify(detail.settings, null, 2)}</pre>
-          ${held?.fixed && html`<p class="muted note">It stands in the config file, or is for demonstration: what changes it is there.</p>`}
+          ${held?.fixed && html`<p class="muted note">This server comes from the config file, or is one of the demo servers: it is changed there, not here.</p>`}
         </section>
       </div>
     </div>`;
