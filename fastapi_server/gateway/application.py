@@ -33,6 +33,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        draining.renew()
         async with started(settings, store, key_ring, draining) as parts:
             for name, part in vars(parts).items():
                 setattr(app.state, name, part)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from mcp_types import LoggingMessageNotificationParams
 
 from fastapi_server.gateway.directory import Directory
+from fastapi_server.gateway.draining import Draining
 from fastapi_server.gateway.events import Event, EventBus
 from fastapi_server.gateway.problems import cause_of
 from fastapi_server.gateway.recent import CALLS, Recent
@@ -62,6 +63,7 @@ class Gateway:
         directory: What the servers list.
         logs: What each server logged last.
         history: How the calls to each server went.
+        draining: What has to end before the gateway does.
         log_heard: Each is told, at once and in the context of whoever read it, what a server logs.
     """
 
@@ -70,6 +72,7 @@ class Gateway:
     events: EventBus = field(default_factory=EventBus)
     logs: dict[str, deque[LogLine]] = field(default_factory=dict[str, deque[LogLine]])
     history: dict[str, Recent] = field(default_factory=lambda: defaultdict[str, Recent](Recent))
+    draining: Draining = field(default_factory=Draining)
     log_heard: list[LogListener] = field(default_factory=list["LogListener"])
 
     def __post_init__(self) -> None:

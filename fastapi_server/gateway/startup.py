@@ -47,7 +47,7 @@ async def started(settings: Settings, store: Store, key_ring: KeyRing, draining:
         if settings.require_key:
             await _print_first_key(key_ring)
         demo = await _demo_servers(settings, store, ending)
-        gateway = Gateway(settings)
+        gateway = Gateway(settings, draining=draining)
         audit = Audit(store, arguments=settings.audit_arguments, schema_of=gateway.directory.schema_of)
         ending.push_async_callback(audit.close)
         await ending.enter_async_context(running(audit.keep_writing))

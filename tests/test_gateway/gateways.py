@@ -50,8 +50,8 @@ def settings_at(folder: Path, **given: Any) -> Settings:
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp, grace: int = 5) -> AsyncGenerator[str]:
-    """The URL of an application; it is given so many seconds to end."""
+async def listening(app: ASGIApp, grace: int | None = 5) -> AsyncGenerator[str]:
+    """The URL of an application; it is given so many seconds to end, or as long as it takes."""
     server = _Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=grace))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         task = asyncio.create_task(server.serve(sockets=[listener]))

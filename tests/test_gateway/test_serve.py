@@ -16,14 +16,23 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from mcp_types import TextContent
+from mcp_types import ElicitRequestFormParams, ElicitResult, TextContent
 
 from fastapi_server.gateway import Settings
 from fastapi_server.gateway.serve import check_binding
 from fastapi_server.gateway.store import AuditQuery, Store
-from fastapi_server.mcp import ConfigError, Delivery, HTTPConfig, HTTPMCPClient, MCPClientError
+from fastapi_server.mcp import (
+    ConfigError,
+    Delivery,
+    HandlerContext,
+    Handlers,
+    HTTPConfig,
+    HTTPMCPClient,
+    MCPClientError,
+)
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
 from tests.test_gateway.conftest import SHOW
+from tests.test_gateway.endpoint.conftest import EVERYTHING
 
 SERVE = [sys.executable, "-W", "error", "-m", "fastapi_server.mcp", "serve", "--port", "0"]
 
@@ -183,6 +192,13 @@ async def call(http: aiohttp.ClientSession, url: str, frames: int) -> aiohttp.Cl
     return answer
 
 
+async def until_it_drains(http: aiohttp.ClientSession, url: str) -> None:
+    ready = True
+    while ready:
+        async with http.get(f"{url}/ready") as answer:
+            ready = (await answer.json())["ready"]
+
+
 @SERVERS
 async def test_it_lets_calls_end_and_takes_no_new_ones_when_it_is_told_to_end(tmp_path: Path, server: str) -> None:
     with under(server, tmp_path) as (process, url):
@@ -252,10 +268,7 @@ async def test_who_asks_a_second_time_is_not_kept_waiting(tmp_path: Path, server
         async with aiohttp.ClientSession() as http:
             called = await call(http, url, frames=100_000)
             process.send_signal(signal.SIGINT)
-            ready = 200
-            while ready == 200:
-                async with http.get(f"{url}/ready") as answer:
-                    ready = answer.status
+            await until_it_drains(http, url)
             process.send_signal(signal.SIGINT)
             assert b"event: result" not in await called.content.read()
         _, stderr = process.communicate(timeout=30)
@@ -263,6 +276,40 @@ async def test_who_asks_a_second_time_is_not_kept_waiting(tmp_path: Path, server
     assert "Traceback" not in stderr
     async with Store(f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}") as store:
         assert [entry.outcome for entry in await store.audit(AuditQuery())] == ["CancelledError"]
+
+
+@SERVERS
+async def test_sigterm_twice_is_sigterm_once(tmp_path: Path, server: str) -> None:
+    """As from who tells all of a group, and from the parent of several workers."""
+    with under(server, tmp_path) as (process, url):
+        async with aiohttp.ClientSession() as http:
+            called = await call(http, url, frames=60)
+            process.send_signal(signal.SIGTERM)
+            await until_it_drains(http, url)
+            process.send_signal(signal.SIGTERM)
+            assert b"60 frames, draft" in await called.content.read()
+        process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+async def test_who_is_asked_something_may_still_answer(tmp_path: Path, revision: str) -> None:
+    async def answer(_context: HandlerContext, _params: ElicitRequestFormParams) -> ElicitResult:
+        process.send_signal(signal.SIGTERM)
+        async with aiohttp.ClientSession() as http:
+            await until_it_drains(http, url)
+        return ElicitResult(action="accept", content={"name": "Ada"})
+
+    command, *args = EVERYTHING
+    root = str(Path(__file__).parents[2])
+    file = config(tmp_path, everything={"command": command, "args": [*args, "stdio"], "cwd": root})
+    with program(tmp_path, "--config", file) as process:
+        (url,) = re.findall(r"MCP +(http://\S+)/mcp", said(process))
+        settings, handlers = HTTPConfig(f"{url}/mcp", protocol_version=revision), Handlers(elicitation=answer)
+        async with HTTPMCPClient("caller", settings, handlers=handlers) as caller:
+            result = await caller.call_tool("everything__ask", {"kinds": ["form"], "about": "tea"})
+        assert isinstance(result.content[0], TextContent)
+        assert "Ada" in result.content[0].text
+        process.communicate(timeout=30)
 
 
 @pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])

@@ -57,7 +57,7 @@ class Calls:
     def __init__(self, gateway: Gateway, audit: Audit, changes: Changes) -> None:
         self._gateway, self._audit, self._changes = gateway, audit, changes
         self._upstreams = Upstreams(gateway)
-        self.parked = ParkedCalls(gateway.settings.question_seconds)
+        self.parked = ParkedCalls(gateway.settings.question_seconds, gateway.draining)
 
     async def call_tool(self, context: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
         """`tools/call`."""

@@ -15,6 +15,7 @@ from mcp_types import (
     InputResponseRequestParams,
 )
 
+from fastapi_server.gateway.draining import Draining
 from fastapi_server.gateway.endpoint.asking import Asker, RoundsAsker
 from fastapi_server.gateway.endpoint.request import Context
 
@@ -42,10 +43,12 @@ class ParkedCalls:
 
     Args:
         seconds: How long a call waits for the next one.
+        draining: Is told of them: between two requests, too, they are under way.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, draining: Draining) -> None:
         self._seconds = seconds
+        self._draining = draining
         self._parked: dict[str, _Parked] = {}
 
     async def result(
@@ -69,10 +72,17 @@ class ParkedCalls:
             MCPError: The request carries on a call that this process does not know, or no longer.
         """
         if params.request_state is None:
-            call = _begun(key, asker, work)
+            call = self._begun(key, asker, work)
         else:
             call = self._resumed(params.request_state, context, params.input_responses or {})
         return await self._next(call)
+
+    def _begun(self, key: object, asker: RoundsAsker, work: Callable[[Asker], Awaitable[Any]]) -> _Parked:
+        async def run() -> Any:
+            with self._draining.open():
+                return await work(asker)
+
+        return _Parked(key, asker, asyncio.get_running_loop().create_task(run()))
 
     def _resumed(self, state: str, context: Context, responses: Mapping[str, Any]) -> _Parked:
         call = self._parked.get(state)
@@ -121,13 +131,6 @@ class ParkedCalls:
         for state in list(self._parked):
             self._give_up(state)
         await asyncio.gather(*(call.work for call in calls), return_exceptions=True)
-
-
-def _begun(key: object, asker: RoundsAsker, work: Callable[[Asker], Awaitable[Any]]) -> _Parked:
-    async def run() -> Any:
-        return await work(asker)
-
-    return _Parked(key, asker, asyncio.get_running_loop().create_task(run()))
 
 
 def answers_questions(capabilities: ClientCapabilities | None) -> bool:

@@ -1,9 +1,12 @@
 """How long an answer may go on: until its caller is not welcome any more, or until the gateway ends."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias
 
+from pydantic import BaseModel, ValidationError
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,6 +21,8 @@ STILL_WELCOME = "gateway.still_welcome"
 Nothing is there where the caller brought none."""
 
 _LOOK_SECONDS = 1.0
+_FAREWELL_SECONDS = 0.5
+_LONGEST_ANSWER = 4 * 1024 * 1024
 _ALWAYS = frozenset({"/health", "/ready", "/metrics"})
 
 
@@ -25,8 +30,8 @@ class Stay:
     """Ends streams whose caller's key was revoked, or whose token has expired, within a second or two.
 
     While the gateway drains, it ends those that only tell what happens (they are opened by `GET`) as well, leaves calls
-    to end by themselves, and answers new requests with 503. To the application a stream that is ended looks like one
-    whose client has hung up; to the client, like one that is complete.
+    to end by themselves, lets through what carries them on, and answers other requests with 503. To the application a
+    stream that is ended looks like one whose client has hung up; to the client, like one that is complete.
 
     A call may have been carried out before its answer begins. So it is not answered as one that was refused, which the
     client would make again: it goes on where its caller is not welcome any more, and gets 504 where the gateway ends.
@@ -40,11 +45,15 @@ class Stay:
         """An ASGI application."""
         if scope["type"] != "http" or scope["path"] in _ALWAYS:
             await self._app(scope, receive, send)
-        elif self._draining.begun.is_set():
-            await _about_to_end()(scope, receive, send)
-        else:
-            with self._draining.request():
-                await self._serve(scope, receive, send)
+            return
+        if self._draining.begun.is_set():
+            carrying_on = await _carrying_on(scope, receive)
+            if carrying_on is None:
+                await _about_to_end()(scope, receive, send)
+                return
+            receive = carrying_on
+        with self._draining.open():
+            await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = started = answered = dismissed = events = False
@@ -80,7 +89,9 @@ class Stay:
             await self._refusal(scope)(scope, receive, send)
         elif dismissed and not answered:
             last = self._last_event(scope) if events else b""
-            await send({"type": "http.response.body", "body": last, "more_body": False})
+            with contextlib.suppress(TimeoutError):  # who reads nothing more is not waited for
+                async with asyncio.timeout(_FAREWELL_SECONDS):
+                    await send({"type": "http.response.body", "body": last, "more_body": False})
 
     def _refusal(self, scope: Scope) -> Response:
         if not self._draining.begun.is_set():
@@ -107,6 +118,43 @@ class Stay:
 def _about_to_end() -> Response:
     headers = {"retry-after": "5", "connection": "close"}
     return problem(503, "the gateway is about to end; another one may be there soon", headers)
+
+
+async def _carrying_on(scope: Scope, receive: Receive) -> Receive | None:
+    """Gives the request once more, if a call that is under way needs it; `None` if it does not.
+
+    That is what is sent to `/mcp` besides requests: answers to a server's questions, and notices; and, in the stateless
+    era, a call that is asked for again with an answer.
+    """
+    if scope["method"] != "POST" or not get_route_path(scope).startswith("/mcp"):
+        return None
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message["type"] == "http.request" and message.get("more_body", False)
+        if len(body) > _LONGEST_ANSWER:
+            return None
+    try:
+        said = _Said.model_validate_json(body)
+    except ValidationError:
+        return None
+    if said.method is not None and said.id is not None and "requestState" not in (said.params or {}):
+        return None
+    read: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+    async def again() -> Message:
+        return read.pop() if read else await receive()
+
+    return again
+
+
+class _Said(BaseModel):
+    """As much of a JSON-RPC message as has to be known of it."""
+
+    method: str | None = None
+    id: int | float | str | None = None
+    params: dict[str, Any] | None = None
 
 
 _DISMISSED: Message = {"type": "http.disconnect"}
