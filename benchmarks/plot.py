@@ -70,5 +70,7 @@ def _decorate(axes: Axes, measures: list[Measure], about: dict[str, str]) -> Non
     axes.set_ylim(len(measures) - 0.4, -0.6)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.set_title("What a client spends, divided by what the official SDK spends: shorter is better", fontsize=11)
+    axes.set_title(
+        "What a client spends, divided by what the official SDK spends: shorter is better", fontsize=11, loc="right"
+    )
     axes.set_xlabel(f"{about['date']}, {about['machine']}, Python {about['python']}", fontsize=8)
