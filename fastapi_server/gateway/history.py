@@ -13,6 +13,7 @@ logger = logging.getLogger("fastapi_server.gateway")
 
 _MINUTE = 60.0
 _DAY = 86_400.0
+_MOST_UNWRITTEN = 10_000
 
 
 class History:
@@ -28,6 +29,7 @@ class History:
         self._recent = recent
         self._store = store
         self._days = days
+        self._unwritten: list[MetricsPoint] = []
 
     async def keep_minutes(self, over: asyncio.Event) -> None:
         """Write at the end of each minute, and of the last one what there is."""
@@ -39,11 +41,13 @@ class History:
         """Write what has happened since the last time, and delete what is too old at this time."""
         tallies = {server: recent.take_minute() for server, recent in self._recent.items()}
         points = [_point(now, server, tally) for server, tally in tallies.items() if tally.calls]
+        self._unwritten = [*self._unwritten, *points][-_MOST_UNWRITTEN:]
         try:
-            await self._store.add_history(points)
+            await self._store.add_history(self._unwritten)
+            self._unwritten = []
             await self._store.forget_before(now - self._days * _DAY)
         except StoreUnavailable as error:
-            logger.warning("the history of metrics cannot be written: %s", error)
+            logger.warning("the history of metrics cannot be written, and waits: %s", error)
 
 
 def _point(now: float, server: str, tally: Tally) -> MetricsPoint:

@@ -1,10 +1,14 @@
 """The history of metrics."""
 
+from collections.abc import Sequence
+
+import pytest
+
 from fastapi_server.gateway.audit import Audit
 from fastapi_server.gateway.caller import ANYONE
 from fastapi_server.gateway.history import History
 from fastapi_server.gateway.recent import Recent
-from fastapi_server.gateway.store import AuditQuery, Store
+from fastapi_server.gateway.store import AuditQuery, MetricsPoint, Store, StoreUnavailable
 
 
 async def test_a_minute_is_written_once(sqlite: str) -> None:
@@ -38,3 +42,19 @@ async def test_what_is_too_old_is_deleted_from_the_audit_log_too(sqlite: str) ->
         assert len(await store.audit(AuditQuery())) == 1
         await history.keep(entry.at + 86_401)
         assert await store.audit(AuditQuery()) == []
+
+
+async def test_what_could_not_be_written_is_written_later(sqlite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(_points: Sequence[MetricsPoint]) -> None:
+        raise StoreUnavailable("away")
+
+    recent = Recent()
+    async with Store(sqlite) as store:
+        history = History({"weather": recent}, store, days=1)
+        recent.record(0.1, failed=False)
+        with monkeypatch.context() as away:
+            away.setattr(store, "add_history", refuse)
+            await history.keep(120.0)
+        await history.keep(180.0)
+        await history.keep(240.0)
+        assert [(one.at, one.calls) for one in await store.history("weather", 0.0)] == [(60.0, 1)]

@@ -1,6 +1,8 @@
 """What routes are given: the gateway, who asks, and a server that is there for them."""
 
-from typing import Annotated
+import asyncio
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Path, Request
 
@@ -11,6 +13,8 @@ from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.problems import ProblemError
 from fastapi_server.gateway.roster import Roster
 from fastapi_server.gateway.store import Store
+
+ResultT = TypeVar("ResultT")
 
 
 def _gateway(request: Request) -> Gateway:
@@ -62,6 +66,30 @@ def _watchers_only(caller: TheCaller) -> Caller:
 
 
 Watcher = Annotated[Caller, Depends(_watchers_only)]
+
+
+async def while_there(request: Request, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """What comes of a call; when its caller hangs up, it is given up.
+
+    Raises:
+        ProblemError: They have, so that nobody will see it.
+    """
+    loop = asyncio.get_running_loop()
+    working, leaving = loop.create_task(work), loop.create_task(_left(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.wait({working, leaving})
+    raise ProblemError(499, "the caller has hung up", kind="gone", title="Nobody is there")
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 _Name = Annotated[str, Path(description="Name of a server", examples=["weather"])]

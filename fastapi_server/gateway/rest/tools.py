@@ -12,7 +12,7 @@ from fastapi_server.gateway.audit import Audit
 from fastapi_server.gateway.caller import Caller
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.problems import UPSTREAM, ProblemError, answers, cause_of, problem_of
-from fastapi_server.gateway.rest.dependencies import TheAudit, TheCaller, TheGateway, no_such_server
+from fastapi_server.gateway.rest.dependencies import TheAudit, TheCaller, TheGateway, no_such_server, while_there
 from fastapi_server.gateway.rest.models import ToolCall, ToolList
 from fastapi_server.mcp import Catalogue, ConfigError, MCPClientError
 
@@ -66,7 +66,7 @@ async def call_tool(
     """An error of the tool itself is a result with `isError`.
 
     With `Accept: text/event-stream` the answer is a stream of events: `progress` (`progress`, `total`, `message`) as
-    often as the server tells, then `result`, or `error` with a problem. Who hangs up cancels the call.
+    often as the server tells, then `result`, or `error` with a problem. Who hangs up cancels the call, either way.
     """
     server, original = called(gateway, audit, caller, tool, call.arguments)
 
@@ -79,7 +79,7 @@ async def call_tool(
 
     if _STREAM in request.headers.get("accept", ""):
         return EventSourceResponse(_events(result))
-    return await result()
+    return await while_there(request, result())
 
 
 async def _events(
