@@ -16,7 +16,9 @@ from fastapi_server.mcp import (
     AutoMCPClient,
     CallTimeoutError,
     Channel,
+    ClientClosedError,
     ConnectionState,
+    Delivery,
     HandlerContext,
     Handlers,
     HTTPConfig,
@@ -394,12 +396,108 @@ async def test_questions_under_one_id_are_answered_once() -> None:
 
 async def test_a_deadline_is_kept_while_the_era_is_doubted(nothing_left: None) -> None:
     async with http_peer(stateless=True) as peer:
+        silent = False
 
         @peer.on("tools/call")
         async def call(seen: Seen) -> web.StreamResponse:
             return seen.error(-32600, "Invalid Request", status=400)
 
+        @peer.on("server/discover")
+        async def discover(seen: Seen) -> web.StreamResponse:
+            if silent:
+                await asyncio.sleep(60)
+            return peer.default(seen)
+
         async with client_of(peer) as client:
-            with pytest.raises((RPCError, CallTimeoutError)):
+            silent = True
+            with pytest.raises(RPCError):
                 await client.call_tool("x", timeout=5)
-            assert client.state is ConnectionState.ERROR
+            with pytest.raises(CallTimeoutError) as caught:
+                await client.call_tool("x", timeout=0.05)
+            assert caught.value.delivery is Delivery.NOT_SENT
+        assert client.state is ConnectionState.DISCONNECTED
+
+
+DOUBTFUL = pytest.mark.parametrize("code", [-32600, -32000, -32022])
+"""What a server may answer that was replaced by one of another era; and a tool as well."""
+
+
+@DOUBTFUL
+async def test_an_error_of_a_tool_fails_no_other_call_over_http(nothing_left: None, code: int) -> None:
+    async with http_peer(stateless=True) as peer:
+        arrived, released = asyncio.Event(), asyncio.Event()
+
+        @peer.on("tools/call")
+        async def call(seen: Seen) -> web.StreamResponse:
+            if seen.body["params"]["name"] == "refuse":
+                return seen.error(code, "not today")
+            arrived.set()
+            await released.wait()
+            return seen.json(CONTENT)
+
+        async with client_of(peer) as client:
+            waiting = asyncio.create_task(client.call_tool("wait"))
+            await arrived.wait()
+            for _ in range(2):
+                with pytest.raises(RPCError, match="not today"):
+                    await client.call_tool("refuse")
+            released.set()
+            assert not (await waiting).is_error
+            assert not (await client.call_tool("wait")).is_error
+            assert client.metrics.connections == 1
+        assert peer.methods().count("server/discover") == 3
+
+
+@DOUBTFUL
+async def test_an_error_of_a_tool_fails_no_other_call_over_stdio(nothing_left: None, code: int) -> None:
+    config = StdioConfig(sys.executable, ["-S", PEER, "--discover", "stateless"])
+    async with StdioMCPClient("peer", config) as client:
+        waiting = asyncio.create_task(client.call_tool("hold", {"of": 2, "n": 0}))
+        await client.ping()
+        with pytest.raises(RPCError, match="not today"):
+            await client.call_tool("refuse", {"code": code})
+        assert not (await client.call_tool("hold", {"of": 2, "n": 1})).is_error
+        assert not (await waiting).is_error
+        assert client.metrics.connections == 1
+
+
+async def test_a_doubt_that_cannot_be_cleared_up_costs_nothing(nothing_left: None) -> None:
+    async with http_peer(stateless=True) as peer, client_of(peer) as client:
+
+        @peer.on("tools/call")
+        async def call(seen: Seen) -> web.StreamResponse:
+            return seen.error(-32000, "not today")
+
+        @peer.on("server/discover")
+        async def discover(_seen: Seen) -> web.StreamResponse:
+            return web.Response(status=503)
+
+        for _ in range(2):
+            with pytest.raises(RPCError, match="not today"):
+                await client.call_tool("x")
+        assert client.metrics.connections == 1
+
+
+async def test_a_client_is_closed_while_the_era_is_doubted(nothing_left: None) -> None:
+    async with http_peer(stateless=True) as peer, client_of(peer) as client:
+        asked = asyncio.Event()
+
+        @peer.on("tools/call")
+        async def call(seen: Seen) -> web.StreamResponse:
+            return seen.error(-32600, "Invalid Request", status=400)
+
+        @peer.on("server/discover")
+        async def discover(_seen: Seen) -> web.StreamResponse:
+            asked.set()
+            await asyncio.sleep(60)
+            raise AssertionError("unreachable")
+
+        with pytest.raises(RPCError):
+            await client.call_tool("x")
+        await asked.wait()
+        next_call = asyncio.create_task(client.call_tool("x"))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(2):
+            await client.disconnect()
+            with pytest.raises(ClientClosedError):
+                await next_call

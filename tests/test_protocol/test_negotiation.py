@@ -18,6 +18,7 @@ from fastapi_server.mcp.protocol.negotiation import (
     Step,
     Try,
     first_step,
+    is_still_spoken,
     next_step,
 )
 
@@ -200,6 +201,28 @@ def test_a_refusal_says_what_both_sides_speak() -> None:
     assert isinstance(refused, Refused)
     assert "the server speaks 2099-01-01, 2098-01-01;" in refused.reason
     assert refused.reason.endswith("this client speaks " + ", ".join(KNOWN_VERSIONS))
+
+
+# Whether it is spoken even now.
+
+
+@pytest.mark.parametrize(
+    ("answer", "spoken"),
+    [
+        (result(NEW), True),
+        (result("2099-01-01"), False),
+        (error(UNSUPPORTED, "2099-01-01"), False),
+        (error(METHOD_NOT_FOUND), False),
+        (error(INVALID_PARAMS), False),
+        (error(HEADER_MISMATCH), True),
+        (error(MISSING_CAPABILITY), True),
+        (HTTP_REFUSAL, False),
+        (SILENT, True),
+        (DIED, True),
+    ],
+)
+def test_a_server_shows_whether_it_was_replaced(answer: Answer, spoken: bool) -> None:
+    assert is_still_spoken(NEW, answer) is spoken
 
 
 # Every server there could be.

@@ -146,6 +146,7 @@ class Connector:
         self._quiet: asyncio.Future[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
         self._after: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
 
     def locate(self, error: MCPClientError, phase: Phase) -> MCPClientError:
         """Have an error say which server it is of, and no credential that the server has echoed. Returns it."""
@@ -158,7 +159,7 @@ class Connector:
 
     @property
     def usable(self) -> Channel | None:
-        """The channel, where it is there and nothing is about to close it."""
+        """The channel, where it is there, nothing is about to close it, and nobody doubts that its era is right."""
         channel = self.channel
         if (
             self.state is not ConnectionState.CONNECTED
@@ -167,6 +168,7 @@ class Connector:
             or self._closed
             or self._parking is not None
             or self._disconnecting is not None
+            or self._checking is not None
         ):
             return None
         return channel
@@ -178,8 +180,8 @@ class Connector:
             MCPConnectionError: There is none and none can be opened.
         """
         self.own_loop()
-        while (going := self._parking or self._disconnecting) is not None and not self._closed:
-            await asyncio.shield(going)
+        while (going := self._parking or self._disconnecting or self._checking) is not None and not self._closed:
+            await asyncio.wait((going,))
         channel = self.usable
         if channel is not None:
             return channel
@@ -222,6 +224,7 @@ class Connector:
         if self.channel is not None:
             self.channel.abandon()
         self.channel = self._attempt = self._retiring = self._after = self._disconnecting = self._parking = None
+        self._checking = None
         self.exchanging = self._metrics.in_flight = 0
         self._quiet = None
         self._metrics.connected_at = None
@@ -306,7 +309,7 @@ class Connector:
 
     async def _tear_down(self) -> None:
         try:
-            tasks = [task for task in (self._attempt, self._after) if task is not None]
+            tasks = [task for task in (self._attempt, self._after, self._checking) if task is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -342,9 +345,11 @@ class Connector:
     def doubt(self, error: MCPClientError) -> None:
         """A server that was found to be stateless refuses to be spoken to so: it may have been replaced. Ask again.
 
-        (2026-07-28, basic/versioning: re-probe if the cached assumption later fails.)
+        It may as well be a tool that says no, which concerns nobody else. So calls in flight go on, and only who comes
+        waits for the answer (2026-07-28, basic/versioning: re-probe if the cached assumption later fails).
         """
-        if self.era.name is not EraName.STATELESS or self._config.protocol_version is not None:
+        channel = self.usable
+        if channel is None or self.era.name is not EraName.STATELESS or self._config.protocol_version is not None:
             return
         match error:
             case RPCError(code=code) if code in _DOUBTFUL_CODES:
@@ -355,10 +360,19 @@ class Connector:
                 pass
             case _:
                 return
-        self._known_version = None
-        self.declare_lost(
-            MCPConnectionError(f"the server no longer speaks revision {self.era.version}: {error.message}")
-        )
+        self._checking = asyncio.get_running_loop().create_task(self._check(channel, error))
+
+    async def _check(self, channel: Channel, doubted: MCPClientError) -> None:
+        try:
+            handshake = Handshake(self._config, self._capabilities, self.request_ids, self.report)
+            if not await handshake.still_speaks(channel, self.era.version):
+                self._known_version = None
+                message = f"the server no longer speaks revision {self.era.version}: {doubted.message}"
+                channel.lose(MCPConnectionError(message))
+        except MCPClientError as error:  # it says nothing of revisions; of the next call it says what it has to
+            logger.debug("server %r: its revision could not be checked: %s", self._name, error)
+        finally:
+            self._checking = None
 
     def declare_lost(self, error: MCPClientError) -> None:
         """The channel looks alive but does not answer: have it replaced."""

@@ -42,6 +42,7 @@ from fastapi_server.mcp.protocol.negotiation import (
     Step,
     Try,
     first_step,
+    is_still_spoken,
     next_step,
 )
 
@@ -163,6 +164,18 @@ class Handshake:
         if isinstance(step, Refused):
             raise HandshakeError(step.reason)
         return await self._agree(channel, step, result)
+
+    async def still_speaks(self, channel: Channel, version: str) -> bool:
+        """Whether a server that has agreed on a stateless revision speaks it even now, as far as it says.
+
+        Raises:
+            MCPClientError: The exchange failed in a way that says nothing about revisions.
+        """
+        try:
+            answer, _ = await self._try(channel, Discover(version))
+        except MCPClientError as error:
+            raise channel.clean(error) from error.__cause__
+        return is_still_spoken(version, answer)
 
     async def _agree(self, channel: Channel, step: Agreed, result: dict[str, Any] | None) -> Agreement:
         if step.version in STATELESS_VERSIONS:

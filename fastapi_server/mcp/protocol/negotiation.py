@@ -121,6 +121,22 @@ def next_step(tried: Try, answer: Answer, *, probes: int) -> Step:
     return _after_initialize(tried, answer, probes)
 
 
+def is_still_spoken(version: str, answer: Answer) -> bool:
+    """Whether a server that has agreed on a stateless revision still speaks it, by its answer to `server/discover`.
+
+    Nobody says that it does not, where nothing comes back.
+    """
+    match answer:
+        case Answer(Outcome.RESULT):
+            return version in answer.versions
+        case Answer(Outcome.ERROR, code=code):
+            return code in RECOGNISED and code != RPCError.UNSUPPORTED_PROTOCOL_VERSION
+        case Answer(Outcome.REFUSED):
+            return False
+        case _:
+            return True
+
+
 def _after_discover(answer: Answer, probes: int) -> Step:
     handshake = Initialize(HANDSHAKE_VERSIONS[-1])
     stateless = _newest(answer.versions, STATELESS_VERSIONS)

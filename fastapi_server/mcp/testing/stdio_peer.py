@@ -160,6 +160,8 @@ def call(request: dict[str, Any], name: str, arguments: dict[str, Any]) -> None:
             held.append(request)
         case "structured":
             text(request, "structured", structuredContent=arguments["value"])
+        case "refuse":
+            error(request, arguments["code"], "not today")
         case "fail":
             text(request, "it failed", isError=True)
         case _:
