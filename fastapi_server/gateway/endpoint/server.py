@@ -5,10 +5,10 @@ from typing import Any, get_args
 from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.lowlevel import Server
 from mcp.server.lowlevel.server import NotificationOptions
+from mcp.server.models import InitializationOptions
 from mcp_types import (
     EmptyResult,
     NotificationParams,
-    ServerCapabilities,
     SetLevelRequestParams,
     SubscribeRequestParams,
     SubscriptionsListenRequestParams,
@@ -61,19 +61,17 @@ class GatewayServer(Server[Any]):
         self.add_request_handler("logging/setLevel", SetLevelRequestParams, self._set_level)
         self.add_notification_handler("notifications/initialized", NotificationParams, self._initialized)
 
-    def get_capabilities(
+    def create_initialization_options(
         self,
         notification_options: NotificationOptions | None = None,
         experimental_capabilities: dict[str, dict[str, Any]] | None = None,
         extensions: dict[str, dict[str, Any]] | None = None,
-        *,
-        protocol_version: str | None = None,
-    ) -> ServerCapabilities:
-        """As the handlers say; and every list tells of its changes."""
+    ) -> InitializationOptions:
+        """Left out, every list tells of its changes; in the stateless era the SDK sees that by the handlers."""
         told = notification_options or NotificationOptions(
             prompts_changed=True, resources_changed=True, tools_changed=True
         )
-        return super().get_capabilities(told, experimental_capabilities, extensions, protocol_version=protocol_version)
+        return super().create_initialization_options(told, experimental_capabilities, extensions)
 
     def _joined(self, context: Context) -> Session:
         """The session of a request, which is told of changes from now on."""
