@@ -1,11 +1,13 @@
 """`mcp-clients serve`, as a program."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Generator
@@ -120,6 +122,7 @@ def test_an_issuer_without_an_audience_is_refused() -> None:
         ([], {"GATEWAY_DATABASE": "postgresql+asyncpg://gateway@127.0.0.1:9/gateway"}, "database does not answer"),
         ([], {"GATEWAY_DATABASE": "sqlite+aiosqlite:////proc/gateway.db"}, "database: /proc/gateway.db"),
         ([], {"GATEWAY_DATABASE": "sqlite+aiosqlite:///damaged.db"}, "file is not a database"),
+        ([], {"GATEWAY_DATABASE": "sqlite+aiosqlite:///newer.db"}, "newer version of the gateway"),
         ([], {"GATEWAY_MAX_REQUEST_BYTES": "few"}, "max_request_bytes"),
         ([], {"GATEWAY_SECRET": "short"}, "secret"),
     ],
@@ -128,6 +131,9 @@ def test_what_is_wrong_is_said_in_one_line(
     tmp_path: Path, arguments: list[str], env: dict[str, str], problem: str
 ) -> None:
     (tmp_path / "damaged.db").write_text("this is no database " * 100, encoding="utf-8")
+    with contextlib.closing(sqlite3.connect(tmp_path / "newer.db")) as newer, newer:
+        newer.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        newer.execute("INSERT INTO alembic_version VALUES ('9999')")
     with program(tmp_path, *arguments, **env) as process:
         _, stderr = process.communicate(timeout=30)
         assert process.returncode == 2

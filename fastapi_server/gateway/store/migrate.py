@@ -2,10 +2,13 @@
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.util.exc import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fastapi_server.gateway.store.engine import WRITING, take_turn
+from fastapi_server.mcp import ConfigError
 
 
 async def migrate(engine: AsyncEngine, revision: str = "head") -> None:
@@ -14,6 +17,9 @@ async def migrate(engine: AsyncEngine, revision: str = "head") -> None:
     Args:
         engine: Of the database.
         revision: The last to run.
+
+    Raises:
+        ConfigError: The database has tables that this version does not know.
     """
     async with engine.connect() as connection:
         await connection.execution_options(**WRITING)
@@ -26,4 +32,11 @@ def _upgrade(connection: Connection, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", "fastapi_server.gateway.store:migrations")
     config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+    try:
+        command.upgrade(config, revision)
+    except CommandError as error:
+        found = MigrationContext.configure(connection).get_current_revision()
+        raise ConfigError(
+            f"database: it is of a newer version of the gateway, with tables of revision {found}; "
+            "that version can use it, or GATEWAY_DATABASE can name another one"
+        ) from error

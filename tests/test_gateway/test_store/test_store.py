@@ -170,3 +170,15 @@ async def test_writers_wait_for_each_other(sqlite: str) -> None:
     async with Store(sqlite) as one, Store(sqlite) as other:
         await asyncio.gather(*(store.add_audit([entry("a")]) for store in (one, other) for _ in range(20)))
         assert len(await one.audit(AuditQuery())) == 40
+
+
+async def test_a_database_of_a_newer_version_is_said_to_be_one(sqlite: str) -> None:
+    async with Store(sqlite):
+        pass
+    engine = open_engine(sqlite)
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    await engine.dispose()
+    with pytest.raises(ConfigError, match="newer version of the gateway, with tables of revision 9999"):
+        async with Store(sqlite):
+            pass
