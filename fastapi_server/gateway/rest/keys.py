@@ -1,11 +1,11 @@
 """API keys, for admins: who has which, new ones, and revoking."""
 
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from fastapi_server.gateway.front.keys import KeyGrant
 from fastapi_server.gateway.problems import ProblemError, answers
@@ -17,6 +17,8 @@ router = APIRouter(prefix="/api/keys", tags=["keys"], dependencies=[Depends(admi
 
 _Text = Annotated[str, Field(min_length=1, max_length=200)]
 _Patterns = Annotated[list[_Text], Field(max_length=1_000)]
+_LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
+"""In another time zone, an expiry can be later than that."""
 
 
 class NewKey(BaseModel):
@@ -36,6 +38,14 @@ class NewKey(BaseModel):
     deny: _Patterns = Field(default_factory=list[str], description="Not these tools, allowed or not.")
 
 
+def _at(seconds: object) -> object:
+    """Seconds since the epoch as a time: pydantic takes many of them for milliseconds."""
+    return datetime.fromtimestamp(min(seconds, _LATEST), UTC) if isinstance(seconds, float) else seconds
+
+
+_Time = Annotated[datetime, BeforeValidator(_at)]
+
+
 class Key(BaseModel):
     """A key, without its secret."""
 
@@ -47,9 +57,9 @@ class Key(BaseModel):
     principal: str | None
     admin: bool
     metrics: bool
-    created: datetime
-    expires: datetime | None
-    revoked: datetime | None
+    created: _Time
+    expires: _Time | None
+    revoked: _Time | None
     servers: list[str] | None
     allow: list[str] | None
     deny: list[str]

@@ -63,6 +63,18 @@ async def test_an_expiry_is_kept_and_must_be_to_come(tmp_path: Path) -> None:
         assert answer.status == 422
 
 
+async def test_an_expiry_long_after_us_is_shown_as_it_is(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as served:
+        for expires, shown in (
+            ("2999-01-01T00:00:00Z", "2999-01-01T00:00:00Z"),
+            ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59Z"),
+            ("9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59Z"),
+        ):
+            assert (await made(served, expires=expires))["expires"] == shown
+        listed = await (await served.get("/api/keys")).json()
+        assert [one["expires"][:4] for one in listed["keys"]] == ["2999", "9999", "9999"]
+
+
 async def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     async with gateway(tmp_path) as served:
         answer = await served.request("POST", "/api/keys", json={"nome": "ann"})
