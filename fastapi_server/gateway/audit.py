@@ -13,7 +13,7 @@ from mcp_types import CallToolResult
 from fastapi_server.gateway.background import is_over
 from fastapi_server.gateway.caller import Caller
 from fastapi_server.gateway.redaction import plain_text, redacted
-from fastapi_server.gateway.store import AuditEntry, Store, StoreUnavailable
+from fastapi_server.gateway.store import AuditEntry, Store, StoreRefused, StoreUnavailable
 
 logger = logging.getLogger("fastapi_server.gateway")
 
@@ -35,7 +35,7 @@ class Audit:
     """Writes the audit log, a batch every second while it keeps writing.
 
     While the database does not answer, entries wait. Of more than 20,000 the oldest are lost, and so are those that
-    cannot be written at the end: their number is logged.
+    cannot be written at the end, and those that it refuses: their number is logged.
 
     Args:
         store: Has the log.
@@ -144,6 +144,10 @@ class Audit:
                     self._put_back(batch)
                     self._say_away(error)
                     return
+                except StoreRefused as error:  # now and for ever: the others go on
+                    self.lost += len(batch)
+                    self._lost_before += len(batch)
+                    logger.error("%d entries of the audit log are lost: %s", len(batch), error)
                 except BaseException:
                     self._put_back(batch)
                     raise

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from fastapi_server.gateway.background import is_over
 from fastapi_server.gateway.recent import Recent, Tally, percentiles
-from fastapi_server.gateway.store import MetricsPoint, Store, StoreUnavailable
+from fastapi_server.gateway.store import MetricsPoint, Store, StoreRefused, StoreUnavailable
 
 logger = logging.getLogger("fastapi_server.gateway")
 
@@ -48,6 +48,9 @@ class History:
             await self._store.forget_before(now - self._days * _DAY)
         except StoreUnavailable as error:
             logger.warning("the history of metrics cannot be written, and waits: %s", error)
+        except StoreRefused as error:
+            self._unwritten = []  # now and for ever
+            logger.error("minutes of the history of metrics are lost: %s", error)
 
 
 def _point(now: float, server: str, tally: Tally) -> MetricsPoint:

@@ -11,7 +11,7 @@ from fastapi_server.gateway import audit as audit_module
 from fastapi_server.gateway.audit import REFUSED, Audit
 from fastapi_server.gateway.caller import Caller
 from fastapi_server.gateway.redaction import REDACTED
-from fastapi_server.gateway.store import AuditQuery, Store, StoreUnavailable
+from fastapi_server.gateway.store import AuditQuery, Store, StoreRefused, StoreUnavailable
 
 ANN = Caller("ann", "ann@here")
 
@@ -75,6 +75,24 @@ async def test_entries_wait_for_a_database_that_is_away(sqlite: str, caplog: pyt
         await audit.close()
         assert "is written again" in caplog.text
         assert [entry.target for entry in await store.audit(AuditQuery())] == ["second", "first"]
+
+
+async def test_what_the_database_refuses_keeps_nothing_up(sqlite: str, caplog: pytest.LogCaptureFixture) -> None:
+    class Picky(Store):
+        async def add_audit(self, entries: Any) -> None:
+            if entries[0].target == "bad":
+                raise StoreRefused("no")
+            await super().add_audit(entries)
+
+    async with Picky(sqlite) as store:
+        audit = Audit(store, arguments=False)
+        note(audit, "bad")
+        await audit.flush()
+        note(audit, "good")
+        await audit.close()
+        assert [entry.target for entry in await store.audit(AuditQuery())] == ["good"]
+        assert audit.lost == 1
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 async def test_the_oldest_are_lost_and_counted(sqlite: str, caplog: pytest.LogCaptureFixture) -> None:

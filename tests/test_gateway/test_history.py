@@ -8,7 +8,7 @@ from fastapi_server.gateway.audit import Audit
 from fastapi_server.gateway.caller import ANYONE
 from fastapi_server.gateway.history import History
 from fastapi_server.gateway.recent import Recent
-from fastapi_server.gateway.store import AuditQuery, MetricsPoint, Store, StoreUnavailable
+from fastapi_server.gateway.store import AuditQuery, MetricsPoint, Store, StoreRefused, StoreUnavailable
 
 
 async def test_a_minute_is_written_once(sqlite: str) -> None:
@@ -58,3 +58,22 @@ async def test_what_could_not_be_written_is_written_later(sqlite: str, monkeypat
         await history.keep(180.0)
         await history.keep(240.0)
         assert [(one.at, one.calls) for one in await store.history("weather", 0.0)] == [(60.0, 1)]
+
+
+async def test_what_is_refused_is_lost_and_keeps_nothing_up(
+    sqlite: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(_points: Sequence[MetricsPoint]) -> None:
+        raise StoreRefused("no")
+
+    recent = Recent()
+    async with Store(sqlite) as store:
+        history = History({"weather": recent}, store, days=1)
+        recent.record(0.1, failed=False)
+        with monkeypatch.context() as picky:
+            picky.setattr(store, "add_history", refuse)
+            await history.keep(120.0)
+        assert "minutes of the history of metrics are lost: no" in caplog.text
+        recent.record(0.1, failed=False)
+        await history.keep(180.0)
+        assert [(one.at, one.calls) for one in await store.history("weather", 0.0)] == [(120.0, 1)]

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from fastapi_server.gateway.rest.dependencies import TheAudit, TheStore, admins_only
+from fastapi_server.gateway.rest.models import Text
 from fastapi_server.gateway.store import AuditQuery
 
 router = APIRouter(prefix="/api/audit", tags=["audit"], dependencies=[Depends(admins_only)])
@@ -42,8 +43,8 @@ class Page(BaseModel):
 async def read_audit(
     store: TheStore,
     audit: TheAudit,
-    caller: str | None = None,
-    server: str | None = None,
+    caller: Text | None = None,
+    server: Text | None = None,
     since: AwareDatetime | None = None,
     before: Annotated[int | None, Query(ge=1, le=_LARGEST_ID)] = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,

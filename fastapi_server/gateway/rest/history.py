@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from fastapi_server.gateway.problems import answers
 from fastapi_server.gateway.rest.dependencies import TheCaller, TheStore, no_such_server
+from fastapi_server.gateway.rest.models import Text
 
 router = APIRouter(prefix="/api/history", tags=["history"], responses=answers(404))
 
@@ -36,7 +37,7 @@ class History(BaseModel):
 
 
 @router.get("/{server}", summary="Calls, errors and percentiles of a server, by minute")
-async def read_history(server: str, caller: TheCaller, store: TheStore, since: AwareDatetime | None = None) -> History:
+async def read_history(server: Text, caller: TheCaller, store: TheStore, since: AwareDatetime | None = None) -> History:
     """Left out, `since` is an hour ago. A server that is gone still has its history."""
     if not caller.may_use(server):
         raise no_such_server(server)

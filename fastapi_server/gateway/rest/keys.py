@@ -10,12 +10,13 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from fastapi_server.gateway.front.keys import KeyGrant
 from fastapi_server.gateway.problems import ProblemError, answers
 from fastapi_server.gateway.rest.dependencies import TheKeyRing, TheStore, admins_only
+from fastapi_server.gateway.rest.models import Text
 from fastapi_server.gateway.store import APIKey
 from fastapi_server.mcp import ToolRules
 
 router = APIRouter(prefix="/api/keys", tags=["keys"], dependencies=[Depends(admins_only)])
 
-_Text = Annotated[str, Field(min_length=1, max_length=200)]
+_Text = Annotated[Text, Field(min_length=1, max_length=200)]
 _Patterns = Annotated[list[_Text], Field(max_length=1_000)]
 _LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 """In another time zone, an expiry can be later than that."""
@@ -102,7 +103,7 @@ async def make_key(new: NewKey, key_ring: TheKeyRing) -> MadeKey:
 
 
 @router.delete("/{key_id}", summary="Revoke a key", responses=answers(404))
-async def revoke_key(key_id: str, key_ring: TheKeyRing) -> Key:
+async def revoke_key(key_id: Text, key_ring: TheKeyRing) -> Key:
     """It opens nothing any more, and stays in the list. Other processes notice within a second or so."""
     key = await key_ring.revoke(key_id)
     if key is None:

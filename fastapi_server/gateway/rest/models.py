@@ -29,6 +29,16 @@ JSONObject: TypeAlias = Annotated[dict[str, Any], AfterValidator(_as_json)]
 """What can be said in JSON; Python's reader takes more than that."""
 
 
+def _storable(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("U+0000 is in no text that is kept")
+    return value
+
+
+Text: TypeAlias = Annotated[str, AfterValidator(_storable)]
+"""What any database takes as text, to be kept or to be looked for."""
+
+
 class ServerSummary(BaseModel):
     """A row of the table of servers. Numbers are over all clients of the server; times are in seconds."""
 

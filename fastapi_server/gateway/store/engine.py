@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, InvalidRequestError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -25,8 +25,16 @@ _LOCK = 0x6D_63_70_67_77
 """Any number that no other program takes for its lock."""
 
 
+_REFUSED = frozenset({"22", "23"})
+"""Classes of SQLSTATE: data exception, integrity constraint violation (ISO/IEC 9075-2, 24.1)."""
+
+
 class StoreUnavailable(Exception):
     """The database cannot be reached, or does not do what it is asked; says why."""
+
+
+class StoreRefused(Exception):
+    """The database is there, but does not take the data that it was given; says why."""
 
 
 @contextlib.contextmanager
@@ -35,12 +43,20 @@ def available() -> Generator[None]:
 
     Raises:
         StoreUnavailable: It does not answer.
+        StoreRefused: It does, and does not take the data.
     """
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise StoreUnavailable(f"the database does not answer: {reason or type(error).__name__}") from error
+        reason = str(getattr(error, "orig", None) or error).partition("\n")[0] or type(error).__name__
+        if _is_about_data(error):
+            raise StoreRefused(f"the database does not take this: {reason}") from error
+        raise StoreUnavailable(f"the database does not answer: {reason}") from error
+
+
+def _is_about_data(error: Exception) -> bool:
+    state: str | None = getattr(getattr(error, "orig", None), "sqlstate", None)  # of PostgreSQL
+    return isinstance(error, (DataError, IntegrityError)) or (state is not None and state[:2] in _REFUSED)
 
 
 def open_engine(database: str) -> AsyncEngine:

@@ -56,7 +56,8 @@ class Store:
     """What outlives the process, for use in an `async with`. What it gives are copies.
 
     What is asked of it is done, even if whoever asks is cancelled meanwhile.
-    While the database is away, everything raises `StoreUnavailable`, and works again once it is back.
+    While the database is away, everything raises `StoreUnavailable`, and works again once it is back. What it does not
+    take as data raises `StoreRefused`.
 
     Args:
         database: URL of SQLAlchemy, for SQLite or PostgreSQL.

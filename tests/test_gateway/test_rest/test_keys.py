@@ -75,6 +75,21 @@ async def test_an_expiry_long_after_us_is_shown_as_it_is(tmp_path: Path) -> None
         assert [one["expires"][:4] for one in listed["keys"]] == ["2999", "9999", "9999"]
 
 
+async def test_what_no_database_takes_is_refused(tmp_path: Path, database: str) -> None:
+    async with gateway(tmp_path, database=database) as served:
+        for grant in ({"name": "a\0"}, {"name": "a", "principal": "\0"}, {"name": "a", "servers": ["\0"]}):
+            assert (await served.request("POST", "/api/keys", json=grant)).status == 422
+        for method, path in (
+            ("DELETE", "/api/keys/a%00b"),
+            ("GET", "/api/history/a%00b"),
+            ("GET", "/api/audit?caller=%00"),
+            ("GET", "/api/audit?server=a%00b"),
+        ):
+            answer = await served.request(method, path)
+            assert answer.status == 422
+            assert "U+0000 is in no text" in (await answer.json(content_type=None))["detail"]
+
+
 async def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     async with gateway(tmp_path) as served:
         answer = await served.request("POST", "/api/keys", json={"nome": "ann"})

@@ -12,7 +12,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from fastapi_server.gateway.store import APIKey, AuditEntry, AuditQuery, MetricsPoint, Store, StoredServer
+from fastapi_server.gateway.store import (
+    APIKey,
+    AuditEntry,
+    AuditQuery,
+    MetricsPoint,
+    Store,
+    StoredServer,
+    StoreRefused,
+)
 from fastapi_server.gateway.store.engine import WRITING, open_engine
 from fastapi_server.gateway.store.migrate import migrate
 from fastapi_server.gateway.store.tables import Table
@@ -170,6 +178,21 @@ async def test_writers_wait_for_each_other(sqlite: str) -> None:
     async with Store(sqlite) as one, Store(sqlite) as other:
         await asyncio.gather(*(store.add_audit([entry("a")]) for store in (one, other) for _ in range(20)))
         assert len(await one.audit(AuditQuery())) == 40
+
+
+async def test_data_that_is_refused_is_no_outage(database: str) -> None:
+    name = unique()
+    async with Store(database) as store:
+        await store.add_key(key(name))
+        with pytest.raises(StoreRefused, match="the database does not take this"):
+            await store.add_key(key(name))
+        assert await store.key(name) is not None
+
+
+async def test_a_text_that_postgresql_refuses_is_no_outage(postgresql: str) -> None:
+    async with Store(postgresql) as store:
+        with pytest.raises(StoreRefused, match="invalid byte sequence"):
+            await store.key("a\0b")
 
 
 async def test_a_database_of_a_newer_version_is_said_to_be_one(sqlite: str) -> None:
