@@ -5,7 +5,7 @@ from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from fastapi_server.gateway.front.oidc import ADMIN_SCOPE
+from fastapi_server.gateway.front.oidc import ADMIN_SCOPE, METRICS_SCOPE
 from fastapi_server.gateway.problems import answers
 
 _PATH = "/.well-known/oauth-protected-resource"
@@ -16,7 +16,7 @@ class ResourceMetadata(BaseModel):
 
     resource: str
     authorization_servers: list[str]
-    scopes_supported: list[str] = [ADMIN_SCOPE]
+    scopes_supported: list[str] = [ADMIN_SCOPE, METRICS_SCOPE]
     bearer_methods_supported: list[str] = ["header"]
 
 

@@ -140,6 +140,7 @@ async def test_mcp_clients_learn_who_issues_tokens(tmp_path: Path) -> None:
             metadata = await (await served.get(f"/.well-known/oauth-protected-resource{path}")).json()
             assert metadata["resource"] == served.url + path
             assert metadata["authorization_servers"] == [one.url]
+            assert metadata["scopes_supported"] == ["mcp:admin", "mcp:metrics"]
         assert "resource_metadata" not in (await served.get("/api/keys")).headers["www-authenticate"]
         assert (await served.get("/.well-known/oauth-protected-resource")).status == 200
         assert (await served.get("/.well-known/oauth-protected-resource/api")).status == 404
