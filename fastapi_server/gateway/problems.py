@@ -153,7 +153,7 @@ def _allowed(request: Request) -> str:
     routes = [route for route in request.app.routes if not isinstance(route, Mount)]
     methods = [
         method
-        for method in ("GET", "POST", "PUT", "DELETE")
+        for method in ("GET", "HEAD", "POST", "PUT", "DELETE")
         if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
     ]
     return ", ".join(methods or ("GET", "HEAD"))  # files, which are mounted

@@ -59,7 +59,11 @@ async def test_what_is_not_there_or_not_right(tmp_path: Path, method: str, path:
     [
         ("/api/servers", "GET, POST"),
         ("/api/servers/one", "GET, PUT, DELETE"),
-        ("/", "GET"),
+        ("/", "GET, HEAD"),
+        ("/health", "GET, HEAD"),
+        ("/ready", "GET, HEAD"),
+        ("/openapi.json", "GET, HEAD"),
+        ("/api/tools", "GET"),
         ("/dashboard/app.js", "GET, HEAD"),
     ],
 )

@@ -26,5 +26,5 @@ def install(app: FastAPI) -> None:
     async def page() -> FileResponse:
         return FileResponse(FOLDER / "index.html", headers=_HEADERS)
 
-    app.add_api_route("/", page, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/", page, methods=["GET", "HEAD"], include_in_schema=False)
     app.mount("/dashboard", _Asked(directory=FOLDER / "static"), name="dashboard")

@@ -17,6 +17,7 @@ from fastapi_server.gateway.rest.models import Readiness
 router = APIRouter(tags=["gateway"])
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", summary="Whether the gateway runs")
 async def health() -> dict[str, str]:
     """Asks no server."""
@@ -32,6 +33,7 @@ _NOT_READY: dict[int | str, dict[str, Any]] = {
 }
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", summary="Whether the gateway is ready", responses=_NOT_READY)
 async def ready(request: Request, response: Response, gateway: TheGateway, caller: TheCaller) -> Readiness:
     """503 until every server has been tried once, and from when the gateway is about to end.

@@ -84,6 +84,15 @@ async def test_only_open_pages_are_served_to_who_brings_nothing(tmp_path: Path, 
                 assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer"), path
 
 
+async def test_open_pages_have_a_head_too(tmp_path: Path) -> None:
+    async with gateway(tmp_path, require_key=True) as served:
+        for path in ("/", "/health", "/ready", "/openapi.json", "/dashboard/app.js"):
+            whole, head = await served.get(path), await served.request("HEAD", path)
+            assert head.status == whole.status, path
+            assert head.headers["content-type"] == whole.headers["content-type"]
+            assert "head" not in served.app.openapi()["paths"].get(path, {})
+
+
 async def test_who_is_not_on_this_machine_needs_a_key_whatever_the_settings(sqlite: str) -> None:
     async def app(scope: Any, _receive: Any, _send: Any) -> None:
         seen.append(scope[SCOPE_KEY])
