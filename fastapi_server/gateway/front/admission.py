@@ -12,6 +12,7 @@ from fastapi_server.gateway.front.guard import is_loopback
 from fastapi_server.gateway.front.issuer_keys import IssuerUnavailable
 from fastapi_server.gateway.front.keys import PREFIX, KeyRefused, KeyRing
 from fastapi_server.gateway.front.oidc import TokenRefused, TokenVerifier
+from fastapi_server.gateway.front.path import path_within
 from fastapi_server.gateway.front.rates import Rates, address_of
 from fastapi_server.gateway.front.resource_metadata import metadata_url
 from fastapi_server.gateway.front.stay import STILL_WELCOME
@@ -95,7 +96,7 @@ class Admission:
     def _without_credential(self, scope: Scope) -> Caller:
         if not self._must_identify and _is_local(scope):
             return ANYONE
-        if is_open(scope["method"], scope["path"]):
+        if is_open(scope["method"], path_within(scope)):
             return NOBODY
         raise KeyRefused("an API key is required, as Authorization: Bearer or X-API-Key")
 
@@ -107,7 +108,7 @@ class Admission:
         challenge = ["Bearer"]
         if _credential(Headers(scope=scope)) is not None:
             challenge.append('error="invalid_token"')
-        if self._verifier is not None and _MCP.fullmatch(scope["path"]):
+        if self._verifier is not None and _MCP.fullmatch(path_within(scope)):
             challenge.append(f'resource_metadata="{metadata_url(scope)}"')
         return problem(401, why, {"www-authenticate": f"{challenge[0]} {', '.join(challenge[1:])}".strip()})
 

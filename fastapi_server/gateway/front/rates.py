@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_server.gateway.audit import Audit
 from fastapi_server.gateway.caller import SCOPE_KEY, Caller
+from fastapi_server.gateway.front.path import path_within
 from fastapi_server.gateway.problems import problem
 from fastapi_server.mcp import ConfigError
 
@@ -99,7 +100,7 @@ class RateLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        if scope["type"] != "http" or scope["path"] in _UNLIMITED:
+        if scope["type"] != "http" or path_within(scope) in _UNLIMITED:
             await self._app(scope, receive, send)
             return
         caller: Caller = scope[SCOPE_KEY]

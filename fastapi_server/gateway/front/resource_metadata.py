@@ -6,6 +6,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from fastapi_server.gateway.front.oidc import ADMIN_SCOPE, METRICS_SCOPE
+from fastapi_server.gateway.front.path import path_within
 from fastapi_server.gateway.problems import answers
 
 _PATH = "/.well-known/oauth-protected-resource"
@@ -21,8 +22,12 @@ class ResourceMetadata(BaseModel):
 
 
 def metadata_url(scope: Scope) -> str:
-    """Where the metadata of the resource that was asked for is: its path goes behind the well-known one (3.1)."""
-    return str(HTTPConnection(scope).url.replace(path=_PATH + scope["path"], query=""))
+    """Where the metadata of the resource that was asked for is: its path goes behind the well-known one (3.1).
+
+    Of an application that is mounted at a path, all of it is below that path.
+    """
+    path = scope.get("root_path", "") + _PATH + path_within(scope)
+    return str(HTTPConnection(scope).url.replace(path=path, query=""))
 
 
 def metadata_router(issuer: str | None) -> APIRouter:
@@ -34,8 +39,7 @@ def metadata_router(issuer: str | None) -> APIRouter:
     async def resource_metadata(request: Request, path: str = "mcp") -> ResourceMetadata:  # pyright: ignore[reportUnusedFunction]
         if issuer is None or path.partition("/")[0] != "mcp":
             raise HTTPException(404, "there is no such resource, or it takes no bearer tokens")
-        return ResourceMetadata(
-            resource=str(request.url.replace(path=f"/{path}", query="")), authorization_servers=[issuer]
-        )
+        resource = request.url.replace(path=f"{request.scope.get('root_path', '')}/{path}", query="")
+        return ResourceMetadata(resource=str(resource), authorization_servers=[issuer])
 
     return router
