@@ -52,8 +52,7 @@ class Lists:
             server, original = view.tool(self._gateway.pool, name)
         except ConfigError:
             return None  # the call itself says so
-        listing = self._gateway.directory.known(server, view.caller.principal)
-        return next((tool.input_schema for tool in listing.tools if tool.name == original), None)
+        return self._gateway.directory.schema_of(server, view.caller.principal, original)
 
     async def resources(self, context: Context, _params: PaginatedRequestParams | None) -> ListResourcesResult:
         """`resources/list`."""

@@ -4,12 +4,13 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Body, Path
-from mcp_types import CallToolResult, ReadResourceResult, Resource, Tool
+from mcp_types import CallToolResult, ReadResourceResult, Tool
 from pydantic import BaseModel, Field
 
 from fastapi_server.gateway.problems import UPSTREAM, answers
 from fastapi_server.gateway.rest.dependencies import Server, TheAudit, TheCaller, TheGateway
 from fastapi_server.gateway.rest.models import JSONObject
+from fastapi_server.gateway.rest.resources import list_resources
 from fastapi_server.gateway.rest.tools import called, catalogue_of
 
 router = APIRouter(prefix="/rest/{name}", tags=["rest dialect"])
@@ -27,12 +28,6 @@ class Tools(BaseModel):
     tools: list[Tool]
 
 
-class Resources(BaseModel):
-    """Resources of one server."""
-
-    resources: list[Resource]
-
-
 class Call(BaseModel):
     """A call of a tool."""
 
@@ -40,7 +35,7 @@ class Call(BaseModel):
 
 
 class Read(BaseModel):
-    """A resource to read."""
+    """A resource to read; as with a call, more members may come with it, such as `session_id`."""
 
     uri: str = Field(min_length=1, examples=["weather://cities"])
 
@@ -98,11 +93,9 @@ async def call_tool(
     return Called(result=result)
 
 
-@router.get("/resources/list", summary="Resources", response_model_exclude_none=True, responses=answers(404))
-async def list_resources(server: Server, gateway: TheGateway, caller: TheCaller) -> Resources:
-    """As last listed."""
-    listings = await gateway.directory.listings([server], caller.principal)
-    return Resources(resources=listings[server].resources)
+router.get("/resources/list", summary="Resources", response_model_exclude_none=True, responses=answers(404))(
+    list_resources
+)
 
 
 @router.post(

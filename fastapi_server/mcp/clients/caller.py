@@ -196,7 +196,7 @@ class Caller:
         deadline: float,
         options: CallOptions = NO_OPTIONS,
     ) -> Coroutine[Any, Any, Any]:
-        """Call, and return the result as plain values.
+        """Call, and return the result: plain values, or perhaps JSON (`Raw`) where `options.on_json` is told of it.
 
         Args:
             method: Of the protocol.

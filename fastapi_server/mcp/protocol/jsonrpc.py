@@ -50,7 +50,8 @@ def _without(redacted: Callable[[str], str], value: Any) -> Any:
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """Any JSON-RPC message: a request, a notification or a reply, told apart by the members that are set.
 
-    A `result` is plain values. `params` stay raw until somebody wants them, because most notifications nobody does.
+    A `result` is plain values, or JSON (`Raw`) where it was decoded so. `params` stay raw until somebody wants them,
+    because most notifications nobody does.
     """
 
     jsonrpc: Literal["2.0"] | UnsetType = UNSET
