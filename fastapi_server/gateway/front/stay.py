@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ValidationError
-from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_server.gateway.draining import Draining
+from fastapi_server.gateway.front.path import path_within
 from fastapi_server.gateway.problems import problem
 
 StillWelcome: TypeAlias = Callable[[], Awaitable[bool]]
@@ -43,7 +43,7 @@ class Stay:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        if scope["type"] != "http" or scope["path"] in _ALWAYS:
+        if scope["type"] != "http" or path_within(scope) in _ALWAYS:
             await self._app(scope, receive, send)
             return
         if self._draining.begun.is_set():
@@ -102,7 +102,7 @@ class Stay:
 
     def _last_event(self, scope: Scope) -> bytes:
         """Why a call over REST has no result; at `/mcp`, a stream that ends without one says as much."""
-        if scope["method"] != "POST" or not scope["path"].startswith("/api/"):
+        if scope["method"] != "POST" or not path_within(scope).startswith("/api/"):
             return b""
         return b"event: error\r\ndata: %b\r\n\r\n" % self._refusal(scope).body
 
@@ -126,7 +126,7 @@ async def _carrying_on(scope: Scope, receive: Receive) -> Receive | None:
     That is what is sent to `/mcp` besides requests: answers to a server's questions, and notices; and, in the stateless
     era, a call that is asked for again with an answer.
     """
-    if scope["method"] != "POST" or not get_route_path(scope).startswith("/mcp"):
+    if scope["method"] != "POST" or not path_within(scope).startswith("/mcp"):
         return None
     body, more = bytearray(), True
     while more:

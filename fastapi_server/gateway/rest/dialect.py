@@ -3,12 +3,12 @@
 from typing import Annotated, Any
 from uuid import uuid4
 
-from fastapi import APIRouter, Body, Path
+from fastapi import APIRouter, Body, Path, Request
 from mcp_types import CallToolResult, ReadResourceResult, Tool
 from pydantic import BaseModel, Field
 
 from fastapi_server.gateway.problems import UPSTREAM, answers
-from fastapi_server.gateway.rest.dependencies import Server, TheAudit, TheCaller, TheGateway
+from fastapi_server.gateway.rest.dependencies import Server, TheAudit, TheCaller, TheGateway, while_there
 from fastapi_server.gateway.rest.models import JSONObject
 from fastapi_server.gateway.rest.resources import list_resources
 from fastapi_server.gateway.rest.tools import called, catalogue_of
@@ -81,16 +81,21 @@ async def call_tool(
     server: Server,
     tool: Annotated[str, Path(description="Name of a tool", examples=["forecast"])],
     call: Call,
+    request: Request,
     gateway: TheGateway,
     audit: TheAudit,
     caller: TheCaller,
 ) -> Called:
     """An error of the tool itself is a result with `isError`."""
     _, original = called(gateway, audit, caller, f"{server}__{tool}", call.arguments)
-    with audit.noting(caller, server, "tools/call", original, call.arguments) as told:
-        result = await gateway.pool.client(server, caller.principal).call_tool(original, call.arguments)
-        told(result)
-    return Called(result=result)
+
+    async def result() -> CallToolResult:
+        with audit.noting(caller, server, "tools/call", original, call.arguments) as told:
+            answer = await gateway.pool.client(server, caller.principal).call_tool(original, call.arguments)
+            told(answer)
+            return answer
+
+    return Called(result=await while_there(request, result()))
 
 
 router.get("/resources/list", summary="Resources", response_model_exclude_none=True, responses=answers(404))(
@@ -102,8 +107,12 @@ router.get("/resources/list", summary="Resources", response_model_exclude_none=T
     "/resources/read", summary="Read a resource", response_model_exclude_none=True, responses=answers(*UPSTREAM)
 )
 async def read_resource(
-    server: Server, read: Read, gateway: TheGateway, audit: TheAudit, caller: TheCaller
+    server: Server, read: Read, request: Request, gateway: TheGateway, audit: TheAudit, caller: TheCaller
 ) -> Contents:
     """Its contents: text, or `blob` in base64."""
-    with audit.noting(caller, server, "resources/read", read.uri):
-        return Contents(result=await gateway.pool.client(server, caller.principal).read_resource(read.uri))
+
+    async def contents() -> ReadResourceResult:
+        with audit.noting(caller, server, "resources/read", read.uri):
+            return await gateway.pool.client(server, caller.principal).read_resource(read.uri)
+
+    return Contents(result=await while_there(request, contents()))

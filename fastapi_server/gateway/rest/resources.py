@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from mcp_types import GetPromptResult, ReadResourceResult
 
 from fastapi_server.gateway.caller import Caller
 from fastapi_server.gateway.directory import Listing
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.problems import UPSTREAM, answers
-from fastapi_server.gateway.rest.dependencies import Server, TheAudit, TheCaller, TheGateway
+from fastapi_server.gateway.rest.dependencies import Server, TheAudit, TheCaller, TheGateway, while_there
 from fastapi_server.gateway.rest.models import PromptGet, PromptList, ResourceList, ResourceRead, TemplateList
 
 router = APIRouter(prefix="/api/servers/{name}", tags=["resources and prompts"])
@@ -25,11 +25,15 @@ async def list_resources(server: Server, gateway: TheGateway, caller: TheCaller)
     "/resources/read", summary="Read a resource", response_model_exclude_none=True, responses=answers(*UPSTREAM)
 )
 async def read_resource(
-    server: Server, read: ResourceRead, gateway: TheGateway, audit: TheAudit, caller: TheCaller
+    server: Server, read: ResourceRead, request: Request, gateway: TheGateway, audit: TheAudit, caller: TheCaller
 ) -> ReadResourceResult:
     """Its contents: text, or `blob` in base64."""
-    with audit.noting(caller, server, "resources/read", read.uri):
-        return await gateway.pool.client(server, caller.principal).read_resource(read.uri)
+
+    async def contents() -> ReadResourceResult:
+        with audit.noting(caller, server, "resources/read", read.uri):
+            return await gateway.pool.client(server, caller.principal).read_resource(read.uri)
+
+    return await while_there(request, contents())
 
 
 @router.get("/templates", summary="Resource templates", response_model_exclude_none=True, responses=answers(404))
@@ -54,13 +58,18 @@ async def get_prompt(
     server: Server,
     prompt: Annotated[str, Path(description="Name of a prompt", examples=["packing"])],
     get: PromptGet,
+    request: Request,
     gateway: TheGateway,
     audit: TheAudit,
     caller: TheCaller,
 ) -> GetPromptResult:
     """Its messages, with the arguments in their places."""
-    with audit.noting(caller, server, "prompts/get", prompt, get.arguments):
-        return await gateway.pool.client(server, caller.principal).get_prompt(prompt, get.arguments)
+
+    async def messages() -> GetPromptResult:
+        with audit.noting(caller, server, "prompts/get", prompt, get.arguments):
+            return await gateway.pool.client(server, caller.principal).get_prompt(prompt, get.arguments)
+
+    return await while_there(request, messages())
 
 
 async def _listing(gateway: Gateway, caller: Caller, server: str) -> Listing:
