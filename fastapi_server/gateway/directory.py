@@ -11,11 +11,13 @@ from typing import Any, Literal, TypeAlias
 from mcp_types import Prompt, Resource, ResourceTemplate, Tool
 
 from fastapi_server.gateway.problems import cause_of
+from fastapi_server.gateway.writable import DEEPEST_LIST, writable
 from fastapi_server.mcp import (
     AuthenticationError,
     ClientPool,
     ConnectionState,
     HandlerContext,
+    MCPClient,
     MCPClientError,
     ProtocolError,
     RPCError,
@@ -238,10 +240,10 @@ class Directory:
             return
         self._again.discard(key)  # what was told up to here is in the answers; that we have connected, too
         errors = await asyncio.gather(
-            self._fetch(key, listing, "tools", client.list_tools),
-            self._fetch(key, listing, "resources", client.list_resources),
-            self._fetch(key, listing, "templates", client.list_resource_templates),
-            self._fetch(key, listing, "prompts", client.list_prompts),
+            self._fetch(key, listing, "tools", client, client.list_tools),
+            self._fetch(key, listing, "resources", client, client.list_resources),
+            self._fetch(key, listing, "templates", client, client.list_resource_templates),
+            self._fetch(key, listing, "prompts", client, client.list_prompts),
         )
         listing.heard_at = time.monotonic()
         error = next((error for error in errors if error is not None), None)
@@ -252,13 +254,14 @@ class Directory:
         self._silent_since.pop(key.server, None)
 
     async def _fetch(
-        self, key: _Key, listing: Listing, name: _List, fetch: Callable[[], Awaitable[list[Any]]]
+        self, key: _Key, listing: Listing, name: _List, client: MCPClient, fetch: Callable[[], Awaitable[list[Any]]]
     ) -> MCPClientError | None:
         """Have one list known as soon as it is there, whatever becomes of the others; returns why it is not."""
         kind: Kind = "resources" if name == "templates" else name
         offers = listing.info.capabilities if listing.info is not None else None
         try:
             items = await _or_none(fetch, offers is None or getattr(offers, kind) is not None)
+            writable(client, items, DEEPEST_LIST)  # or nobody could be told what the others list
         except MCPClientError as error:
             return error
         before = getattr(listing, name)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
 from fastapi_server.gateway.store import StoreUnavailable
+from fastapi_server.gateway.writable import writable_data
 from fastapi_server.mcp import (
     AuthenticationError,
     AuthorizationRequired,
@@ -94,7 +95,7 @@ def problem_of(error: MCPClientError) -> Problem:
     match error:
         case RPCError():
             problem.status = _RPC_STATUS.get(error.code, status)
-            more |= {"code": error.code, "data": error.data}
+            more |= {"code": error.code, "data": writable_data(error)}
         case AuthorizationRequired():
             more["url"] = error.url
         case CircuitOpenError() | HTTPStatusError() if error.retry_after:

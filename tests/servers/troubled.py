@@ -1,9 +1,9 @@
 """A server on standard input and output that is in trouble. Bare Python, so that it starts at once.
 
-`python -S troubled.py [--silent METHOD] [--fails METHOD] [--dies-of METHOD FILE]`: it never answers the first method,
-answers the second with an error, and dies of the third, once. FILE counts its lives; its one tool is called `life-1`
-in the first. A call of a tool `late` is answered by a question, once it has been cancelled, and the next call once
-that has been answered.
+`python -S troubled.py [--silent METHOD] [--fails METHOD] [--dies-of METHOD FILE] [--deep METHOD LEVELS]`: it never
+answers the first method, answers the second with an error, dies of the third, once, and nests so many lists in the
+answer to the fourth. FILE counts its lives; its one tool is called `life-1` in the first. A call of a tool `late` is
+answered by a question, once it has been cancelled, and the next call once that has been answered.
 """
 
 import argparse
@@ -17,6 +17,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--silent")
 parser.add_argument("--fails")
 parser.add_argument("--dies-of", nargs=2, metavar=("METHOD", "FILE"), default=(None, None))
+parser.add_argument("--deep", nargs=2, metavar=("METHOD", "LEVELS"), default=(None, 0))
 flags = parser.parse_args()
 
 deadly, file = flags.dies_of
@@ -37,7 +38,18 @@ RESULTS: dict[str, Any] = {
     "prompts/list": {"prompts": []},
     "resources/list": {"resources": []},
     "resources/templates/list": {"resourceTemplates": []},
+    "resources/read": {"contents": []},
+    "prompts/get": {"messages": []},
 }
+
+nested: list[Any] = []
+for _ in range(int(flags.deep[1]) - 1):
+    nested = [nested]
+ANYTHING = {"name": "deep", "uri": "x:deep", "uriTemplate": "x:{deep}", "inputSchema": {"type": "object"}}
+if flags.deep[0] in RESULTS:
+    listed = next(iter(RESULTS[flags.deep[0]]))
+    empty = [] if listed in {"content", "contents", "messages"} else [{**ANYTHING, "_meta": {"deep": nested}}]
+    RESULTS[flags.deep[0]] = {listed: empty, "_meta": {"deep": nested}}
 
 asking = False
 QUESTION = {
@@ -64,7 +76,7 @@ for line in sys.stdin:
         continue
     answer: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
     if method == flags.fails:
-        answer["error"] = {"code": -32603, "message": "out of order"}
+        answer["error"] = {"code": -32603, "message": "out of order", "data": nested}
     elif method in RESULTS:
         answer["result"] = RESULTS[method]
     else:

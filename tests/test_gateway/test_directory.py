@@ -12,7 +12,7 @@ import pytest
 from fastapi_server.gateway import Settings, directory
 from fastapi_server.gateway.directory import ListChange
 from fastapi_server.gateway.gateway import Gateway
-from fastapi_server.mcp import parse_config
+from fastapi_server.mcp import InvalidResultError, parse_config
 
 TROUBLED = str(Path(__file__).parents[1] / "servers/troubled.py")
 PATIENCE = 1.0
@@ -122,6 +122,32 @@ async def test_a_list_that_is_in_trouble_hides_no_other(trouble: str) -> None:
     assert [tool.name for tool in listings["partial"].tools] == ["life-1"]
     assert again == listings
     assert (listings["partial"].error is None) == (trouble == "--silent")
+
+
+LISTS = {
+    "tools/list": "tools",
+    "resources/list": "resources",
+    "resources/templates/list": "templates",
+    "prompts/list": "prompts",
+}
+
+
+@pytest.mark.parametrize("method", LISTS)
+async def test_a_list_that_cannot_be_passed_on_is_a_problem_of_its_server(method: str) -> None:
+    levels = {"plain": 50, "deep": 70, "deepest": 900}
+    async with gateway(**{name: ["--deep", method, str(deep)] for name, deep in levels.items()}) as running:
+        listings = await running.directory.listings(levels, None)
+
+    assert [item.name for item in getattr(listings["plain"], LISTS[method])] == ["deep"]
+    assert listings["plain"].error is None
+    for name in ("deep", "deepest"):
+        assert getattr(listings[name], LISTS[method]) == []
+        error = listings[name].error
+        assert isinstance(error, InvalidResultError)
+        assert str(error) == (
+            f"server '{name}' (stdio): what it answered cannot be passed on: it is nested deeper than 64 levels"
+        )
+        assert len(listings[name].tools) == (method != "tools/list")
 
 
 async def test_those_who_wait_for_all_lists_are_told_of_each_that_comes() -> None:

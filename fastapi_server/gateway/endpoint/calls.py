@@ -29,6 +29,7 @@ from fastapi_server.gateway.endpoint.parked import ParkedCalls, answers_question
 from fastapi_server.gateway.endpoint.request import Context, is_stateless, passed_on, session_of, view_of
 from fastapi_server.gateway.endpoint.upstream import Upstreams
 from fastapi_server.gateway.gateway import Gateway
+from fastapi_server.gateway.writable import writable
 from fastapi_server.mcp import CommonConfig, ConfigError, EraName, MCPClient
 
 ResultT = TypeVar("ResultT", bound=BaseModel)
@@ -127,7 +128,7 @@ class Calls:
 
         async def call(asker: Asker) -> ResultT:
             async with self._upstreams.client(server, view.caller.principal, asker) as client:
-                return await work(client, self._options(context, client, asker, timeout))
+                return writable(client, await work(client, self._options(context, client, asker, timeout)))
 
         async def noted_call(asker: Asker) -> ResultT:
             with self._audit.noting(view.caller, server, context.method, *noted) as told:

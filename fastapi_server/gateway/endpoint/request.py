@@ -10,6 +10,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from starlette.requests import Request
 
 from fastapi_server.gateway.endpoint.view import VIEW_KEY, View
+from fastapi_server.gateway.writable import writable_data
 from fastapi_server.mcp import ConfigError, MCPClientError, RPCError
 
 Context: TypeAlias = ServerRequestContext[Any, Any]
@@ -57,7 +58,7 @@ def speaking(
         try:
             return await handler(context, params)
         except RPCError as error:
-            raise MCPError(error.code, error.message, error.data) from error
+            raise MCPError(error.code, error.message, writable_data(error)) from error
         except ConfigError as error:
             raise MCPError(INVALID_PARAMS, error.message) from error
         except MCPClientError as error:  # what a process wrote to stderr, in further lines, is not for callers

@@ -12,6 +12,7 @@ from fastapi_server.gateway.rest.dependencies import Server, TheAudit, TheCaller
 from fastapi_server.gateway.rest.models import JSONObject
 from fastapi_server.gateway.rest.resources import list_resources
 from fastapi_server.gateway.rest.tools import called, catalogue_of
+from fastapi_server.gateway.writable import writable
 
 router = APIRouter(prefix="/rest/{name}", tags=["rest dialect"])
 
@@ -91,9 +92,10 @@ async def call_tool(
 
     async def result() -> CallToolResult:
         with audit.noting(caller, server, "tools/call", original, call.arguments) as told:
-            answer = await gateway.pool.client(server, caller.principal).call_tool(original, call.arguments)
+            client = gateway.pool.client(server, caller.principal)
+            answer = await client.call_tool(original, call.arguments)
             told(answer)
-            return answer
+            return writable(client, answer)
 
     return Called(result=await while_there(request, result()))
 
@@ -113,6 +115,7 @@ async def read_resource(
 
     async def contents() -> ReadResourceResult:
         with audit.noting(caller, server, "resources/read", read.uri):
-            return await gateway.pool.client(server, caller.principal).read_resource(read.uri)
+            client = gateway.pool.client(server, caller.principal)
+            return writable(client, await client.read_resource(read.uri))
 
     return Contents(result=await while_there(request, contents()))

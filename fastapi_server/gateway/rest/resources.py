@@ -11,6 +11,7 @@ from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.problems import UPSTREAM, answers
 from fastapi_server.gateway.rest.dependencies import Server, TheAudit, TheCaller, TheGateway, while_there
 from fastapi_server.gateway.rest.models import PromptGet, PromptList, ResourceList, ResourceRead, TemplateList
+from fastapi_server.gateway.writable import writable
 
 router = APIRouter(prefix="/api/servers/{name}", tags=["resources and prompts"])
 
@@ -31,7 +32,8 @@ async def read_resource(
 
     async def contents() -> ReadResourceResult:
         with audit.noting(caller, server, "resources/read", read.uri):
-            return await gateway.pool.client(server, caller.principal).read_resource(read.uri)
+            client = gateway.pool.client(server, caller.principal)
+            return writable(client, await client.read_resource(read.uri))
 
     return await while_there(request, contents())
 
@@ -67,7 +69,8 @@ async def get_prompt(
 
     async def messages() -> GetPromptResult:
         with audit.noting(caller, server, "prompts/get", prompt, get.arguments):
-            return await gateway.pool.client(server, caller.principal).get_prompt(prompt, get.arguments)
+            client = gateway.pool.client(server, caller.principal)
+            return writable(client, await client.get_prompt(prompt, get.arguments))
 
     return await while_there(request, messages())
 

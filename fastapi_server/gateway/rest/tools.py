@@ -14,6 +14,7 @@ from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.problems import UPSTREAM, ProblemError, answers, cause_of, problem_of
 from fastapi_server.gateway.rest.dependencies import TheAudit, TheCaller, TheGateway, no_such_server, while_there
 from fastapi_server.gateway.rest.models import ToolCall, ToolList
+from fastapi_server.gateway.writable import writable
 from fastapi_server.mcp import Catalogue, ConfigError, MCPClientError
 
 router = APIRouter(prefix="/api/tools", tags=["tools"])
@@ -75,7 +76,7 @@ async def call_tool(
             client = gateway.pool.client(server, caller.principal)
             answer = await client.call_tool(original, call.arguments, timeout=call.timeout, progress=progress)
             told(answer)
-            return answer
+            return writable(client, answer)
 
     if _STREAM in request.headers.get("accept", ""):
         return EventSourceResponse(_events(result))

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -23,6 +24,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "away": {"url": "http://127.0.0.1:9/mcp", "headers": {"Authorization": f"Bearer {SECRET}"}},
     "silent": {"command": sys.executable, "args": ["-c", "import sys; sys.stdin.read()"], "timeout": 500},
 }
+TROUBLED = str(Path(__file__).parents[2] / "servers/troubled.py")
 PREFIX = "io.modelcontextprotocol/"
 
 
@@ -91,6 +93,49 @@ async def test_a_server_that_is_down(gateway: StartGateway, raw: Raw, name: str)
         assert f"server '{name}'" in error["message"]
         assert SECRET not in json.dumps(answer)
     assert listed["result"]["tools"] == []
+
+
+def troubled(*flags: str) -> dict[str, Any]:
+    return {"command": sys.executable, "args": ["-S", TROUBLED, *flags]}
+
+
+DEEP = {
+    "tools/call": {"name": "deep__life-1", "arguments": {}},
+    "resources/read": {"uri": "mcp://deep/x:deep"},
+    "prompts/get": {"name": "deep__deep"},
+}
+
+
+@pytest.mark.parametrize("method", DEEP)
+@pytest.mark.parametrize("levels", [200, 250, 900])
+async def test_a_result_that_is_nested_too_deep(gateway: StartGateway, raw: Raw, method: str, levels: int) -> None:
+    deep = troubled("--deep", method, str(levels))
+    name = str(DEEP[method].get("uri", DEEP[method].get("name")))
+    async with gateway({"deep": deep}) as running, Stateless.at(running.url) as stateless:
+        session = await raw.open(running.url)
+        _, _, in_session = await raw.post(
+            running.url, {"id": 7, "method": method, "params": DEEP[method]}, session=session
+        )
+        _, without = await stateless.ask(method, name, **DEEP[method])
+        _, asked = await stateless.ask(method, name, **DEEP[method], abilities={"elicitation": {}})
+
+    for answer in (in_session, without, asked):
+        if levels == 200:
+            assert answer["result"]["_meta"]["deep"]
+        else:
+            assert answer["error"]["code"] == RPCError.INTERNAL_ERROR
+            assert answer["error"]["message"].startswith("server 'deep' (stdio): what it answered cannot be passed on")
+
+
+async def test_an_error_that_is_nested_too_deep(gateway: StartGateway, raw: Raw) -> None:
+    deep = troubled("--fails", "tools/call", "--deep", "nothing", "300")
+    async with gateway({"deep": deep}) as running, Stateless.at(running.url) as stateless:
+        session = await raw.open(running.url)
+        _, _, in_session = await raw.post(running.url, _call("deep__life-1"), session=session)
+        without = await stateless.call("deep__life-1", {})
+
+    for answer in (in_session, without):
+        assert answer["error"] == {"code": RPCError.INTERNAL_ERROR, "message": "out of order"}
 
 
 def _call(tool: str, **arguments: Any) -> dict[str, Any]:

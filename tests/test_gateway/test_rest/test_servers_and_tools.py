@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -25,6 +26,12 @@ from fastapi_server.mcp import (
 )
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, http_peer
 from tests.test_gateway.conftest import ODD, PEER, SHOW, WEATHER, Serve, Served
+
+TROUBLED = str(Path(__file__).parents[2] / "servers/troubled.py")
+
+
+def troubled(*flags: str) -> dict[str, Any]:
+    return {"command": sys.executable, "args": ["-S", TROUBLED, *flags]}
 
 
 async def events_of(response: aiohttp.ClientResponse) -> list[tuple[str, Any]]:
@@ -306,6 +313,28 @@ async def test_errors_of_servers_become_problems(serve: Serve) -> None:
         assert (problem["type"], problem["server"]) == ("urn:mcp:unreachable", "peer")
         problem = await running.ask("POST", call.format("never"), {"timeout": "soon"}, status=422)
         assert problem["errors"][0]["at"] == ["body", "timeout"]
+
+
+async def test_what_is_nested_too_deep_is_a_problem_of_its_server(serve: Serve) -> None:
+    methods = {"listed": "tools/list", "called": "tools/call", "read": "resources/read", "filled": "prompts/get"}
+    servers = {name: troubled("--deep", method, "900") for name, method in methods.items()}
+    servers["failed"] = troubled("--fails", "tools/call", "--deep", "nothing", "300")
+    deep = "what it answered cannot be passed on: it is nested deeper than {} levels"
+    async with serve(servers) as running:
+        listed = await running.ask("GET", "/api/tools")
+        assert {tool["name"].partition("__")[0] for tool in listed["tools"]} == {"called", "read", "filled", "failed"}
+        assert listed["problems"] == {"listed": deep.format(64)}
+        for path, body in (
+            ("/api/tools/called__life-1/call", {}),
+            ("/rest/called/tools/life-1/call", {}),
+            ("/api/servers/read/resources/read", {"uri": "x:deep"}),
+            ("/rest/read/resources/read", {"uri": "x:deep"}),
+            ("/api/servers/filled/prompts/deep/get", {}),
+        ):
+            problem = await running.ask("POST", path, body, status=502)
+            assert (problem["type"], problem["detail"]) == ("urn:mcp:protocol", deep.format(240))
+        problem = await running.ask("POST", "/api/tools/failed__life-1/call", {}, status=502)
+        assert (problem["type"], problem["detail"]) == ("urn:mcp:rpc", "out of order")
 
 
 async def test_resources_and_prompts(serve: Serve) -> None:
