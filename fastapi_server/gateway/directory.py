@@ -33,6 +33,8 @@ _KINDS: tuple[Kind, ...] = ("tools", "resources", "prompts")
 _ANSWERS = (AuthenticationError, ProtocolError, RPCError)
 """What a server says that is not silent, if perhaps not to others."""
 _FRESH_SECONDS = 30.0
+_NOTICE_SECONDS = 1.0
+"""Between two askings of which a server says that there is something new: it may say so whenever it is asked."""
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 30.0
 _MOST_RETRIES = 20
@@ -78,6 +80,7 @@ class Listing:
     prompts: list[Prompt] = field(default_factory=list[Prompt])
     complete: bool = False
     error: MCPClientError | None = None
+    asked_at: float = -_NOTICE_SECONDS
     heard_at: float = -_FRESH_SECONDS
     failures: int = 0
     wanted_at: float = field(default_factory=time.monotonic)
@@ -109,7 +112,7 @@ class Directory:
         self._refreshing: dict[_Key, asyncio.Task[None]] = {}
         self._again: set[_Key] = set()
         self._silent_since: dict[str, float] = {}
-        self._retries: dict[_Key, asyncio.TimerHandle] = {}
+        self._later: dict[_Key, asyncio.TimerHandle] = {}
         self.changed: list[Callable[[ListChange], None]] = []
 
     async def listings(self, servers: Iterable[str], principal: str | None) -> dict[str, Listing]:
@@ -163,8 +166,8 @@ class Directory:
                 while asking := [task for key, task in self._refreshing.items() if key.server == server]:
                     await asyncio.wait(asking)
                     await asyncio.sleep(0)  # what is to be asked once more is by now
-        for key in [key for key in self._retries if key.server == server]:
-            self._retries.pop(key).cancel()
+        for key in [key for key in self._later if key.server == server]:
+            self._not_later(key)
 
     def known(self, server: str, principal: str | None = None) -> Listing:
         """What is known now."""
@@ -186,7 +189,7 @@ class Directory:
 
     def forget(self, server: str) -> None:
         """The server is gone, or another one; whoever listed it is told."""
-        for key in [key for key in self._listings if key.server == server]:
+        for key in self._keys(server):
             del self._listings[key]
         self._silent_since.pop(server, None)
         for kind in _KINDS:
@@ -196,16 +199,21 @@ class Directory:
 
     def list_changed(self, context: HandlerContext, _kind: Kind) -> None:
         """A handler for the clients: the server says that a list has changed."""
-        self._refresh_all(context.server)
+        for key in self._keys(context.server):
+            left = self._listings[key].asked_at + _NOTICE_SECONDS - time.monotonic()
+            if left <= 0:
+                self._refresh(key)
+            else:
+                self._refresh_in(key, left)
 
     def state_changed(self, event: StateEvent) -> None:
         """A hook for the clients: what a server that is back lists may be something else."""
         if event.after is ConnectionState.CONNECTED and event.before is not ConnectionState.CONNECTED:
-            self._refresh_all(event.server)
+            for key in self._keys(event.server):
+                self._refresh(key)
 
-    def _refresh_all(self, server: str) -> None:
-        for key in [key for key in self._listings if key.server == server]:
-            self._refresh(key)
+    def _keys(self, server: str) -> list[_Key]:
+        return [key for key in self._listings if key.server == server]
 
     def _refresh(self, key: _Key) -> asyncio.Task[None]:
         """Ask in the background; what has been asked already by then is asked once more afterwards."""
@@ -226,9 +234,7 @@ class Directory:
             self._refresh(key)
 
     async def _ask(self, key: _Key) -> None:
-        retry = self._retries.pop(key, None)
-        if retry is not None:
-            retry.cancel()
+        self._not_later(key)
         listing = self._listings.get(key)
         if listing is None:
             return  # the server has left meanwhile
@@ -239,6 +245,8 @@ class Directory:
             self._failed(key, error)
             return
         self._again.discard(key)  # what was told up to here is in the answers; that we have connected, too
+        self._not_later(key)
+        listing.asked_at = time.monotonic()
         errors = await asyncio.gather(
             self._fetch(key, listing, "tools", client, client.list_tools),
             self._fetch(key, listing, "resources", client, client.list_resources),
@@ -285,12 +293,25 @@ class Directory:
         if key.principal is not None and listing.failures > _MOST_RETRIES:
             return  # until somebody wants it, or the server is back for others
         pause = min(_FIRST_RETRY_SECONDS * 2 ** min(listing.failures - 1, 10), _LAST_RETRY_SECONDS)
-        self._retries[key] = asyncio.get_running_loop().call_later(pause, self._retry, key)
+        self._not_later(key)
+        self._refresh_in(key, pause)
 
-    def _retry(self, key: _Key) -> None:
-        self._retries.pop(key, None)
+    def _refresh_in(self, key: _Key, seconds: float) -> None:
+        """Ask then, if it is not to be asked sooner."""
+        loop = asyncio.get_running_loop()
+        if key not in self._later or self._later[key].when() > loop.time() + seconds:
+            self._not_later(key)
+            self._later[key] = loop.call_later(seconds, self._refresh_now, key)
+
+    def _refresh_now(self, key: _Key) -> None:
+        self._not_later(key)
         if key in self._listings:
             self._refresh(key)
+
+    def _not_later(self, key: _Key) -> None:
+        timer = self._later.pop(key, None)
+        if timer is not None:
+            timer.cancel()
 
     def _tell(self, change: ListChange) -> None:
         for told in list(self.changed):
@@ -299,8 +320,8 @@ class Directory:
     async def close(self) -> None:
         """Ask nobody any more."""
         self._listings.clear()
-        for retry in self._retries.values():
-            retry.cancel()
+        for timer in self._later.values():
+            timer.cancel()
         tasks = list(self._refreshing.values())
         for task in tasks:
             task.cancel()

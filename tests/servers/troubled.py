@@ -1,9 +1,10 @@
 """A server on standard input and output that is in trouble. Bare Python, so that it starts at once.
 
-`python -S troubled.py [--silent METHOD] [--fails METHOD] [--dies-of METHOD FILE] [--deep METHOD LEVELS]`: it never
-answers the first method, answers the second with an error, dies of the third, once, and nests so many lists in the
-answer to the fourth. FILE counts its lives; its one tool is called `life-1` in the first. A call of a tool `late` is
-answered by a question, once it has been cancelled, and the next call once that has been answered.
+`python -S troubled.py [--silent METHOD] [--fails METHOD] [--dies-of METHOD FILE] [--deep METHOD LEVELS] [--restless]`:
+it never answers the first method, answers the second with an error, dies of the third, once, and nests so many lists in
+the answer to the fourth. FILE counts its lives; its one tool is called `life-1` in the first, or has another name
+whenever it is asked for, as the server says then. A call of a tool `late` is answered by a question, once it has been
+cancelled, and the next call once that has been answered.
 """
 
 import argparse
@@ -18,6 +19,7 @@ parser.add_argument("--silent")
 parser.add_argument("--fails")
 parser.add_argument("--dies-of", nargs=2, metavar=("METHOD", "FILE"), default=(None, None))
 parser.add_argument("--deep", nargs=2, metavar=("METHOD", "LEVELS"), default=(None, 0))
+parser.add_argument("--restless", action="store_true")
 flags = parser.parse_args()
 
 deadly, file = flags.dies_of
@@ -74,6 +76,10 @@ for line in sys.stdin:
         os._exit(3)
     if "id" not in message or "method" not in message or method == flags.silent:
         continue
+    if method == "tools/list" and flags.restless:
+        RESULTS[method]["tools"][0]["name"] += "'"
+        for _ in range(3):
+            print(json.dumps({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}), flush=True)
     answer: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
     if method == flags.fails:
         answer["error"] = {"code": -32603, "message": "out of order", "data": nested}

@@ -150,6 +150,25 @@ async def test_a_list_that_cannot_be_passed_on_is_a_problem_of_its_server(method
         assert len(listings[name].tools) == (method != "tools/list")
 
 
+async def test_a_server_that_says_whenever_it_is_asked_that_its_list_has_changed_is_asked_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(directory, "_NOTICE_SECONDS", 0.2)
+    async with gateway(restless=["--restless"]) as running:
+        told = asyncio.Queue[ListChange]()
+        running.directory.changed.append(told.put_nowait)
+        await running.directory.refresh("restless")
+        began = time.monotonic()
+        for _ in range(4):
+            assert (await told.get()).kind == "tools"
+        took = time.monotonic() - began
+        monkeypatch.setattr(directory, "_NOTICE_SECONDS", 3_600.0)
+        before = running.directory.known("restless").tools
+        assert (await running.directory.refresh("restless")).tools != before  # who asks waits for nothing
+
+    assert took > 0.2 * 3 * 0.9
+
+
 async def test_those_who_wait_for_all_lists_are_told_of_each_that_comes() -> None:
     async with gateway(partial=["--silent", "resources/list"]) as running:
         told = asyncio.Queue[ListChange]()

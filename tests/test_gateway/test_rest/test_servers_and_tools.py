@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from mcp_types import PromptReference, TextContent
 
+from fastapi_server.gateway import directory
 from fastapi_server.gateway.caller import ANYONE, Caller
 from fastapi_server.mcp import (
     HandlerContext,
@@ -160,7 +161,11 @@ async def test_a_drained_server_comes_back_with_the_next_call(serve: Serve) -> N
         assert (await server(running, "weather"))["state"] == "connected"
 
 
-async def test_a_drained_server_is_not_opened_again_by_what_the_gateway_asks_itself(serve: Serve) -> None:
+@pytest.mark.parametrize(("pause", "times"), [pytest.param(0.0, 2, id="at once"), pytest.param(60.0, 1, id="later")])
+async def test_a_drained_server_is_not_opened_again_by_what_the_gateway_asks_itself(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, pause: float, times: int
+) -> None:
+    monkeypatch.setattr(directory, "_NOTICE_SECONDS", pause)
     asked, answer, lists = asyncio.Event(), asyncio.Event(), 0
 
     async def tools(seen: Seen) -> web.StreamResponse:
@@ -182,7 +187,8 @@ async def test_a_drained_server_is_not_opened_again_by_what_the_gateway_asks_its
         assert (await drained)["state"] == "disconnected"
         await running.gateway.directory.rest("peer", 5)
         assert (await server(running, "peer"))["state"] == "disconnected"
-    assert lists == 2
+        assert not running.gateway.directory._later
+    assert lists == times
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/drain"), ("POST", "/reconnect"), ("DELETE", ""), ("PUT", "")])
