@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastapi_server.gateway.directory import ListChange
+
 _BACKLOG = 1_000
 
 
@@ -18,11 +20,15 @@ class Event:
             again; `problems` says what is wrong there, and nothing has changed where there are any).
         server: Which server it is about; empty where it is none.
         data: What more there is to say, as plain values.
+        principal: Whose connection it was on, of what happens on one.
+        change: What `lists` is about.
     """
 
     kind: str
     server: str
     data: dict[str, Any] = field(default_factory=dict[str, Any])
+    principal: str | None = None
+    change: ListChange | None = None
 
 
 class EventBus:

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 from mcp_types import LoggingMessageNotificationParams
 
-from fastapi_server.gateway.directory import Directory
+from fastapi_server.gateway.caller import Caller
+from fastapi_server.gateway.directory import Directory, ListChange
 from fastapi_server.gateway.draining import Draining
 from fastapi_server.gateway.events import Event, EventBus
 from fastapi_server.gateway.problems import cause_of
@@ -87,7 +88,7 @@ class Gateway:
         )
         self.directory = Directory(self.pool, patience=self.settings.patience)
         self.directory.changed.append(
-            lambda change: self.events.tell(Event("lists", change.server, {"kind": change.kind}))
+            lambda change: self.events.tell(Event("lists", change.server, {"kind": change.kind}, change=change))
         )
 
     async def reload(self, servers: Mapping[str, ServerConfig]) -> None:
@@ -110,6 +111,15 @@ class Gateway:
                 continue
             self.directory.forget(name)
         self.directory.follow(fresh, None)
+
+    def concerns(self, change: ListChange, caller: Caller) -> bool:
+        """Whether a list is another one for a caller: any of what has changed is there for them."""
+        theirs = change.everybody or caller.principal == change.principal
+        if not theirs or not caller.may_use(change.server):
+            return False
+        if not change.tools:
+            return True
+        return bool(self.pool.catalogue({change.server: change.tools}, caller.tools).entries)
 
     async def close(self) -> None:
         """Let calls in flight end, then close every client."""
@@ -135,7 +145,7 @@ class Gateway:
     def _moved(self, event: StateEvent) -> None:
         error = cause_of(event.error) if event.error is not None else None
         data: dict[str, Any] = {"state": str(event.after), "error": error}
-        self.events.tell(Event("state", event.server, data))
+        self.events.tell(Event("state", event.server, data, event.principal))
         restarted = event.before is ConnectionState.RECONNECTING and event.after is ConnectionState.CONNECTED
         if restarted and self.pool.config_of(event.server) is not None:
             self.history[event.server].restarts += 1

@@ -111,18 +111,9 @@ class Changes:
 
     def _list_changed(self, change: ListChange) -> None:
         for listener in (*self._sessions.values(), *self._streams):
-            concerned = change.everybody or listener.view.caller.principal == change.principal
-            if concerned and self._shows(listener.view, change):
+            view = listener.view
+            if view.shows(change.server) and self._gateway.concerns(change, view.caller):
                 listener.tell(_EVENTS[change.kind])
-
-    def _shows(self, view: View, change: ListChange) -> bool:
-        """Whether any of what has changed is there for the caller."""
-        if not view.shows(change.server):
-            return False
-        if not change.tools:
-            return True
-        shown = self._gateway.pool.catalogue({change.server: change.tools}, view.caller.tools)
-        return bool(shown.entries)
 
     def _heed(self, view: View) -> None:
         """Somebody listens who may have listed before this process was there."""

@@ -36,8 +36,9 @@ async def events(
     """`servers` is the table of all servers, now and whenever it has changed, once a second at most.
 
     `server` says that one was added, changed or removed, `state` that a connection has moved, `lists` that a server
-    lists something else. Administrators also get `call` and `log`, which tell what others do, and `config`: the config
-    file was read again, with these problems. The stream ends with the key or token that it was asked for with.
+    lists something else; of the latter two, those for the caller, or all for administrators. These also get `call` and
+    `log`, which tell what others do, and `config`: the config file was read again, with these problems. The stream ends
+    with the key or token that it was asked for with.
     """
     return EventSourceResponse(_stream(gateway, caller, set(kind) if kind else None, server))
 
@@ -53,12 +54,27 @@ async def _stream(
                 if (kinds is None or "servers" in kinds) and repr(now) != table:
                     table = repr(now)
                     yield JSONServerSentEvent({"servers": now}, event="servers")
-            elif _may_hear(caller, event) and (kinds is None or event.kind in kinds) and server in {None, event.server}:
+            elif (
+                _may_hear(gateway, caller, event)
+                and (kinds is None or event.kind in kinds)
+                and server in {None, event.server}
+            ):
                 yield JSONServerSentEvent({"server": event.server, **event.data}, event=event.kind)
 
 
-def _may_hear(caller: Caller, event: Event) -> bool:
-    return (not event.server or caller.may_use(event.server)) and (caller.admin or event.kind not in _FOR_ADMINS)
+def _may_hear(gateway: Gateway, caller: Caller, event: Event) -> bool:
+    """Administrators hear of everybody; others of their own connections, and of what they see."""
+    if event.server and not caller.may_use(event.server):
+        return False
+    if caller.admin:
+        return True
+    match event.kind:
+        case "state":
+            return event.principal == caller.principal
+        case "lists":
+            return event.change is not None and gateway.concerns(event.change, caller)
+        case _:
+            return event.kind not in _FOR_ADMINS
 
 
 async def _ticking(events: AsyncGenerator[Event]) -> AsyncGenerator[Event | None]:

@@ -40,7 +40,11 @@ Text: TypeAlias = Annotated[str, AfterValidator(_storable)]
 
 
 class ServerSummary(BaseModel):
-    """A row of the table of servers. Numbers are over all clients of the server; times are in seconds."""
+    """A row of the table of servers.
+
+    How its calls went is of all callers together; `state`, `clients`, `in_flight`, `breaker` and `error` are of the
+    caller's own connections, or of all for administrators. Times are in seconds.
+    """
 
     name: str = Field(examples=["weather"])
     transport: str = Field(description="`auto` where it is still to be found out", examples=["stdio"])

@@ -16,6 +16,7 @@ from mcp_types import PromptReference, TextContent
 
 from fastapi_server.gateway import directory
 from fastapi_server.gateway.caller import ANYONE, Caller
+from fastapi_server.gateway.directory import ListChange
 from fastapi_server.mcp import (
     HandlerContext,
     HTTPConfig,
@@ -613,6 +614,7 @@ async def test_events_of_servers_that_are_not_theirs_are_not_told(serve: Serve) 
     async with serve({"weather": WEATHER, "hidden": WEATHER}, ann) as running:
         async with running.http.get(f"{running.url}/api/events") as events:
             await events.content.readany()
+            await running.ask("POST", "/api/tools/weather__forecast/call", {"arguments": {"city": "Oslo"}})
             running.front.caller = ANYONE
             for name in ("hidden", "weather"):
                 await running.ask("POST", f"/api/tools/{name}__forecast/call", {"arguments": {"city": "Oslo"}})
@@ -623,3 +625,30 @@ async def test_events_of_servers_that_are_not_theirs_are_not_told(serve: Serve) 
         assert b"weather" in told
         assert b"hidden" not in told
         assert b"event: call" not in told
+
+
+async def test_events_are_of_what_a_caller_has_and_sees(serve: Serve) -> None:
+    ann = Caller("ann", "ann", tools=ToolRules(deny=["*__survey"]))
+    told: list[list[tuple[str, str]]] = []
+    async with serve({"weather": WEATHER}) as running:
+        for caller in (ann, ANYONE):
+            running.front.caller = caller
+            async with running.http.get(f"{running.url}/api/events") as events:
+                await events.content.readuntil(b"event: servers")
+                for principal in ("bob", "ann"):
+                    client = running.gateway.pool.client("weather", principal)
+                    await client.initialize()
+                    await client.park()
+                directory = running.gateway.directory
+                (survey,) = [tool for tool in directory.known("weather").tools if tool.name == "survey"]
+                directory._tell(ListChange("weather", "tools", "ann", tools=[survey]))
+                directory._tell(ListChange("weather", "prompts", "bob"))
+                directory._tell(ListChange("weather", "resources", "ann"))
+                lines = (await events.content.readuntil(b'"kind":"resources"}')).decode().splitlines()
+            data = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+            told.append([("state", one["state"]) for one in data if "state" in one])
+            told[-1] += [("lists", one["kind"]) for one in data if "kind" in one]
+    states = ["connecting", "connected", "disconnected"]
+    assert told[0] == [*(("state", state) for state in states), ("lists", "resources")]
+    lists = ["tools", "prompts", "resources"]
+    assert told[1] == [*(("state", state) for state in 2 * states), *(("lists", kind) for kind in lists)]
