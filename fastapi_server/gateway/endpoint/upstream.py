@@ -27,12 +27,13 @@ from pydantic import BaseModel, ValidationError
 
 from fastapi_server.gateway.endpoint.asking import CURRENT, Asker, Question
 from fastapi_server.gateway.gateway import Gateway
-from fastapi_server.mcp import BusyError, EraName, HandlerContext, Handlers, MCPClient, RPCError
+from fastapi_server.mcp import BusyError, ClientClosedError, EraName, HandlerContext, Handlers, MCPClient, RPCError
 
 _MOST_AT_WORK = 8
 _MOST_SEATS = 64
 _MOST_SENT = 100
 _REST_SECONDS = 5.0
+_TIDY_SECONDS = 60.0
 
 
 class _Required(BaseModel):
@@ -213,13 +214,7 @@ class Upstreams:
             table = self._tables.setdefault((server, principal), _Table(server))
             async with contextlib.AsyncExitStack() as seated:
                 seat = await seated.enter_async_context(table.seat(asker, abilities))
-                seat.client = client = self._gateway.pool.client(
-                    server,
-                    principal,
-                    session=seat.session,
-                    handlers=self._handlers(asker.capabilities, seat),
-                )
-                seat.stateless = (await client.initialize()).era is EraName.STATELESS
+                client = await self._connected(server, principal, asker, seat)
                 if seat.stateless:
                     await seated.aclose()
                 else:
@@ -232,6 +227,21 @@ class Upstreams:
         finally:
             asker.end()
             CURRENT.reset(token)
+
+    async def _connected(self, server: str, principal: str | None, asker: Asker, seat: _Seat) -> MCPClient:
+        """The client of a seat; where its server's entry has changed while it connected, that of the new entry."""
+        pool, handlers = self._gateway.pool, self._handlers(asker.capabilities, seat)
+        while True:
+            seat.client = client = pool.client(server, principal, session=seat.session, handlers=handlers)
+            try:
+                seat.stateless = (await client.initialize()).era is EraName.STATELESS
+            except ClientClosedError:
+                if pool.config_of(server) is None:
+                    raise
+                if pool.client(server, principal, session=seat.session, handlers=handlers) is client:
+                    raise
+            else:
+                return client
 
     def _handlers(self, capabilities: ClientCapabilities | None, seat: _Seat) -> Handlers:
         able = capabilities or ClientCapabilities()
