@@ -139,8 +139,8 @@ class _Table:
     """
 
     server: str
+    numbers: Iterator[int]
     seats: list[_Seat] = field(default_factory=list[_Seat])
-    numbers: Iterator[int] = field(default_factory=itertools.count)
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_AT_WORK))
 
     @contextlib.asynccontextmanager
@@ -189,6 +189,11 @@ class _Table:
             )
         self.seats.remove(idle)
 
+    def tidy(self, kept: set[MCPClient]) -> None:
+        """Forget the seats on which nothing is under way, and whose connection is not kept."""
+        now = asyncio.get_running_loop().time()
+        self.seats = [seat for seat in self.seats if seat.client in kept or not seat.is_free(now) or not seat.is_idle]
+
 
 class Upstreams:
     """Finds clients. Callers who answer no questions share one for each principal."""
@@ -196,6 +201,8 @@ class Upstreams:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._tables: dict[tuple[str, str | None], _Table] = {}
+        self._numbers = itertools.count()  # a name is given once: who had it before may still be closing
+        self._tidy_at = 0.0
         gateway.log_heard.append(_tell_caller)
 
     @contextlib.asynccontextmanager
@@ -211,7 +218,7 @@ class Upstreams:
             if not abilities:
                 yield self._gateway.pool.client(server, principal)
                 return
-            table = self._tables.setdefault((server, principal), _Table(server))
+            table = self._table(server, principal)
             async with contextlib.AsyncExitStack() as seated:
                 seat = await seated.enter_async_context(table.seat(asker, abilities))
                 client = await self._connected(server, principal, asker, seat)
@@ -227,6 +234,20 @@ class Upstreams:
         finally:
             asker.end()
             CURRENT.reset(token)
+
+    def _table(self, server: str, principal: str | None) -> _Table:
+        now = asyncio.get_running_loop().time()
+        if now >= self._tidy_at:
+            self._tidy_at = now + _TIDY_SECONDS
+            self._tidy()
+        return self._tables.setdefault((server, principal), _Table(server, self._numbers))
+
+    def _tidy(self) -> None:
+        """Forget what the pool has closed, because nobody used it or its server has left: those may be any number."""
+        kept = {member.client for member in self._gateway.pool.members()}
+        for table in self._tables.values():
+            table.tidy(kept)
+        self._tables = {key: table for key, table in self._tables.items() if table.seats}
 
     async def _connected(self, server: str, principal: str | None, asker: Asker, seat: _Seat) -> MCPClient:
         """The client of a seat; where its server's entry has changed while it connected, that of the new entry."""

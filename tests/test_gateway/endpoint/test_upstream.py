@@ -1,9 +1,14 @@
 """The connections of callers who answer questions change with their servers."""
 
 import asyncio
+import gc
+import weakref
+from dataclasses import replace
 
 import pytest
 
+from fastapi_server.gateway.caller import Caller
+from fastapi_server.gateway.endpoint import upstream
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.mcp import ConnectionState, MCPClientError, ServerConfig, StdioConfig
 from tests.test_gateway.endpoint.conftest import HANDSHAKE, StartGateway
@@ -38,3 +43,37 @@ async def test_a_server_that_changes_while_it_connects(gateway: StartGateway, er
         else:
             with pytest.raises(MCPClientError, match="closed while connecting"):
                 await call
+
+
+@pytest.mark.parametrize("leaves", ["server", "callers"])
+async def test_what_the_pool_has_closed_is_forgotten(
+    gateway: StartGateway, monkeypatch: pytest.MonkeyPatch, leaves: str
+) -> None:
+    monkeypatch.setattr(upstream, "_TIDY_SECONDS", 0.0)
+    names = [f"caller-{number}" for number in range(3)]
+    callers = {name: Caller(name, name) for name in [*names, "last"]}
+    async with gateway({"left": troubled(), "stays": troubled()}, callers=callers) as running:
+        pool = running.gateway.pool
+
+        async def call(name: str, tool: str) -> str:
+            async with client_of(running, HANDSHAKE, person(), headers={"X-Caller": name}) as client:
+                return text_of(await client.call_tool(tool))
+
+        for name in names:
+            await call(name, "left__life-1")
+        seated = [weakref.ref(member.client) for member in pool.members() if member.key.session]
+        assert len(seated) == 3
+        if leaves == "server":
+            stays = pool.config_of("stays")
+            assert stays is not None
+            await running.gateway.reload({"stays": stays})
+            await asyncio.gather(*(task for task in pool._leaving.values() if task is not None))
+        else:
+            pool._supervisor._limits = replace(pool.limits, idle_seconds=0)
+            await pool.supervise_once()
+            pool._supervisor._limits = pool.limits
+        for _ in range(2):
+            assert await call("last", "stays__life-1") == "life 1"
+        gc.collect()
+        assert [client() for client in seated] == [None, None, None]
+        assert sum(member.principal == "last" and bool(member.key.session) for member in pool.members()) == 1
