@@ -107,6 +107,12 @@ def test_a_reply_may_say_that_its_error_is_null() -> None:
     assert one(b'{"id":1,"result":{},"error":null}').is_reply
 
 
+def test_data_of_an_error_that_is_nested_too_deep_is_left_out() -> None:
+    error = one(b'{"id":1,"error":{"code":1,"message":"no","data":' + b"[" * 900 + b"]" * 900 + b"}}").error
+    assert isinstance(error, jsonrpc.ErrorObject)
+    assert error.to_exception().data is None
+
+
 # Batches.
 
 

@@ -26,8 +26,14 @@ class ErrorObject(msgspec.Struct, frozen=True, omit_defaults=True):
     data: Any = UNSET
 
     def to_exception(self, redacted: Callable[[str], str] = str) -> RPCError:
-        """The typed error that the caller gets, its texts without what `redacted` takes out."""
-        data = None if self.data is UNSET else _without(redacted, self.data)
+        """The typed error that the caller gets, its texts without what `redacted` takes out.
+
+        `data` that is nested too deep to be looked through is left out.
+        """
+        try:
+            data = None if self.data is UNSET else _without(redacted, self.data)
+        except RecursionError:
+            data = None
         return RPCError(redacted(self.message), code=self.code, data=data)
 
 
