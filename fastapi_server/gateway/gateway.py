@@ -59,11 +59,12 @@ class Gateway:
 
     Attributes:
         settings: Of this process.
+        servers: To begin with.
         events: What happens, live.
         pool: The clients.
         directory: What the servers list.
         logs: What each server logged last.
-        history: How the calls to each server went.
+        recent: How the calls to each server went.
         draining: What has to end before the gateway does.
         log_heard: Each is told, at once and in the context of whoever read it, what a server logs.
     """
@@ -72,7 +73,7 @@ class Gateway:
     servers: Mapping[str, ServerConfig] = field(default_factory=dict[str, ServerConfig])
     events: EventBus = field(default_factory=EventBus)
     logs: dict[str, deque[LogLine]] = field(default_factory=dict[str, deque[LogLine]])
-    history: dict[str, Recent] = field(default_factory=lambda: defaultdict[str, Recent](Recent))
+    recent: dict[str, Recent] = field(default_factory=lambda: defaultdict[str, Recent](Recent))
     draining: Draining = field(default_factory=Draining)
     log_heard: list[LogListener] = field(default_factory=list["LogListener"])
 
@@ -99,7 +100,7 @@ class Gateway:
         for name in before.keys() | servers.keys():
             if name not in servers:
                 self.logs.pop(name, None)
-                self.history.pop(name, None)
+                self.recent.pop(name, None)
                 self.events.tell(Event("server", name, {"change": "removed"}))
             elif name not in before:
                 self.events.tell(Event("server", name, {"change": "added"}))
@@ -148,7 +149,7 @@ class Gateway:
         self.events.tell(Event("state", event.server, data, event.principal))
         restarted = event.before is ConnectionState.RECONNECTING and event.after is ConnectionState.CONNECTED
         if restarted and self.pool.config_of(event.server) is not None:
-            self.history[event.server].restarts += 1
+            self.recent[event.server].restarts += 1
         self.directory.state_changed(event)
 
     def _answered(self, event: ResponseEvent) -> None:
@@ -160,7 +161,7 @@ class Gateway:
     def _ended(self, request: RequestEvent, seconds: float, error: BaseException | None) -> None:
         if request.method in CALLS and self.pool.config_of(request.server) is not None:
             given_up = isinstance(error, asyncio.CancelledError)
-            self.history[request.server].record(seconds, failed=error is not None and not given_up)
+            self.recent[request.server].record(seconds, failed=error is not None and not given_up)
         data = {
             "method": request.method,
             "target": request.target,

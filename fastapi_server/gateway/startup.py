@@ -52,7 +52,7 @@ async def started(settings: Settings, store: Store, key_ring: KeyRing, draining:
         ending.push_async_callback(audit.close)
         await ending.enter_async_context(running(audit.keep_writing))
         ending.push_async_callback(gateway.close)
-        history = History(gateway.history, store, days=settings.history_days)
+        history = History(gateway.recent, store, days=settings.history_days)
         await ending.enter_async_context(running(history.keep_minutes))
         roster = Roster(gateway, store, Seal(secret.get_secret_value()))
         if settings.config is None:

@@ -48,7 +48,7 @@ def summary(gateway: Gateway, caller: Caller, name: str) -> ServerSummary:
     """Of one server."""
     clients = clients_of(gateway, caller, name)
     listing = _listing(gateway, caller, name)
-    config, history = gateway.pool.config_of(name), gateway.history[name]
+    config, recent = gateway.pool.config_of(name), gateway.recent[name]
     state = state_of(clients)
     info = next((client.server_info for client in clients if client.server_info is not None), listing.info)
     found = [client.last_error for client in clients if client.last_error is not None]
@@ -63,11 +63,11 @@ def summary(gateway: Gateway, caller: Caller, name: str) -> ServerSummary:
         tools=len(gateway.pool.catalogue({name: listing.tools}, caller.tools).entries),
         clients=sum(client.state is ConnectionState.CONNECTED for client in clients),
         in_flight=sum(client.metrics.in_flight for client in clients),
-        calls=history.calls,
-        calls_per_second=history.rate,
-        errors=history.errors,
-        restarts=history.restarts,
-        latency=history.latency,
+        calls=recent.calls,
+        calls_per_second=recent.rate,
+        errors=recent.errors,
+        restarts=recent.restarts,
+        latency=recent.latency,
         breaker=next((breaker for breaker in _WORST_FIRST if breaker in breakers), "closed"),
         error=errors[0] if errors and state is not ConnectionState.CONNECTED else None,
     )

@@ -137,7 +137,7 @@ async def server_logs(server: Server, gateway: TheGateway, admin: Admin) -> Log:
 @router.get("/{name}/history", summary="Recent latencies", responses=answers(404))
 async def server_history(server: Server, gateway: TheGateway) -> History:
     """Calls, errors and percentiles by second, for a plot."""
-    return History(samples=gateway.history[server].samples())
+    return History(samples=gateway.recent[server].samples())
 
 
 async def _shown(gateway: Gateway, admin: Caller, name: str) -> ServerDetail:
