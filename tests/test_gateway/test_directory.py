@@ -107,6 +107,7 @@ async def test_a_server_that_says_nothing_is_waited_for_once_for_all_principals(
         async with asyncio.timeout(10):
             for number in range(20):
                 await running.directory.listings(["mute"], f"caller-{number}")
+        await running.directory.refresh("fine", "bob")  # which may start slowly, and is not what is waited for here
         listings = await running.directory.listings(["fine", "mute"], "bob")
 
     assert [tool.name for tool in listings["fine"].tools] == ["life-1"]
