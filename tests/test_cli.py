@@ -375,6 +375,10 @@ class TestTarget:
         with pytest.raises(ConfigError, match=r"is no server \(mcp\.json has a, b\)"):
             target.only(text, Options())
 
+    def test_a_host_and_port_may_be_a_url(self) -> None:
+        with pytest.raises(ConfigError, match="http://localhost:8000/mcp may be meant"):
+            target.only("localhost:8000/mcp", Options())
+
     def test_a_server_whose_entry_is_wrong_says_what_is_wrong(self, tmp_path: Path) -> None:
         write(tmp_path, {"a": {"url": "ftp://x"}, "b": {}})
         for name in "ab":

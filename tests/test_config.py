@@ -700,3 +700,9 @@ def test_redacted_settings_show_what_is_set_and_no_secret() -> None:
         "headers": {"X": "***"},
     }
     assert redacted_settings(ServerConfig("c", "own", {"password": "s3cr3t"})) == {"password": "***"}
+
+
+def test_settings_in_the_place_of_the_transport_are_told_from_it() -> None:
+    settings: Any = {"command": "python"}
+    with pytest.raises(ConfigError, match="transport: must be a text, not dict"):
+        ServerConfig("weather", settings)

@@ -60,6 +60,11 @@ def test_neither_is_refused(config: dict[str, object]) -> None:
     assert caught.value.delivery is Delivery.NOT_SENT
 
 
+def test_what_is_nearly_one_of_them_is_asked_about() -> None:
+    with pytest.raises(ConfigError, match="is 'comand' meant to be 'command'"):
+        detect_transport({"comand": "python"})
+
+
 def test_both_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"^config: has both a command and an endpoint"):
         detect_transport({"command": "npx", "endpoint": "https://example.com"})

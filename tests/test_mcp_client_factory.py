@@ -202,3 +202,9 @@ async def test_register_transport(own_transport: None) -> None:
     client = await MCPClientFactory.create_and_connect(ServerConfig("mine", "ECHO", config))
     assert isinstance(client, EchoClient)
     assert await client.health_check()
+
+
+async def test_what_is_no_configuration_is_refused() -> None:
+    entry: Any = {"command": "python"}
+    with pytest.raises(ConfigError, match="a ServerConfig is needed, not dict"):
+        MCPClientFactory.create(entry)

@@ -39,6 +39,17 @@ async def test_a_server_that_dies_between_two_of_its_lists_is_asked_for_both_aga
     assert told == [ListChange("mortal", "tools")]
 
 
+async def test_who_has_seen_a_list_before_it_was_whole_is_told() -> None:
+    async with gateway(30, fine=[]) as running:
+        told = asyncio.Event()
+        running.directory.changed.append(lambda _change: told.set())
+        asking = asyncio.create_task(running.directory.listings(["fine"], "ann"))
+        await asyncio.sleep(0)
+        assert running.directory.known("fine", "ann").tools == []  # as the page of a server shows it
+        await asking
+        await told.wait()
+
+
 async def test_nobody_is_told_of_what_they_have_waited_for() -> None:
     async with gateway(30, fine=[]) as running:
         told: list[ListChange] = []

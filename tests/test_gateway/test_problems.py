@@ -84,6 +84,22 @@ async def test_who_is_not_let_in(tmp_path: Path, path: str) -> None:
         assert (await problem(served, "GET", path, headers={"x-api-key": key}))["status"] == 429
 
 
+async def test_what_is_wrong_says_what_to_do(tmp_path: Path) -> None:
+    async with gateway(tmp_path, require_key=True) as served:
+        bad = await problem(served, "GET", "/api/servers", headers={"x-api-key": "mcpgw_none"})
+        assert "revoked" in bad["detail"]
+        assert "X-API-Key" in bad["detail"]
+        key, _ = await served.app.state.key_ring.make(KeyGrant("ann", admin=True))
+        headers = {"x-api-key": key}
+        nowhere = await problem(served, "GET", "/tools/list", headers=headers)
+        assert "/mcp" in nowhere["detail"]
+        plain = {**headers, "content-type": "text/plain"}
+        unread = await problem(served, "POST", "/api/keys", headers=plain, data=b'{"name": "bob"}')
+        assert "Content-Type: application/json" in unread["detail"]
+        unknown = await problem(served, "POST", "/api/servers", headers=headers, json={"name": "a", "entri": {}})
+        assert "body.entri" in unknown["detail"]
+
+
 async def test_a_gateway_that_ends_or_has_no_database(tmp_path: Path, sqlite: str) -> None:
     async with Store(sqlite) as store:
         key, _ = await KeyRing(store).make(KeyGrant("ann"))

@@ -27,6 +27,7 @@ from fastapi_server.mcp import (
     CallTimeoutError,
     Channel,
     ClientClosedError,
+    ConfigError,
     ConnectionState,
     Delivery,
     EraName,
@@ -1177,3 +1178,11 @@ def test_a_client_whose_event_loop_is_gone_starts_anew() -> None:
     assert asyncio.run(client.connect()) is True
     asyncio.run(client.disconnect())
     assert client.state is ConnectionState.DISCONNECTED
+
+
+async def test_arguments_that_have_no_names_are_refused() -> None:
+    arguments: Any = "Oslo"
+    async with MemoryMCPClient("fake", {}) as client:
+        for call in (client.call_tool, client.get_prompt):
+            with pytest.raises(ConfigError, match=r"forecast: arguments are given by name, .* not as str"):
+                await call("forecast", arguments)

@@ -311,6 +311,12 @@ async def test_who_hangs_up_cancels_the_call(serve: Serve, accept: str) -> None:
         await running.settled(is_cancelled)
 
 
+async def test_what_transport_was_found_is_shown(serve: Serve) -> None:
+    async with http_peer(HTTPPeer(stateless=True)) as peer, serve({"peer": {"url": f"{peer.url}/mcp"}}) as running:
+        await running.ask("GET", "/api/tools")
+        assert (await server(running, "peer"))["transport"] == "http"
+
+
 async def test_errors_of_servers_become_problems(serve: Serve) -> None:
     async with serve({"peer": PEER}) as running:
         call = "/api/tools/peer__{}/call"
