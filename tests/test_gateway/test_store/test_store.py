@@ -108,7 +108,14 @@ async def test_a_file_that_others_may_read_is_made_private(tmp_path: Path, sqlit
 
 
 @pytest.mark.parametrize(
-    "url", ["nonsense", "oracle+nothing://", "postgresql+pg8000://h/d", "sqlite+aiosqlite:////nowhere/at/all/x.db"]
+    "url",
+    [
+        "nonsense",
+        "sqlite:///x.db",
+        "oracle+nothing://",
+        "postgresql+pg8000://h/d",
+        "sqlite+aiosqlite:////nowhere/at/all/x.db",
+    ],
 )
 def test_a_wrong_url_is_a_config_error(url: str) -> None:
     with pytest.raises(ConfigError, match="database"):
