@@ -336,8 +336,7 @@ class MCPClient(ABC):
         """
         if timeout is not None and math.isnan(timeout):
             raise ConfigError("timeout: must be a number of seconds, not NaN")
-        loop = self._connector.loop or asyncio.get_running_loop()
-        return loop.time() + (self._timeout if timeout is None else timeout)
+        return asyncio.get_running_loop().time() + (self._timeout if timeout is None else timeout)
 
     @property
     def _stateless(self) -> StatelessEra | None:

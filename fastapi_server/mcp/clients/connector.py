@@ -78,7 +78,6 @@ class Connector:
         last_error: Why the last channel died or could not be opened; `None` after a success.
         channel: The present one, dead or alive.
         era: How to speak on it.
-        loop: The event loop that it belongs to; `None` before the first use.
         info: What was negotiated last.
         exchanging: Exchanges under way on the channel; `park` waits for them.
         breaker: Counts failures to connect and of the transport, and calls a halt.
@@ -137,7 +136,7 @@ class Connector:
         self._capabilities = capabilities
         self._known_version: str | None = None
         self._closed = False
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = _ThisProcess.pid
         self._attempt: asyncio.Task[None] | None = None
         self._disconnecting: asyncio.Task[None] | None = None
@@ -199,19 +198,19 @@ class Connector:
             MCPConnectionError: Another loop has it, or another process: that which this one was forked from.
         """
         loop, pid = asyncio.get_running_loop(), _ThisProcess.pid
-        if self.loop is loop and self._pid == pid:
+        if self._loop is loop and self._pid == pid:
             return loop
         if self.state is ConnectionState.DISCONNECTED:
-            self.loop, self._pid = loop, pid
+            self._loop, self._pid = loop, pid
         elif self._pid != pid:
             raise MCPConnectionError(
                 "the client was connected before this process was forked; the connection belongs to the parent: "
                 "make a client here, or connect only after the fork",
                 delivery=Delivery.NOT_SENT,
             )
-        elif self.loop is not None and self.loop.is_closed():
+        elif self._loop is not None and self._loop.is_closed():
             self._abandon()
-            self.loop = loop
+            self._loop = loop
         else:
             raise MCPConnectionError(
                 "the client is in use by another event loop; disconnect it there, or make one client for each loop",
