@@ -269,11 +269,13 @@ class Directory:
         offers = listing.info.capabilities if listing.info is not None else None
         try:
             items = await _or_none(fetch, offers is None or getattr(offers, kind) is not None)
+            before = getattr(listing, name)
+            if items == before:
+                return None
             writable(client, items, DEEPEST_LIST)  # or nobody could be told what the others list
         except MCPClientError as error:
             return error
-        before = getattr(listing, name)
-        if self._listings.get(key) is listing and items != before:
+        if self._listings.get(key) is listing:
             setattr(listing, name, items)
             if listing.complete or listing.owed:  # or else whoever wants it waits for it
                 tools = _differing(before, items) if kind == "tools" else ()
