@@ -4,9 +4,11 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 logger = logging.getLogger("fastapi_server.gateway")
+
+ResultT = TypeVar("ResultT")
 
 Work: TypeAlias = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 """Is told by the event when it is over, and ends by itself then."""
@@ -42,13 +44,17 @@ async def is_over(over: asyncio.Event, *, within: float) -> bool:
 
 async def unless(over: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
     """Do something that may be cancelled, which it is when it is over."""
+    await first(work, over.wait())
+
+
+async def first(*ways: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """What comes of the one that ends first, or of the foremost of those; the others are given up, and waited for."""
     loop = asyncio.get_running_loop()
-    working, ending = loop.create_task(work), loop.create_task(over.wait())
+    tasks = [loop.create_task(way) for way in ways]
     try:
-        await asyncio.wait([working, ending], return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task.done()).result()
     finally:
-        working.cancel()
-        ending.cancel()
-        await asyncio.wait([working, ending])
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

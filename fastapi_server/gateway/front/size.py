@@ -23,27 +23,33 @@ class SizeLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        messages = await self._read(scope, receive)
+        messages = await whole_body(scope, receive, self._most)
         if messages is None:
             await problem(413, f"more than {self._most} bytes")(scope, receive, send)
             return
+        await self._app(scope, once_more(messages, receive), send)
 
-        async def read_before() -> Message:
-            return messages.pop(0) if messages else await receive()
 
-        await self._app(scope, read_before, send)
-
-    async def _read(self, scope: Scope, receive: Receive) -> list[Message] | None:
-        """The body in one message, and the end of the connection where it came first; `None` for what is too large."""
-        declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdecimal() and int(declared) > self._most:
+async def whole_body(scope: Scope, receive: Receive, most: int) -> list[Message] | None:
+    """The body in one message, and the end of the connection where it came first; `None` for what is too large."""
+    declared = Headers(scope=scope).get("content-length", "")
+    if declared.isdecimal() and int(declared) > most:
+        return None
+    body, message = bytearray(), await receive()
+    while message["type"] == "http.request":
+        body += message.get("body", b"")
+        if len(body) > most:
             return None
-        body, message = bytearray(), await receive()
-        while message["type"] == "http.request":
-            body += message.get("body", b"")
-            if len(body) > self._most:
-                return None
-            if not message.get("more_body", False):
-                return [{"type": "http.request", "body": bytes(body), "more_body": False}]
-            message = await receive()
-        return [{"type": "http.request", "body": bytes(body), "more_body": True}, message]
+        if not message.get("more_body", False):
+            return [{"type": "http.request", "body": bytes(body), "more_body": False}]
+        message = await receive()
+    return [{"type": "http.request", "body": bytes(body), "more_body": True}, message]
+
+
+def once_more(messages: list[Message], receive: Receive) -> Receive:
+    """Gives what was read already, and then what comes."""
+
+    async def read_before() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    return read_before

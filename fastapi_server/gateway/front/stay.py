@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_server.gateway.draining import Draining
 from fastapi_server.gateway.front.path import path_within
+from fastapi_server.gateway.front.size import once_more, whole_body
 from fastapi_server.gateway.problems import problem
 
 StillWelcome: TypeAlias = Callable[[], Awaitable[bool]]
@@ -128,25 +129,16 @@ async def _carrying_on(scope: Scope, receive: Receive) -> Receive | None:
     """
     if scope["method"] != "POST" or not path_within(scope).startswith("/mcp"):
         return None
-    body, more = bytearray(), True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message["type"] == "http.request" and message.get("more_body", False)
-        if len(body) > _LONGEST_ANSWER:
-            return None
+    messages = await whole_body(scope, receive, _LONGEST_ANSWER)
+    if messages is None:
+        return None
     try:
-        said = _Said.model_validate_json(body)
+        said = _Said.model_validate_json(messages[0]["body"])
     except ValidationError:
         return None
     if said.method is not None and said.id is not None and "requestState" not in (said.params or {}):
         return None
-    read: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
-
-    async def again() -> Message:
-        return read.pop() if read else await receive()
-
-    return again
+    return once_more(messages, receive)
 
 
 class _Said(BaseModel):

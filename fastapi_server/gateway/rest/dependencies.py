@@ -1,20 +1,18 @@
 """What routes are given: the gateway, who asks, and a server that is there for them."""
 
-import asyncio
 from collections.abc import Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn
 
 from fastapi import Depends, Path, Request
 
 from fastapi_server.gateway.audit import Audit
+from fastapi_server.gateway.background import ResultT, first
 from fastapi_server.gateway.caller import SCOPE_KEY, Caller
 from fastapi_server.gateway.front.keys import KeyRing
 from fastapi_server.gateway.gateway import Gateway
 from fastapi_server.gateway.problems import ProblemError
 from fastapi_server.gateway.roster import Roster
 from fastapi_server.gateway.store import Store
-
-ResultT = TypeVar("ResultT")
 
 
 def _gateway(request: Request) -> Gateway:
@@ -74,22 +72,13 @@ async def while_there(request: Request, work: Coroutine[Any, Any, ResultT]) -> R
     Raises:
         ProblemError: They have, so that nobody will see it.
     """
-    loop = asyncio.get_running_loop()
-    working, leaving = loop.create_task(work), loop.create_task(_left(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.wait({working, leaving})
-    raise ProblemError(499, "the caller has hung up", kind="gone", title="Nobody is there")
+    return await first(work, _gone(request))
 
 
-async def _left(request: Request) -> None:
+async def _gone(request: Request) -> NoReturn:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    raise ProblemError(499, "the caller has hung up", kind="gone", title="Nobody is there")
 
 
 _Name = Annotated[str, Path(description="Name of a server", examples=["weather"])]

@@ -8,9 +8,9 @@ from mcp_types import CallToolResult, ReadResourceResult, Tool
 from pydantic import BaseModel, Field
 
 from fastapi_server.gateway.problems import UPSTREAM, answers
+from fastapi_server.gateway.rest import resources
 from fastapi_server.gateway.rest.dependencies import Server, TheAudit, TheCaller, TheGateway, while_there
-from fastapi_server.gateway.rest.models import JSONObject
-from fastapi_server.gateway.rest.resources import list_resources
+from fastapi_server.gateway.rest.models import JSONObject, ResourceRead
 from fastapi_server.gateway.rest.tools import called, catalogue_of
 from fastapi_server.gateway.writable import writable
 
@@ -101,7 +101,7 @@ async def call_tool(
 
 
 router.get("/resources/list", summary="Resources", response_model_exclude_none=True, responses=answers(404))(
-    list_resources
+    resources.list_resources
 )
 
 
@@ -112,10 +112,5 @@ async def read_resource(
     server: Server, read: Read, request: Request, gateway: TheGateway, audit: TheAudit, caller: TheCaller
 ) -> Contents:
     """Its contents: text, or `blob` in base64."""
-
-    async def contents() -> ReadResourceResult:
-        with audit.noting(caller, server, "resources/read", read.uri):
-            client = gateway.pool.client(server, caller.principal)
-            return writable(client, await client.read_resource(read.uri))
-
-    return Contents(result=await while_there(request, contents()))
+    wanted = ResourceRead(uri=read.uri)
+    return Contents(result=await resources.read_resource(server, wanted, request, gateway, audit, caller))
