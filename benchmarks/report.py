@@ -100,7 +100,7 @@ def _detail(figure: Figure, unit: str) -> list[str]:
     sample = figure.sample
     return [
         quantity(figure.value, unit),
-        quantity(figure.median, unit),
+        quantity(sample.value, unit),
         _NOTHING if sample.per_second is None else f"{sample.per_second:,.0f}",
         *(_NOTHING if value is None else quantity(value, "µs") for value in (sample.p50, sample.p99)),
         _share(sample),

@@ -23,12 +23,10 @@ class Figure:
 
     Attributes:
         value: The smallest: what else a machine does only adds. Of differences, to which it may do either, the median.
-        median: Of all rounds.
-        sample: The median of everything else.
+        sample: The medians of everything, the value too.
     """
 
     value: float
-    median: float
     sample: Sample
 
 
@@ -58,9 +56,9 @@ class Results:
         samples = self.samples.get(measure, {}).get(contender)
         if not samples or contender in self.refused.get(measure, {}):
             return None
-        values = [sample.value for sample in samples]
-        median = statistics.median(values)
-        return Figure(median if DIFFERENCE in measure else min(values), median, _typical(samples))
+        typical = _typical(samples)
+        least = min(sample.value for sample in samples)
+        return Figure(typical.value if DIFFERENCE in measure else least, typical)
 
     def ratio(self, measure: str, contender: str, to: str) -> float | None:
         """One contender's figure by another's."""

@@ -143,7 +143,7 @@ def test_figures_are_the_least_and_ratios_are_to_others() -> None:
     results = _results()
     figure = results.figure("stdio/call/1", OURS)
     assert figure is not None
-    assert (figure.value, figure.median, figure.sample.p99) == (10.0, 20.0, 2.0)
+    assert (figure.value, figure.sample.value, figure.sample.p99) == (10.0, 20.0, 2.0)
     assert results.ratio("stdio/call/1", OURS, OFFICIAL) == 0.05
     assert results.ratio("stdio/call/1", OURS, FASTMCP) is None
 

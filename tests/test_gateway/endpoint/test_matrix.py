@@ -89,13 +89,18 @@ async def test_questions_find_their_caller(
     assert answers["roots"]["roots"][0]["uri"] == "file:///Ada"
 
 
+def told_person() -> tuple[asyncio.Queue[tuple[str, Any]], Handlers]:
+    """Somebody who answers, and what they are told besides."""
+    told = asyncio.Queue[tuple[str, Any]]()
+    return told, replace(person(), notification=lambda _context, *notice: told.put_nowait(notice))
+
+
 @pytest.mark.parametrize("behind", ["stdio", "http", "sse"])
 async def test_who_was_sent_to_a_url_is_told_that_they_have_been_there(
     gateway: StartGateway, upstreams: dict[str, Any], behind: str
 ) -> None:
     """Both in the handshake era: the other one has no such notice."""
-    told = asyncio.Queue[tuple[str, Any]]()
-    handlers = replace(person(), notification=lambda _context, *notice: told.put_nowait(notice))
+    told, handlers = told_person()
     async with (
         gateway({behind: upstreams[behind]}) as running,
         client_of(running, HANDSHAKE, person()) as other,
@@ -113,8 +118,7 @@ async def test_who_was_sent_to_a_url_is_told_that_they_have_been_there(
 async def test_who_has_to_go_to_a_url_first_is_told_that_they_have_been_there(
     gateway: StartGateway, upstreams: dict[str, Any], behind: str
 ) -> None:
-    told = asyncio.Queue[tuple[str, Any]]()
-    handlers = replace(person(), notification=lambda _context, *notice: told.put_nowait(notice))
+    told, handlers = told_person()
     async with (
         gateway({behind: upstreams[behind]}) as running,
         client_of(running, HANDSHAKE, handlers) as client,
