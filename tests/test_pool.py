@@ -672,15 +672,29 @@ async def test_a_lease_is_not_waited_for_longer_than_drain_seconds(peer: HTTPPee
         assert client.state is ConnectionState.DISCONNECTED
 
 
+async def test_a_lease_is_of_the_client_of_that_session_and_any_number_may_hold_it(peer: HTTPPeer) -> None:
+    async with ClientPool(http(peer), make_client) as pool:
+        lease = pool.lease("peer", "ann", session="one")
+        async with lease as first:
+            async with lease as second:
+                assert first is second is pool.client("peer", "ann", session="one")
+                assert first is not pool.client("peer", "ann")
+            assert [member.leases for member in pool.members()] == [1, 0]
+        assert [member.leases for member in pool.members()] == [0, 0]
+
+
 async def test_a_closed_pool_gives_no_client_and_revives_none(peer: HTTPPeer) -> None:
     async with ClientPool(http(peer), make_client) as pool:
         client, unused = pool.client("peer"), pool.client("peer", "ann")
         await client.ping()
     seen = len(peer.seen)
-    for use in (pool.call("peer__x"), client.ping(), unused.ping(), pool.lease("peer").__aenter__()):
+    for use in (pool.call("peer__x"), client.ping(), unused.ping()):
         with pytest.raises(ClientClosedError) as caught:
             await use
         assert caught.value.delivery is Delivery.NOT_SENT
+    for get in (pool.client, pool.lease):
+        with pytest.raises(ClientClosedError):
+            get("peer")
     assert await client.connect() is False
     assert "the pool was closed" in str(client.last_error)
     with pytest.raises(ClientClosedError):

@@ -5,8 +5,10 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol
 
 from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.handlers import Handlers
@@ -80,15 +82,31 @@ class PoolMetrics:
         return {**self.counts(), "waited": self.waited.to_dict()}
 
 
-@dataclass(eq=False)
+class Queue(Protocol):
+    """Before a pool.
+
+    Attributes:
+        waiting: Who waits for a place.
+    """
+
+    waiting: "dict[asyncio.Future[None], PoolMember]"
+
+    def assign(self) -> None:
+        """Give places to those who wait."""
+        ...
+
+
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class PoolMember:
-    """One client of a pool.
+    """One client of a pool, and each lease of it: as a context manager, which any number of tasks may be inside of.
 
     Attributes:
         key: Whose it is.
         client: The handle.
         last_used: When somebody used it last, on the clock of the pool.
         last_probed: When it was asked last whether it is alive.
+        clock: Of the pool.
+        queue: Before the pool.
         handlers: Given for its session; `None` where the pool gave them.
         leases: How many hold it.
         admitted: It has a place: it is connected, or may be.
@@ -96,12 +114,15 @@ class PoolMember:
         closed: It is closed, or about to be.
         making_room: It has the place of others who are not closed yet.
         probing: It is being asked whether it is alive, which is no use.
+        quiet: Set when, after it began to leave, the last use of it has ended.
     """
 
     key: PoolKey
     client: MCPClient
     last_used: float
     last_probed: float
+    clock: Callable[[], float]
+    queue: Queue
     handlers: Handlers | None = None
     leases: int = 0
     admitted: bool = False
@@ -111,7 +132,7 @@ class PoolMember:
     making_room: bool = False
     server: str = field(init=False)
     principal: str | None = field(init=False)
-    _rested: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    quiet: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
     def __post_init__(self) -> None:
         self.server, self.principal = self.key.server, self.key.principal
@@ -132,19 +153,39 @@ class PoolMember:
         self.leaving = True
         self.client.ask_pool()
 
-    def rested(self, now: float) -> None:
-        """Perhaps nobody uses it any more."""
+    async def __aenter__(self) -> MCPClient:
+        self.leases += 1
+        if self.client.metrics.connected_at is None:
+            try:
+                await self.client.initialize()
+            except BaseException:
+                await self.__aexit__(None, None, None)
+                raise
+        return self.client
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.leases -= 1
+        self.rested()
+
+    def rested(self) -> None:
+        """Nothing is under way any more, or only leases, whose end is told, too."""
+        if self.leases:
+            return
         if not self.probing:
-            self.last_used = now
+            self.last_used = self.clock()
         if self.leaving:
-            self._rested.set()
+            self.quiet.set()
+        if self.queue.waiting:
+            self.queue.assign()
 
     async def end(self, drain_seconds: float) -> None:
         """Disconnect for good, once leases and calls have had `drain_seconds` to end."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_seconds):
                 while self.load:
-                    self._rested.clear()
-                    await self._rested.wait()
+                    self.quiet.clear()
+                    await self.quiet.wait()
         self.closed = True
         await self.client.disconnect()

@@ -2,6 +2,7 @@
 
 import bisect
 import itertools
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -14,6 +15,9 @@ LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 """Seconds that the histograms tell apart; a call of exactly so many is within."""
 
 
+_EDGES = (-math.inf, *LATENCY_BOUNDS, math.inf)
+
+
 class Histogram:
     """How long things took, by the bound that each stayed within.
 
@@ -22,16 +26,23 @@ class Histogram:
         seconds: Of all of them together.
     """
 
-    __slots__ = ("counts", "seconds")
+    __slots__ = ("_above", "_bucket", "_within", "counts", "seconds")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(LATENCY_BOUNDS) + 1)
         self.seconds = 0.0
+        self._find(0.0)
 
     def observe(self, seconds: float) -> None:
-        """Count one thing."""
-        self.counts[bisect.bisect_left(LATENCY_BOUNDS, seconds)] += 1
+        """Count one thing, which mostly takes about as long as the one before it."""
+        if not self._above < seconds <= self._within:
+            self._find(seconds)
+        self.counts[self._bucket] += 1
         self.seconds += seconds
+
+    def _find(self, seconds: float) -> None:
+        self._bucket = bucket = bisect.bisect_left(LATENCY_BOUNDS, seconds)
+        self._above, self._within = _EDGES[bucket], _EDGES[bucket + 1]
 
     def add(self, other: "Histogram") -> None:
         """Count what another has counted."""

@@ -7,13 +7,11 @@ import time
 import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
 from mcp_types import CallToolResult, Tool
-from msgspec import Struct
 
 from fastapi_server.mcp.admission import Admission, PoolLimits
 from fastapi_server.mcp.auth.choose import signing_in
@@ -29,8 +27,6 @@ from fastapi_server.mcp.errors import ClientClosedError, ConfigError, Delivery, 
 from fastapi_server.mcp.members import PoolKey, PoolMember, PoolMetrics, fingerprint_of
 from fastapi_server.mcp.resilience import CircuitBreaker
 from fastapi_server.mcp.supervisor import Supervisor, rounds
-
-_CONNECTED = ConnectionState.CONNECTED  # which Python 3.11 looks up at the cost of three calls
 
 logger = logging.getLogger("fastapi_server.mcp")
 
@@ -255,21 +251,25 @@ class ClientPool:
             ConfigError: There is no such server.
             ClientClosedError: The pool was closed.
         """
-        return self.member(name, principal, session, handlers).client
+        member = self.lease(name, principal, session=session, handlers=handlers)
+        member.last_used = self._clock()
+        return member.client
 
-    def lease(self, name: str, principal: str | None = None) -> AbstractAsyncContextManager[MCPClient]:
-        """The same client, and nobody closes it to make room until the block ends.
+    def lease(
+        self,
+        name: str,
+        principal: str | None = None,
+        *,
+        session: str | None = None,
+        handlers: Handlers | None = None,
+    ) -> PoolMember:
+        """The same client for an `async with` block: connected when that begins, and closed for nobody until it ends.
 
         Raises:
             ConfigError: There is no such server.
-            MCPConnectionError: It cannot be reached, or no place became free in time.
+            ClientClosedError: The pool was closed.
+            MCPConnectionError: When the block begins: the server cannot be reached, or no place became free in time.
         """
-        return _Lease(self, name, principal)
-
-    def member(
-        self, name: str, principal: str | None, session: str | None = None, handlers: Handlers | None = None
-    ) -> PoolMember:
-        """What the pool keeps of a client."""
         if self._closing is not None:
             raise ClientClosedError("the pool was closed; make another one", delivery=Delivery.NOT_SENT)
         fingerprint = self._fingerprints.get(name)
@@ -282,7 +282,6 @@ class ClientPool:
             if member is None:
                 return self._new_member(key, handlers)
         self.metrics.hits += 1
-        member.last_used = self._clock()
         return member
 
     def _present(self, key: PoolKey) -> PoolMember | None:
@@ -297,7 +296,7 @@ class ClientPool:
         answers = handlers or self._handlers_for(key)
         client = self._make(config, handlers=answers, principal=key.principal, hooks=self._hooks)
         now = self._clock()
-        member = self._members[key] = PoolMember(key, client, now, now, handlers)
+        member = self._members[key] = PoolMember(key, client, now, now, self._clock, self._admission, handlers)
         client.join_pool(_Membership(self, member, several=self._instances(key.server) > 1))
         self.metrics.created += 1
         return member
@@ -348,14 +347,6 @@ class ClientPool:
         """A member is closed."""
         self._admission.release(member)
 
-    def rested(self, member: PoolMember) -> None:
-        """A member has nothing under way any more, or only leases, whose end is told, too."""
-        if member.leases:
-            return
-        member.rested(self._clock())
-        if self._admission.waiting:
-            self._admission.assign()
-
     async def choose(self, asked: PoolMember, deadline: float) -> PoolMember:
         """The process for the next call: the least busy one, or another one where all are busy and there is room.
 
@@ -396,7 +387,7 @@ class ClientPool:
                 await member.client.initialize(timeout=deadline - asyncio.get_running_loop().time())
             finally:
                 member.leases -= 1
-                self.rested(member)
+                member.rested()
         except MCPClientError as error:
             logger.debug("server %r: process %d is left out: %s", member.server, member.key.instance, error)
             if member.client.state in {ConnectionState.DISCONNECTED, ConnectionState.ERROR}:
@@ -564,8 +555,9 @@ class _Membership:
     def released(self) -> None:
         self.pool.release(self.member)
 
-    def rested(self) -> None:
-        self.pool.rested(self.member)
+    @property
+    def rested(self) -> Callable[[], None]:
+        return self.member.rested
 
     async def choose(self, deadline: float) -> MCPClient:
         return (await self.pool.choose(self.member, deadline)).client
@@ -575,34 +567,6 @@ class _Membership:
 
     def breaker(self, own: CircuitBreaker) -> CircuitBreaker:
         return self.pool.breaker(self.member.key, own)
-
-
-class _Lease(Struct):
-    """`async with`, without the generator that would cost as much as the call inside."""
-
-    pool: ClientPool
-    name: str
-    principal: str | None
-    member: PoolMember | None = None
-
-    async def __aenter__(self) -> MCPClient:
-        self.member = member = self.pool.member(self.name, self.principal)
-        member.leases += 1
-        if member.client.state is not _CONNECTED:
-            try:
-                await member.client.initialize()
-            except BaseException:
-                await self.__aexit__(None, None, None)
-                raise
-        return member.client
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        member = self.member
-        if member is not None:
-            member.leases -= 1
-            self.pool.rested(member)
 
 
 def _gone() -> ClientClosedError:

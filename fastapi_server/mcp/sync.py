@@ -348,17 +348,26 @@ class SyncClientPool(_Face[ClientPool]):
         return self._lent(self.thread.run(work))
 
     @contextlib.contextmanager
-    def lease(self, name: str, principal: str | None = None) -> Generator[SyncMCPClient]:
-        """The same client, and nobody closes it to make room until the block ends.
+    def lease(
+        self,
+        name: str,
+        principal: str | None = None,
+        *,
+        session: str | None = None,
+        handlers: Handlers | None = None,
+    ) -> Generator[SyncMCPClient]:
+        """The same client for a `with` block: connected when that begins, and closed for nobody until it ends.
 
         Raises:
             ConfigError: There is no such server.
+            ClientClosedError: The pool was closed.
             MCPConnectionError: It cannot be reached, or no place became free in time.
         """
         held = contextlib.AsyncExitStack()
 
         async def work() -> MCPClient:
-            return await held.enter_async_context(self.asynchronous.lease(name, principal))
+            lease = self.asynchronous.lease(name, principal, session=session, handlers=handlers)
+            return await held.enter_async_context(lease)
 
         try:
             yield self._lent(self.thread.run(work))

@@ -81,11 +81,11 @@ async def test_what_is_sent_arrives_in_order(kind: type[ServerProcess], notes: N
     process = await kind.start(program(ECHO), notes)
     lines = [f"{number}".encode() for number in range(100)]
     for number, line in enumerate(lines):
-        process.send(line, soon=number > 50)
+        process.input.send(line, soon=number > 50)
     await notes.until(lambda: notes.output.count(b"\n") == len(lines))
     assert notes.output.split() == lines
-    process.close_input()
-    assert process.deaf
+    process.input.close()
+    assert process.input.closed
     await notes.until(lambda: Part.PROCESS in notes.over)
     assert process.returncode == 0
     await process.close(1)
@@ -95,12 +95,12 @@ async def test_a_full_pipe_is_waited_for(kind: type[ServerProcess], notes: Notes
     process = await kind.start(program(LAZY), notes)
     sizes = [LARGE, 10, LARGE, 20]
     for size in sizes:
-        process.send(b"x" * size, soon=False)
-    ready = process.ready()
-    assert ready is not None
+        process.input.send(b"x" * size, soon=False)
+    assert process.input.room is not None
     async with asyncio.timeout(5):
-        await ready
-    process.send(b"last", soon=False)
+        await process.input.until_room()
+    assert process.input.room is None
+    process.input.send(b"last", soon=False)
     await notes.until(lambda: notes.output.count(b"\n") == len(sizes) + 1)
     assert [int(size) - 1 for size in notes.output.split()] == [*sizes, 4]
     process.terminate()
@@ -111,7 +111,7 @@ async def test_a_full_pipe_is_waited_for(kind: type[ServerProcess], notes: Notes
 async def test_a_closed_input_is_noticed(kind: type[ServerProcess], notes: Notes) -> None:
     process = await kind.start(program(STUBBORN), notes)
     await notes.until(lambda: Part.INPUT in notes.over)
-    assert process.deaf
+    assert process.input.closed
     process.terminate()
     await notes.until(lambda: Part.PROCESS in notes.over)
     assert process.returncode == -15
@@ -123,7 +123,7 @@ async def test_nothing_is_left_open(kind: type[ServerProcess]) -> None:
     for _ in range(3):
         notes = Notes()
         process = await kind.start(program(ECHO), notes)
-        process.close_input()
+        process.input.close()
         await notes.until(lambda notes=notes: Part.PROCESS in notes.over)
         await process.close(1)
         before = _descriptors() if before is None else before
@@ -148,15 +148,15 @@ async def test_what_cannot_be_watched_is_ended(notes: Notes, monkeypatch: pytest
     assert _descriptors() == before
 
 
-async def test_what_has_not_begun_can_be_taken_back(notes: Notes) -> None:
-    process = await PosixProcess.start(program(LAZY), notes)
+async def test_what_has_not_begun_can_be_taken_back(kind: type[ServerProcess], notes: Notes) -> None:
+    process = await kind.start(program(LAZY), notes)
     begun, waiting, more = b"x" * LARGE, b"y" * LARGE, b"z"
     for message in (begun, waiting, more):
-        process.send(message, soon=True)
+        process.input.send(message, soon=True)
     await asyncio.sleep(0.1)
-    assert not process.withdraw(begun)
-    assert process.withdraw(waiting)
-    assert not process.withdraw(waiting)
+    assert not process.input.withdraw(begun)
+    assert process.input.withdraw(waiting)
+    assert not process.input.withdraw(waiting)
     await notes.until(lambda: notes.output.count(b"\n") == 2)
     assert [int(size) - 1 for size in notes.output.split()] == [LARGE, 1]
     process.terminate()
@@ -219,6 +219,6 @@ async def test_where_the_system_refuses_a_thread_waits(notes: Notes, monkeypatch
     before = threading.active_count()
     process = await PosixProcess.start(program(ECHO), notes)
     assert threading.active_count() == before + 1
-    process.close_input()
+    process.input.close()
     await notes.until(lambda: Part.PROCESS in notes.over)
     await process.close(1)

@@ -11,7 +11,7 @@ from fastapi_server.mcp.protocol.jsonrpc import Message
 def table_of(*ids: int) -> CorrelationTable[str]:
     table: CorrelationTable[str] = CorrelationTable()
     for request_id in ids:
-        table.add(request_id, f"caller {request_id}")
+        table[request_id] = f"caller {request_id}"
     return table
 
 
@@ -70,16 +70,9 @@ def test_a_reply_without_an_id_is_not_guessed(reply: Message, ids: tuple[int, ..
 
 def test_a_call_given_up_is_waited_for_no_more() -> None:
     table = table_of(1, 2)
-    table.discard(1)
+    del table[1]
     assert len(table) == 1
     assert table.take(Message(id=1)) is None
-
-
-def test_discarding_what_is_gone_already_does_nothing() -> None:
-    table = table_of(1)
-    table.discard(1)
-    table.discard(1)
-    assert len(table) == 0
 
 
 def test_drain_gives_all_oldest_first_and_empties_the_table() -> None:

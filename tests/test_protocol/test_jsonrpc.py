@@ -88,7 +88,6 @@ def test_a_result_may_be_left_as_json_until_it_is_wanted() -> None:
     assert bytes(message.result) == b'{"a": 1.50}'
     plain = jsonrpc.with_plain_result(message)
     assert (plain.id, plain.result) == (1, {"a": 1.5})
-    assert jsonrpc.with_plain_result(plain) is plain
 
 
 def test_a_result_left_as_json_that_is_none_fails_when_it_is_wanted() -> None:

@@ -2,14 +2,46 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
 from typing import Self, cast
 
 from fastapi_server.mcp.clients.flag import Flag
 from fastapi_server.mcp.clients.process import GROUP_OPTIONS, kill_group
-from fastapi_server.mcp.clients.server_process import Command, Observer, Part, ServerProcess
+from fastapi_server.mcp.clients.server_process import Command, Input, Observer, Part, ServerProcess
 
 _PIPES = {0: Part.INPUT, 1: Part.OUTPUT, 2: Part.ERRORS}
+
+
+class _StandardInput(Input):
+    """A transport of asyncio's. What comes while that is full is kept here, where it can still be withdrawn."""
+
+    def __init__(self, transport: asyncio.WriteTransport) -> None:
+        self._transport = transport
+        self._waiting: dict[int, bytes] = {}
+
+    def send(self, message: bytes, *, soon: bool) -> None:
+        if self.room is None:
+            self._transport.write(message + b"\n")
+        else:
+            self._waiting[id(message)] = message
+
+    def withdraw(self, message: bytes) -> bool:
+        return self._waiting.pop(id(message), None) is not None
+
+    def close(self) -> None:
+        self.closed = True
+        self._transport.close()
+
+    def pause(self) -> None:
+        """The transport is full."""
+        self.room = asyncio.get_running_loop().create_future()
+
+    def resume(self) -> None:
+        """The transport has room, or nobody will ever take what is in it."""
+        room, self.room = self.room, None
+        if room is not None:
+            room.set_result(None)
+        while self._waiting and self.room is None and not self.closed:
+            self.send(self._waiting.pop(next(iter(self._waiting))), soon=False)
 
 
 class AsyncioProcess(ServerProcess, asyncio.SubprocessProtocol):
@@ -17,7 +49,6 @@ class AsyncioProcess(ServerProcess, asyncio.SubprocessProtocol):
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self._room: asyncio.Future[None] | None = None
         self._pipes_closed = Flag()
 
     @classmethod
@@ -30,7 +61,8 @@ class AsyncioProcess(ServerProcess, asyncio.SubprocessProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.SubprocessTransport", transport)
-        self._stdin = cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0))
+        self._stdin = _StandardInput(cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0)))
+        self.input = self._stdin
 
     @property
     def pid(self) -> int:
@@ -39,26 +71,6 @@ class AsyncioProcess(ServerProcess, asyncio.SubprocessProtocol):
     @property
     def returncode(self) -> int | None:
         return self._transport.get_returncode()
-
-    @property
-    def deaf(self) -> bool:
-        return self._stdin.is_closing()
-
-    def ready(self) -> Awaitable[None] | None:
-        return None if self._room is None else self._until_room()
-
-    async def _until_room(self) -> None:
-        while self._room is not None:
-            await asyncio.shield(self._room)
-
-    def send(self, message: bytes, *, soon: bool) -> None:
-        self._stdin.write(message + b"\n")
-
-    def withdraw(self, message: bytes) -> bool:
-        return False  # who knows
-
-    def close_input(self) -> None:
-        self._stdin.close()
 
     def terminate(self) -> None:
         self._transport.terminate()
@@ -86,19 +98,19 @@ class AsyncioProcess(ServerProcess, asyncio.SubprocessProtocol):
             self._observer.errors_received(data)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if fd == 0:
+            self._stdin.closed = True
         self._observer.ended(_PIPES[fd])
 
     def process_exited(self) -> None:
-        self.resume_writing()
+        self._stdin.resume()
         self._observer.ended(Part.PROCESS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pipes_closed.set()
 
     def pause_writing(self) -> None:
-        self._room = asyncio.get_running_loop().create_future()
+        self._stdin.pause()
 
     def resume_writing(self) -> None:
-        if self._room is not None:
-            self._room.set_result(None)
-            self._room = None
+        self._stdin.resume()

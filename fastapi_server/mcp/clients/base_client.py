@@ -32,6 +32,7 @@ from mcp_types import (
     Tool,
 )
 from msgspec import Raw
+from msgspec.structs import replace
 
 from fastapi_server.mcp.clients.caller import NO_OPTIONS, Caller, CallOptions
 from fastapi_server.mcp.clients.channel import Channel
@@ -49,7 +50,7 @@ from fastapi_server.mcp.clients.slots import Slots
 from fastapi_server.mcp.clients.subscriptions import Interest, Subscription, list_changes
 from fastapi_server.mcp.clients.tool_book import ToolBook
 from fastapi_server.mcp.config import CommonConfig, ServerConfig
-from fastapi_server.mcp.errors import ConfigError, MCPClientError, MCPConnectionError, RPCError
+from fastapi_server.mcp.errors import ConfigError, MCPClientError, MCPConnectionError, RPCError, StructuredOutputError
 from fastapi_server.mcp.metrics import ClientMetrics
 from fastapi_server.mcp.protocol import jsonrpc
 from fastapi_server.mcp.protocol.caching import ListCache
@@ -355,7 +356,7 @@ class MCPClient(ABC):
 
     async def initialize(self, *, timeout: float | None = None) -> ServerInfo:
         """What was negotiated and who the server says it is; connects first where needed."""
-        if self._connector.usable is not None and self._connector.info is not None:
+        if self._connector.usable() is not None and self._connector.info is not None:
             self._connector.own_loop()
             return self._connector.info
         deadline = self._deadline(timeout)
@@ -478,12 +479,14 @@ class MCPClient(ABC):
                 raise
             self._cache.clear()  # the tool's annotations are not the ones that we know
             await self._list_tools(caller, deadline)
-            options = options._replace(headers=self._tools.headers(name, arguments))
+            options = replace(options, headers=self._tools.headers(name, arguments))
             result = await caller.call_for(CallToolResult, "tools/call", params, deadline, options)
         if self._output_validation != "off":
             if result.structured_content is not None and self._tools.worth_listing(name):
                 await self._learn_schema(caller, name, deadline)
-            self._check_output(name, result)
+            breach = self._tools.breach(name, result)
+            if breach is not None:
+                self._report(breach)
         return result
 
     async def _list_tools(self, caller: Caller, deadline: float) -> list[Tool]:
@@ -508,12 +511,10 @@ class MCPClient(ABC):
                 raise
             logger.warning("server %r: the output of %r goes unchecked: %s", self.name, name, error.message)
 
-    def _check_output(self, name: str, result: CallToolResult) -> None:
-        try:
-            self._tools.check_output(name, result, strict=self._output_validation == "strict")
-        except MCPClientError as error:
-            self._connector.locate(error, "call")
-            raise
+    def _report(self, breach: str) -> None:
+        if self._output_validation == "strict":
+            raise self._connector.locate(StructuredOutputError(breach), "call")
+        logger.warning("server %r: %s", self.name, breach)
 
     # Verbs: resources, prompts, completion.
 

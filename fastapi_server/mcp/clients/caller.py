@@ -5,12 +5,12 @@ import contextlib
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from mcp_types import ListPromptsResult, ListResourcesResult, ListResourceTemplatesResult, ListToolsResult
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, Struct
 from pydantic import BaseModel
 
 from fastapi_server.mcp.clients.channel import Channel, Request
@@ -52,7 +52,7 @@ _MAX_PAGES = 1_000
 _STATE_ONLY_SECONDS = 0.1
 
 
-class CallOptions(NamedTuple):
+class CallOptions(Struct, frozen=True):
     """What a call may have besides its parameters.
 
     Attributes:
@@ -103,7 +103,6 @@ class Caller:
     ) -> None:
         self._hooks = hooks
         self._slots = slots
-        self._calls = 0
         self.when_idle: Callable[[], None] = lambda: None
         self._policy = policy
         self._connector = connector
@@ -131,7 +130,7 @@ class Caller:
         with self.locating("connect"):
             try:
                 async with asyncio.timeout_at(deadline):
-                    channel = self._connector.usable
+                    channel = self._connector.usable()
                     if channel is None:
                         self._connector.breaker.refuse()
                         channel = await self._connector.live_channel()
@@ -177,7 +176,7 @@ class Caller:
         params: dict[str, Any] | None = None
         while True:
             page = await self.call_for(model, method, params, deadline, options)
-            if self._connector.era.name is EraName.STATELESS:
+            if self._connector.era.has_result_types:
                 with self.locating():
                     input_required.is_final(page.result_type, method)
             pages.append(page)
@@ -211,14 +210,15 @@ class Caller:
         return self._made(call) if self._hooks.around is None else self._made_inside(call, self._hooks.around)
 
     async def _made_inside(self, call: "_Call", around: Around) -> Any:
-        call.outgoing = outgoing = self._hooks.outgoing(call.method, call.target)
+        call.outgoing = outgoing = self._hooks.outgoing(call.method, call.params)
         with around(outgoing):
             outgoing.result = await self._made(call)
         return outgoing.result
 
     async def _made(self, call: "_Call") -> Any:
         started = time.monotonic()
-        begun = self._begin(call)
+        self._metrics.in_flight += 1
+        begun = self._hooks.began(call.method, call.params) if self._hooks.watches_calls else None
         failure: BaseException | None = None
         try:
             loop = self._connector.own_loop()  # not within the retries: misuse says nothing about the server
@@ -227,7 +227,7 @@ class Caller:
                     await self._slots.take()
                     call.slots = self._slots
                 result = await self._persist(call, call.params)
-                if self._connector.era.name is EraName.STATELESS and not isinstance(result, Raw):
+                if self._connector.era.has_result_types and not isinstance(result, Raw):
                     required = input_required.parse(result, call.method)
                     if required is not None:
                         result = await self._rounds(call, required)
@@ -248,18 +248,12 @@ class Caller:
         finally:
             self._end(call, begun, time.monotonic() - started, failure)
 
-    def _begin(self, call: "_Call") -> RequestEvent | None:
-        self._metrics.in_flight += 1
-        if not self._hooks.watches_calls:
-            return None
-        self._calls += 1
-        return self._hooks.began(self._calls, call.method, call.target)
-
     def _end(self, call: "_Call", begun: RequestEvent | None, seconds: float, failure: BaseException | None) -> None:
         if call.slots is not None:
             call.slots.give_back()
         metrics = self._metrics
-        metrics.in_flight = max(0, metrics.in_flight - 1)
+        if metrics.in_flight:  # one of a loop that is gone may end when it is collected
+            metrics.in_flight -= 1
         metrics.record(call.method, seconds, None if failure is None else type(failure).__name__)
         if metrics.in_flight == 0:
             self.when_idle()
@@ -300,7 +294,7 @@ class Caller:
 
     async def _persist(self, call: "_Call", params: Mapping[str, Any] | None) -> Any:
         """One exchange that succeeds, after as many as the retry policy allows and the deadline leaves time for."""
-        connector, breaker = self._connector, self._connector.breaker
+        connector, breaker, options = self._connector, self._connector.breaker, call.options
         failure: MCPClientError | None = None
         for tried in itertools.count(1):
             try:
@@ -310,14 +304,14 @@ class Caller:
                     raise failure from failure.__cause__
                 raise
             try:
-                channel = connector.usable or await connector.live_channel()
+                channel = connector.usable() or await connector.live_channel()
                 call.request_id = next(connector.request_ids)
                 connector.exchanging += 1
                 try:
-                    if call.wants_progress:
+                    if options.progress is not None or options.progress_timeout is not None:
                         reply = await self._exchange_telling(channel, call, params)
                     else:
-                        reply = await channel.exchange(self._request(channel, call, params, call.options.meta))
+                        reply = await channel.exchange(self._request(channel, call, params, options.meta))
                 finally:
                     connector.exchange_over()
                 result = _result(reply, channel)
@@ -329,7 +323,7 @@ class Caller:
                 failure = connector.locate(error, "call")  # now, while the channel is the one that it is of
                 connector.failed(error, ticket)
                 connector.doubt(error)
-                repeatable = call.options.repeatable or call.method in _REPEATABLE
+                repeatable = options.repeatable or call.method in _REPEATABLE
                 wait = self._policy.wait_before_retry(error, tried, repeatable=repeatable)
                 if asyncio.get_running_loop().time() + wait >= call.deadline:
                     raise
@@ -372,8 +366,7 @@ class Caller:
         return call.request
 
 
-@dataclass(slots=True)
-class _Call:
+class _Call(Struct):
     """One call on its way: what is asked for, how long it may still take, and the id of its latest request."""
 
     method: str
@@ -385,18 +378,6 @@ class _Call:
     slots: Slots | None = None
     request_id: int = 0
     request: Request | None = None
-
-    @property
-    def target(self) -> str | None:
-        """What it is about: a tool, a prompt, a resource."""
-        if self.params is None:
-            return None
-        target = self.params.get("name") or self.params.get("uri")
-        return target if target is None or type(target) is str else str(target)
-
-    @property
-    def wants_progress(self) -> bool:
-        return self.options.progress is not None or self.options.progress_timeout is not None
 
     def renew(self) -> None:
         """The server shows that it is at work."""

@@ -5,10 +5,10 @@ import copy
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw, Struct
 
 from fastapi_server.mcp.errors import ClientClosedError, Delivery, MCPClientError, ProtocolError
 from fastapi_server.mcp.metrics import ClientMetrics
@@ -24,8 +24,7 @@ _CANCEL_NOTICE_SECONDS = 5.0
 _SHOWN = 200
 
 
-@dataclass(slots=True)
-class Request:
+class Request(Struct, gc=False):
     """One request on its way: what the client wants sent, and the era whose rules it follows.
 
     Attributes:
@@ -42,7 +41,7 @@ class Request:
     method: str
     params: Mapping[str, Any] | None
     era: Era
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: Mapping[str, str] = MappingProxyType({})
     raw_result: bool = False
     sent: bool = True
 
@@ -77,6 +76,7 @@ class Channel(ABC):
         on_lost: Given the error once, when the channel dies of itself.
         on_hearing: Called when the server, which could not be heard before, can be: what it told until then is lost.
         hearing: Set when it can, or never will; `None` where it can from the beginning.
+        lost: Why the channel can be used no more; `None` while it can.
     """
 
     transport: ClassVar[str]
@@ -90,7 +90,7 @@ class Channel(ABC):
         self.on_lost: Callable[[MCPClientError], None] = _ignore_loss
         self.on_hearing: Callable[[], None] = _nothing_missed
         self.hearing: asyncio.Event | None = None
-        self._lost: MCPClientError | None = None
+        self.lost: MCPClientError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: asyncio.Task[None] | None = None
 
@@ -168,11 +168,6 @@ class Channel(ABC):
         """Wait until nobody is signing in. Whether somebody was: then silence says nothing of the server."""
         return False
 
-    @property
-    def lost(self) -> MCPClientError | None:
-        """Why the channel can be used no more; `None` while it can."""
-        return self._lost
-
     async def close(self) -> None:
         """Fail the calls in flight and release everything. Safe in any state, from any task, any number of times."""
         if self._closing is None:
@@ -202,18 +197,18 @@ class Channel(ABC):
 
     def _lose(self, error: MCPClientError, *, notify: bool = True) -> None:
         """The channel is dead. The first reason stands."""
-        if self._lost is None:
-            self._lost = error
+        if self.lost is None:
+            self.lost = error
             if notify:
                 self.on_lost(self.clean(error))
 
     def _raise_if_lost(self) -> None:
-        if self._lost is not None:
-            raise fresh(self._lost, Delivery.NOT_SENT)
+        if self.lost is not None:
+            raise fresh(self.lost, Delivery.NOT_SENT)
 
     def _tell_cancelled(self, request: Request) -> None:
         notice = request.encode_cancel(shared_stream=self.shared_stream)
-        if notice is not None and self._lost is None:
+        if notice is not None and self.lost is None:
             self._spawn(self._send_notice(notice, request.era))
 
     async def _send_notice(self, notice: bytes, era: Era) -> None:
@@ -244,31 +239,27 @@ class CorrelatingChannel(Channel):
     def _send(self, data: bytes) -> Awaitable[None] | None:
         """Hand one message to the transport; where that takes time, what to wait for."""
 
-    def _ready(self) -> Awaitable[None] | None:
-        """What to wait for until the peer takes data; `None` where it does. Nothing has left before that."""
+    async def _until_room(self) -> None:
+        """Wait until the peer takes what was sent before."""
 
     def _withdraw(self, data: bytes) -> bool:
         """Take back what was handed to `_send`. Whether none of it had left."""
         return False
 
     async def exchange(self, request: Request) -> Message:
-        request.sent = False
         data = request.encode()
         self._raise_if_lost()
-        ready = self._ready()
-        if ready is not None:
-            await ready
-            self._raise_if_lost()
-        request.sent = True
         reply: asyncio.Future[Message] = self._loop.create_future()
-        self._table.add(request.id, reply)
+        self._table[request.id] = reply
         self._raw_wanted += request.raw_result
         try:
             sending = self._send(data)
             if sending is not None:
                 await sending
             message = await reply
-            return message if request.raw_result else jsonrpc.with_plain_result(message)
+            if isinstance(message.result, Raw) and not request.raw_result:
+                return jsonrpc.with_plain_result(message)
+            return message
         except BaseException as error:
             request.sent = not self._withdraw(data)
             if isinstance(error, asyncio.CancelledError) and request.sent:
@@ -280,13 +271,11 @@ class CorrelatingChannel(Channel):
             raise
         finally:
             self._raw_wanted -= request.raw_result
-            self._table.discard(request.id)
+            self._table.pop(request.id, None)
 
     async def notify(self, data: bytes, era: Era) -> None:
         self._raise_if_lost()
-        ready = self._ready()
-        if ready is not None:
-            await ready
+        await self._until_room()
         sending = self._send(data)
         if sending is not None:
             await sending

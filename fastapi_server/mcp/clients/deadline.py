@@ -76,7 +76,8 @@ class Deadline:
         if when - loop.time() < _SOON:
             self._watch = loop.call_at(when, self.give_up)
         elif when < _NEVER:
-            self._watch = _ticks_of(loop).watched(loop, int(when / _TICK) + 1)
+            ticks = _OF_LOOPS.get(id(loop)) or _ticks_of(loop)
+            self._watch = ticks[int(when / _TICK) + 1]
             self._watch.add(self)
 
     def _end(self) -> None:
@@ -87,21 +88,20 @@ class Deadline:
             watch.cancel()
 
 
-class _Ticks:
+class _Ticks(dict[int, set[Deadline]]):
     """The deadlines of one event loop by the tick at which they pass; each tick that has any has one timer."""
 
-    def __init__(self) -> None:
-        self._watched: dict[int, set[Deadline]] = {}
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
 
-    def watched(self, loop: asyncio.AbstractEventLoop, tick: int) -> set[Deadline]:
-        there = self._watched.get(tick)
-        if there is None:
-            there = self._watched[tick] = set()
-            loop.call_at(tick * _TICK, self._over, tick)
-        return there
+    def __missing__(self, tick: int) -> set[Deadline]:
+        loop = self._loop()
+        assert loop is not None, "it runs"
+        loop.call_at(tick * _TICK, self._over, tick)
+        return self.setdefault(tick, set())
 
     def _over(self, tick: int) -> None:
-        for deadline in self._watched.pop(tick):
+        for deadline in self.pop(tick):
             deadline.give_up()
 
 
@@ -110,8 +110,7 @@ _OF_LOOPS: dict[int, _Ticks] = {}
 
 
 def _ticks_of(loop: asyncio.AbstractEventLoop) -> _Ticks:
-    ticks = _OF_LOOPS.get(id(loop))
-    if ticks is None:
-        ticks = _OF_LOOPS[id(loop)] = _Ticks()
+    if id(loop) not in _OF_LOOPS:
+        _OF_LOOPS[id(loop)] = _Ticks(loop)
         weakref.finalize(loop, _OF_LOOPS.pop, id(loop), None).atexit = False
-    return ticks
+    return _OF_LOOPS[id(loop)]

@@ -1,6 +1,7 @@
 """Watching clients: one frozen record for each thing that happens."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
@@ -18,7 +19,7 @@ _FLUSH_SECONDS = 5.0
 logger = logging.getLogger("fastapi_server.mcp")
 
 
-class RequestEvent(Struct, frozen=True):
+class RequestEvent(Struct, frozen=True, gc=False):
     """A call has begun.
 
     Attributes:
@@ -36,7 +37,7 @@ class RequestEvent(Struct, frozen=True):
     target: str | None
 
 
-class ResponseEvent(Struct, frozen=True):
+class ResponseEvent(Struct, frozen=True, gc=False):
     """A call has ended with a result.
 
     Attributes:
@@ -144,38 +145,45 @@ class HookRunner:
     def __init__(self, server: str, principal: str | None, hooks: Hooks) -> None:
         self._server = server
         self._principal = principal
-        self._hooks = hooks
+        self._on_request = hooks.on_request
+        self._on_response = hooks.on_response
+        self._on_error = hooks.on_error
+        self._on_state_change = hooks.on_state_change
         self._mailbox = Mailbox()
         self._warned = False
+        self._calls = itertools.count(1)
         self.around = hooks.around
         self.watches_calls = any((hooks.on_request, hooks.on_response, hooks.on_error))
 
-    def outgoing(self, method: str, target: str | None) -> OutgoingCall:
+    def outgoing(self, method: str, params: Mapping[str, Any] | None) -> OutgoingCall:
         """A call, for `around`."""
-        return OutgoingCall(self._server, self._principal, method, target)
+        return OutgoingCall(self._server, self._principal, method, _target(params))
 
-    def began(self, call: int, method: str, target: str | None) -> RequestEvent:
+    def began(self, method: str, params: Mapping[str, Any] | None) -> RequestEvent:
         """A call begins; the event is for `ended`."""
-        event = RequestEvent(self._server, self._principal, call, method, target)
-        if self._hooks.on_request is not None:
-            self._mailbox.post(self._hooks.on_request, event)
+        target = None if params is None else params.get("name") or params.get("uri")
+        if target is not None and type(target) is not str:
+            target = str(target)
+        event = RequestEvent(self._server, self._principal, next(self._calls), method, target)
+        if self._on_request is not None:
+            self._mailbox.post(self._on_request, event)
         return event
 
     def ended(self, request: RequestEvent, seconds: float, error: BaseException | None) -> None:
         """It has ended."""
         if error is None:
-            if self._hooks.on_response is not None:
-                self._mailbox.post(self._hooks.on_response, ResponseEvent(request, seconds))
-        elif self._hooks.on_error is not None:
-            self._mailbox.post(self._hooks.on_error, ErrorEvent(request, seconds, error))
+            if self._on_response is not None:
+                self._mailbox.post(self._on_response, ResponseEvent(request, seconds))
+        elif self._on_error is not None:
+            self._mailbox.post(self._on_error, ErrorEvent(request, seconds, error))
 
     def moved(self, before: ConnectionState, after: ConnectionState, error: MCPClientError | None) -> None:
         """The client has another state."""
-        if self._hooks.on_state_change is not None:
+        if self._on_state_change is not None:
             event = StateEvent(
                 self._server, self._principal, before, after, error if after is ConnectionState.ERROR else None
             )
-            self._mailbox.post(self._hooks.on_state_change, event)
+            self._mailbox.post(self._on_state_change, event)
 
     async def flush(self) -> None:
         """Wait until every hook has run, 5 s at most; then cancel the one that runs, and drop the rest."""
@@ -194,3 +202,11 @@ class HookRunner:
                 self._server,
                 _FLUSH_SECONDS,
             )
+
+
+def _target(params: Mapping[str, Any] | None) -> str | None:
+    """What a call is about: a tool, a prompt, a resource."""
+    if params is None:
+        return None
+    target = params.get("name") or params.get("uri")
+    return target if target is None or type(target) is str else str(target)

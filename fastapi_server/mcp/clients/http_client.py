@@ -91,9 +91,9 @@ class StreamableHTTPChannel(Channel):
             self._tell_cancelled(request)
             raise
         except TimeoutError:
-            if self._lost is None:
+            if self.lost is None:
                 raise
-            raise fresh(self._lost, Delivery.UNKNOWN) from None
+            raise fresh(self.lost, Delivery.UNKNOWN) from None
 
     async def notify(self, data: bytes, era: Era) -> None:
         self._raise_if_lost()
@@ -247,7 +247,7 @@ class StreamableHTTPChannel(Channel):
         body = await self._origin.start_of_body(response)
         refusal, reply = self._origin.judge(response, body), _rpc_error(body)
         if self._session_is_gone(refusal, reply):
-            raise fresh(self._lost, Delivery.REJECTED) if self._lost else refusal
+            raise fresh(self.lost, Delivery.REJECTED) if self.lost else refusal
         if reply is None or type(refusal) is not HTTPStatusError:
             raise refusal
         return reply
@@ -288,7 +288,7 @@ class StreamableHTTPChannel(Channel):
     async def _hold_stream(self, hearing: asyncio.Event) -> None:
         parser = EventParser(self._limit)
         delays = backoff_delays(_STREAM_ATTEMPTS)
-        while self._lost is None:
+        while self.lost is None:
             heard = False
             try:
                 headers = {**_GET, **self._session, **self._version}
@@ -347,7 +347,7 @@ class StreamableHTTPChannel(Channel):
         return await self._origin.signed_in()
 
     async def _shut(self) -> None:
-        if self._session and not isinstance(self._lost, SessionExpiredError):
+        if self._session and not isinstance(self.lost, SessionExpiredError):
             try:
                 async with asyncio.timeout(_DELETE_SECONDS):
                     headers = {**self._session, **self._version}

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
@@ -101,7 +102,7 @@ class Inbox:
 
         def told(note: _Progress) -> None:
             renew()
-            mailbox.post(callback, note.progress, note.total, note.message)
+            mailbox.post(partial(callback, note.progress, note.total), note.message)
 
         self._progress[token] = told
         return mailbox
@@ -130,14 +131,14 @@ class Inbox:
         except ValidationError:
             logger.debug("server %r: malformed log notification", self._server)
             return
-        self._mailbox.post(self._handlers.logging, self.context(call), params)
+        self._mailbox.post(partial(self._handlers.logging, self.context(call)), params)
 
     def _told(self, method: str, params: dict[str, Any], call: int | None) -> None:
         self._cache.drop(method)
         change = change_in(method, params)
         if change is None:
             if self._handlers.notification is not None:
-                self._mailbox.post(self._handlers.notification, self.context(call), method, params)
+                self._mailbox.post(partial(self._handlers.notification, self.context(call), method), params)
             return
         subscription_id = _subscription_id(params)
         if subscription_id is None:
@@ -167,10 +168,10 @@ class Inbox:
 
     def _tell_handler(self, change: Change, call: int | None) -> None:
         if change.kind == "resource":
-            if self._handlers.resource_updated is not None:
-                self._mailbox.post(self._handlers.resource_updated, self.context(call), change.uri)
+            if self._handlers.resource_updated is not None and change.uri is not None:
+                self._mailbox.post(partial(self._handlers.resource_updated, self.context(call)), change.uri)
         elif self._handlers.list_changed is not None:
-            self._mailbox.post(self._handlers.list_changed, self.context(call), change.kind)
+            self._mailbox.post(partial(self._handlers.list_changed, self.context(call)), change.kind)
 
     def _acknowledged(self, params: dict[str, Any]) -> None:
         subscription = self.subscriptions.get(_subscription_id(params) or -1)

@@ -182,7 +182,7 @@ class Listener:
             subscription.finish()
 
     async def _held(self, subscription: Subscription) -> None:
-        channel = self._connector.usable
+        channel = self._connector.usable()
         if channel is None:
             self._connector.breaker.refuse()
             channel = await self._connector.live_channel()

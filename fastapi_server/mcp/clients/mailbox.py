@@ -6,9 +6,11 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 logger = logging.getLogger("fastapi_server.mcp")
+
+EventT = TypeVar("EventT")
 
 _MOST_WAITING = 100_000
 _CANCEL_SECONDS = 1.0
@@ -28,22 +30,22 @@ class Mailbox:
         self.dropped = 0
 
     @cached_property
-    def _waiting(self) -> collections.deque[tuple[Callable[..., Any], tuple[Any, ...]]]:
+    def _waiting(self) -> collections.deque[tuple[Callable[[Any], Any], Any]]:
         """Made when something has to wait, which in most clients never happens."""
         return collections.deque()
 
-    def post(self, callback: Callable[..., Awaitable[None] | None], *args: Any) -> None:
-        """Have `callback(*args)` run after everything posted before."""
+    def post(self, callback: Callable[[EventT], Awaitable[None] | None], event: EventT) -> None:
+        """Have `callback(event)` run after everything posted before."""
         if self._task is not None:
             if len(self._waiting) == _MOST_WAITING:
                 self._waiting.popleft()
                 self.dropped += 1
                 if self.dropped == 1:
                     logger.warning("a callback is too slow for what it is told: the oldest is dropped")
-            self._waiting.append((callback, args))
+            self._waiting.append((callback, event))
             return
         try:  # what `_called` does, too: going through it takes longer than most callbacks do
-            outcome = callback(*args)
+            outcome = callback(event)
         except (Exception, asyncio.CancelledError):
             _log_failure()
             return
@@ -57,8 +59,7 @@ class Mailbox:
                     await _finished(outcome)
                 if not self._waiting:
                     return
-                callback, args = self._waiting.popleft()
-                outcome = _called(callback, args)
+                outcome = _called(*self._waiting.popleft())
         finally:
             self._waiting.clear()
             self._task = None
@@ -83,9 +84,9 @@ class Mailbox:
         return None if task is None or task.done() or task is asyncio.current_task() else task
 
 
-def _called(callback: Callable[..., Any], args: tuple[Any, ...]) -> Awaitable[None] | None:
+def _called(callback: Callable[[Any], Any], event: Any) -> Awaitable[None] | None:
     try:
-        outcome = callback(*args)
+        outcome = callback(event)
     except (Exception, asyncio.CancelledError):
         _log_failure()
         return None

@@ -1,6 +1,6 @@
 """What a pool is to the clients in it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from fastapi_server.mcp.resilience import CircuitBreaker
@@ -25,8 +25,9 @@ class Membership(Protocol):
         """Hear that the channel is closed, or could not be opened."""
         ...
 
-    def rested(self) -> None:
-        """Hear that nothing is under way any more: the last call in flight has ended, or connecting, or listening."""
+    @property
+    def rested(self) -> Callable[[], None]:
+        """Told when nothing is under way any more: the last call in flight has ended, or connecting, or listening."""
         ...
 
     async def choose(self, deadline: float) -> "MCPClient":

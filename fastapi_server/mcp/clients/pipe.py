@@ -6,7 +6,9 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+
+from fastapi_server.mcp.clients.server_process import Input
 
 _READ_BYTES = 64 * 1024
 _PIPE_BYTES = 256 * 1024
@@ -63,8 +65,8 @@ class PipeReader:
             self._ended()
 
 
-class PipeWriter:
-    """Writes messages, a line each: at once where the pipe has room, and in order as it gets room.
+class PipeWriter(Input):
+    """Writes at once where the pipe has room, and as it gets room.
 
     Args:
         pipe: Unbuffered; closed with this.
@@ -77,47 +79,31 @@ class PipeWriter:
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, bytes] = {}
         self._begun: memoryview | None = None
-        self._room: asyncio.Future[None] | None = None
         os.set_blocking(pipe.fileno(), False)
         self._loop.add_reader(pipe.fileno(), self._break)  # there is nothing to read but that the other end is closed
 
-    @property
-    def closed(self) -> bool:
-        """It takes nothing any more."""
-        return self._pipe.closed
-
-    def ready(self) -> Awaitable[None] | None:
-        """What to wait for while the pipe is full."""
-        return None if self._room is None else self._until_room()
-
-    async def _until_room(self) -> None:
-        while self._room is not None:
-            await asyncio.shield(self._room)
-
     def send(self, message: bytes, *, soon: bool) -> None:
-        """Write a message, which is an object of its own; with `soon` in one go with what others say meanwhile."""
         first = not self._waiting
         self._waiting[id(message)] = message
-        if first and self._room is None:
+        if first and self.room is None:
             if soon:
                 self._loop.call_soon(self._flush)
             else:
                 self._flush()
 
     def withdraw(self, message: bytes) -> bool:
-        """Take a message back. Whether none of it was written."""
         return self._waiting.pop(id(message), None) is not None
 
     def close(self) -> None:
-        """Write what there is room for, and close. Safe twice, and when the event loop is gone."""
-        if self._pipe.closed:
+        """The same when the event loop is gone, which writes nothing."""
+        if self.closed:
             return
         if not self._loop.is_closed():
             self._flush()
         self._let_go()
 
     def _flush(self) -> None:
-        while not self._pipe.closed and (self._begun or self._waiting):
+        while not self.closed and (self._begun or self._waiting):
             batch = [] if self._begun else self._batch()
             data = self._begun or memoryview(b"\n".join((*batch, b"")))
             try:
@@ -155,16 +141,16 @@ class PipeWriter:
         self._begun = data[count:end] if count < end else None
 
     def _wait_for_room(self) -> None:
-        if self._room is None:
-            self._room = self._loop.create_future()
+        if self.room is None:
+            self.room = self._loop.create_future()
             self._loop.add_writer(self._pipe.fileno(), self._flush)
 
     def _has_room(self) -> None:
-        if self._room is not None:
-            if not self._pipe.closed:
+        if self.room is not None:
+            if not self.closed:
                 self._loop.remove_writer(self._pipe.fileno())
-            self._room.set_result(None)
-            self._room = None
+            self.room.set_result(None)
+            self.room = None
 
     def _break(self) -> None:
         self._let_go()
@@ -174,6 +160,7 @@ class PipeWriter:
         if not self._loop.is_closed():
             self._loop.remove_reader(self._pipe.fileno())
             self._has_room()
+        self.closed = True
         self._pipe.close()
 
 

@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable
 from functools import partial
 from typing import Self, cast
 
@@ -30,7 +29,7 @@ class PosixProcess(ServerProcess):
         self._loop = asyncio.get_running_loop()
         stdin, stdout, stderr = (cast("io.FileIO", pipe) for pipe in (process.stdin, process.stdout, process.stderr))
         enlarge(stdout)
-        self._input = PipeWriter(stdin, partial(observer.ended, Part.INPUT))
+        self.input = PipeWriter(stdin, partial(observer.ended, Part.INPUT))
         self._outputs = (
             PipeReader(stdout, observer.output_received, partial(observer.ended, Part.OUTPUT)),
             PipeReader(stderr, observer.errors_received, partial(observer.ended, Part.ERRORS)),
@@ -66,22 +65,6 @@ class PosixProcess(ServerProcess):
     def returncode(self) -> int | None:
         return self._process.returncode
 
-    @property
-    def deaf(self) -> bool:
-        return self._input.closed
-
-    def ready(self) -> Awaitable[None] | None:
-        return self._input.ready()
-
-    def send(self, message: bytes, *, soon: bool) -> None:
-        self._input.send(message, soon=soon)
-
-    def withdraw(self, message: bytes) -> bool:
-        return self._input.withdraw(message)
-
-    def close_input(self) -> None:
-        self._input.close()
-
     def terminate(self) -> None:
         self._process.terminate()
 
@@ -98,7 +81,7 @@ class PosixProcess(ServerProcess):
         self._close_pipes()
 
     def _close_pipes(self) -> None:
-        self._input.close()
+        self.input.close()
         for output in self._outputs:
             output.close()
 

@@ -39,6 +39,9 @@ class _ToldByType(CallToolResult):
     ]
 
 
+_validated = _ToldByType.__pydantic_validator__.validate_python
+
+
 def read(model: type[ModelT], method: str, value: Any) -> ModelT:
     """The result of `method`, of plain values or of JSON.
 
@@ -47,7 +50,7 @@ def read(model: type[ModelT], method: str, value: Any) -> ModelT:
     """
     if model is CallToolResult:
         try:
-            result: Any = _ToldByType.__pydantic_validator__.validate_python(value, by_alias=True, by_name=False)
+            result: Any = _validated(value, by_alias=True, by_name=False)
         except ValidationError:
             pass  # the official model has the last word, and the error to show
         else:

@@ -1,7 +1,8 @@
 """What the stdio channel asks of a running server, whatever the platform runs it with."""
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
@@ -46,8 +47,43 @@ class Observer(Protocol):
         ...
 
 
+class Input(ABC):
+    """Standard input of a process, which gets messages: a line each, in order, and as it takes them.
+
+    Attributes:
+        closed: Nothing gets there any more.
+        room: Something waits until the process takes it; what to wait for until nothing does.
+    """
+
+    closed = False
+    room: asyncio.Future[None] | None = None
+
+    @abstractmethod
+    def send(self, message: bytes, *, soon: bool) -> None:
+        """Write a message, which is an object of its own; with `soon` in one go with what others say meanwhile."""
+
+    @abstractmethod
+    def withdraw(self, message: bytes) -> bool:
+        """Take back what was sent. Whether none of it had been written."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Tell the process that nothing more comes, once it has what it takes now. Safe twice."""
+
+    async def until_room(self) -> None:
+        """Wait until nothing waits."""
+        while self.room is not None:
+            await asyncio.shield(self.room)
+
+
 class ServerProcess(ABC):
-    """A process that leads a group of its own. It is reaped when it exits, whether or not anybody waits."""
+    """A process that leads a group of its own. It is reaped when it exits, whether or not anybody waits.
+
+    Attributes:
+        input: What goes to its standard input.
+    """
+
+    input: Input
 
     @classmethod
     @abstractmethod
@@ -68,27 +104,6 @@ class ServerProcess(ABC):
     @abstractmethod
     def returncode(self) -> int | None:
         """Exit code, or the negated number of the signal that ended it; `None` while it runs."""
-
-    @property
-    @abstractmethod
-    def deaf(self) -> bool:
-        """Its standard input is closed."""
-
-    @abstractmethod
-    def ready(self) -> Awaitable[None] | None:
-        """What to wait for until it takes more; `None` where it does now."""
-
-    @abstractmethod
-    def send(self, message: bytes, *, soon: bool) -> None:
-        """Write a line; with `soon`, in one go with what others say in the same turn of the event loop."""
-
-    @abstractmethod
-    def withdraw(self, message: bytes) -> bool:
-        """Take back what was sent. Whether none of it had been written."""
-
-    @abstractmethod
-    def close_input(self) -> None:
-        """Tell it that nothing more comes."""
 
     @abstractmethod
     def terminate(self) -> None:

@@ -93,9 +93,9 @@ class SSEChannel(CorrelatingChannel):
         try:
             await self._post(await self._post_url, data)
         except MCPConnectionError as error:
-            if self._lost is None or isinstance(error, HTTPStatusError):
+            if self.lost is None or isinstance(error, HTTPStatusError):
                 raise
-            raise fresh(self._lost, error.delivery) from None  # the POST broke because the channel was closed
+            raise fresh(self.lost, error.delivery) from None  # the POST broke because the channel was closed
 
     async def _post(self, url: URL, data: bytes) -> None:
         response = await self._origin.send("POST", url, _POST, data)

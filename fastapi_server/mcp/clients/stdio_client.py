@@ -127,7 +127,7 @@ class StdioChannel(CorrelatingChannel):
         self.stderr.feed(data)
 
     def output_received(self, data: bytes) -> None:
-        if self._lost is not None:
+        if self.lost is not None:
             return  # drained, so that a server that is flushing can get to its exit
         try:
             lines = self._framer.feed(data)
@@ -151,7 +151,7 @@ class StdioChannel(CorrelatingChannel):
         self._end()
 
     def _end(self) -> None:
-        if self._lost is None and not self._ending:
+        if self.lost is None and not self._ending:
             self._ending = True
             self._spawn(self._report_end())
 
@@ -178,21 +178,22 @@ class StdioChannel(CorrelatingChannel):
 
     # The channel.
 
-    def _ready(self) -> Awaitable[None] | None:
-        return None if self._process is None else self._process.ready()
+    async def _until_room(self) -> None:
+        if self._process is not None:
+            await self._process.input.until_room()
 
     def _send(self, data: bytes) -> Awaitable[None] | None:
         """Written at once; what many calls say at the same time, in one go when all have said it."""
-        self._raise_if_lost()
-        if self._process is None or self._process.deaf:
+        process = self._process
+        if process is None or process.input.closed:
             self._end()
             return self._until_over()
         self.metrics.bytes_sent += len(data)
-        self._process.send(data, soon=len(self._table) > 1)
+        process.input.send(data, soon=len(self._table) > 1)
         return None
 
     def _withdraw(self, data: bytes) -> bool:
-        return self._process is not None and self._process.withdraw(data)
+        return self._process is not None and self._process.input.withdraw(data)
 
     async def _until_over(self) -> None:
         await self._over.wait()
@@ -214,7 +215,7 @@ class StdioChannel(CorrelatingChannel):
     async def _shut(self) -> None:
         process = self._process
         if process is not None:
-            process.close_input()
+            process.input.close()
             step = self._config.shutdown_timeout / 1000
             await ProcessGroup(process.pid, self._exited, process.terminate).end(step)
             await process.close(step)

@@ -17,7 +17,7 @@ class Change:
 
     Attributes:
         kind: The list of `tools`, `prompts` or `resources`; or one `resource`.
-        uri: Of that resource.
+        uri: Of that resource; `None` for a list.
     """
 
     kind: Literal["tools", "prompts", "resources", "resource"]

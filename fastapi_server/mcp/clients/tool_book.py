@@ -8,7 +8,7 @@ import jsonschema_rs
 import msgspec
 from mcp_types import CallToolResult, Tool
 
-from fastapi_server.mcp.errors import ProtocolError, StructuredOutputError
+from fastapi_server.mcp.errors import ProtocolError
 from fastapi_server.mcp.protocol.headers import ParamHeaders, mirror_arguments, param_headers
 
 logger = logging.getLogger("fastapi_server.mcp")
@@ -107,22 +107,15 @@ class ToolBook:
         hints = tool.annotations if tool is not None else None
         return hints is not None and bool(hints.read_only_hint or hints.idempotent_hint)
 
-    def check_output(self, name: str, result: CallToolResult, *, strict: bool) -> None:
-        """Hold a result against the tool's output schema.
-
-        Raises:
-            StructuredOutputError: It breaks it, and `strict` is set; otherwise that is logged.
-        """
+    def breach(self, name: str, result: CallToolResult) -> str | None:
+        """How a result breaks the tool's output schema; `None` where it keeps to it, or there is none."""
         tool = self._tools.get(name)
         if tool is None or tool.output_schema is None or result.is_error:
-            return
+            return None
         problem = self._problem(tool, result)
         if problem is None:
-            return
-        said = self._redacted(f"the result of tool {name!r} breaks its output schema: {problem}")
-        if strict:
-            raise StructuredOutputError(said)
-        logger.warning("server %r: %s", self._server, said)
+            return None
+        return self._redacted(f"the result of tool {name!r} breaks its output schema: {problem}")
 
     def _problem(self, tool: Tool, result: CallToolResult) -> str | None:
         if result.structured_content is None:

@@ -9,38 +9,24 @@ WaiterT = TypeVar("WaiterT")
 _LONGEST_ID = 20
 
 
-class CorrelationTable(Generic[WaiterT]):
+class CorrelationTable(dict[int, WaiterT], Generic[WaiterT]):
     """Ids of the calls in flight, each with whoever waits for it; replies may come in any order.
 
     We number our requests with integers; what comes back as `"7"` or `7.0` is taken for `7`, and what comes back with
     no id at all for the reply to the only call in flight.
     """
 
-    def __init__(self) -> None:
-        self._waiters: dict[int, WaiterT] = {}
-
-    def __len__(self) -> int:
-        return len(self._waiters)
-
-    def add(self, request_id: int, waiter: WaiterT) -> None:
-        """Wait for the reply to `request_id`."""
-        self._waiters[request_id] = waiter
-
-    def discard(self, request_id: int) -> None:
-        """Stop waiting; nobody is found for a reply that still comes."""
-        self._waiters.pop(request_id, None)
-
     def take(self, reply: Message) -> WaiterT | None:
         """Whoever waits for this reply, who then waits no more; `None` where nobody does."""
         reply_id = reply.id
         if not isinstance(reply_id, int):
             reply_id = self._resolved(reply_id)
-        return None if reply_id is None else self._waiters.pop(reply_id, None)
+        return None if reply_id is None else self.pop(reply_id, None)
 
     def drain(self) -> list[WaiterT]:
         """Everybody who still waits, oldest first; the table is empty afterwards."""
-        waiters = list(self._waiters.values())
-        self._waiters.clear()
+        waiters = list(self.values())
+        self.clear()
         return waiters
 
     def _resolved(self, reply_id: object) -> int | None:
@@ -52,4 +38,4 @@ class CorrelationTable(Generic[WaiterT]):
             case str() | float():
                 return None
             case _:
-                return next(iter(self._waiters)) if len(self._waiters) == 1 else None
+                return next(iter(self)) if len(self) == 1 else None

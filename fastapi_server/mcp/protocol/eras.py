@@ -35,10 +35,17 @@ class EraName(StrEnum):
 
 
 class Era(Protocol):
-    """What differs between the eras, for one negotiated revision."""
+    """What differs between the eras, for one negotiated revision.
+
+    Attributes:
+        name: Of the era.
+        version: The revision; empty where there is none.
+        has_result_types: Each result says whether it is the last word (`resultType`).
+    """
 
     name: EraName
     version: str
+    has_result_types: bool
 
     def stamp(self, params: Mapping[str, Any] | None, meta: Mapping[str, Any]) -> dict[str, Any] | None:
         """The parameters to send: those given, with `_meta` as the era wants it."""
@@ -73,6 +80,7 @@ class HandshakeEra:
     """Revisions 2024-11-05 to 2025-11-25: the session knows who we are, requests carry nothing extra."""
 
     name = EraName.HANDSHAKE
+    has_result_types = False
 
     def __init__(self, version: str) -> None:
         self.version = version
@@ -103,6 +111,7 @@ class StatelessEra:
     """
 
     name = EraName.STATELESS
+    has_result_types = True
 
     def __init__(self, version: str, client_info: Mapping[str, Any], capabilities: Mapping[str, Any]) -> None:
         self.version = version
@@ -137,6 +146,7 @@ class BareEra:
     """A JSON-RPC peer that knows nothing of MCP's life cycle: requests go out as they are."""
 
     name = EraName.BARE
+    has_result_types = False
     version = ""
 
     def stamp(self, params: Mapping[str, Any] | None, meta: Mapping[str, Any]) -> dict[str, Any] | None:

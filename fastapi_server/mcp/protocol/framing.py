@@ -39,18 +39,19 @@ class LineFramer:
     def _keep(self, part: bytes) -> None:
         if part:
             self._rest += part
-            self._check(len(self._rest) - self._rest.endswith(b"\r"))  # half of a `\r\n`, perhaps
+            if len(self._rest) - self._rest.endswith(b"\r") > self._limit:  # half of a `\r\n`, perhaps
+                raise self._too_large()
 
     def _checked(self, line: bytes | bytearray) -> bytes | bytearray:
         if line.endswith(b"\r"):
             line = line[:-1]
-        self._check(len(line))
+        if len(line) > self._limit:
+            raise self._too_large()
         return line
 
-    def _check(self, size: int) -> None:
-        if size > self._limit:
-            raise MessageTooLargeError(
-                f"a message is larger than max_message_bytes = {self._limit:,}; raise it for this server "
-                "if it is meant to send so much",
-                limit=self._limit,
-            )
+    def _too_large(self) -> MessageTooLargeError:
+        return MessageTooLargeError(
+            f"a message is larger than max_message_bytes = {self._limit:,}; raise it for this server "
+            "if it is meant to send so much",
+            limit=self._limit,
+        )

@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 
 from fastapi_server.mcp.errors import InputRequiredError, ProtocolError
-from fastapi_server.mcp.protocol.jsonrpc import as_object
 
 MAX_ROUNDS = 10
 """How often a server may ask for more input before the call is given up."""
@@ -28,9 +27,11 @@ def parse(result: Any, method: str) -> InputRequired | None:
     Raises:
         ProtocolError: `resultType` is one that this client does not know, or stands where it must not.
     """
-    if not isinstance(result, dict):
-        raise ProtocolError(f"the result of {method} is malformed: it is no object")
-    if is_final(as_object(result).get("resultType", "complete"), method):
+    try:
+        kind = result.get("resultType", "complete")
+    except AttributeError:
+        raise ProtocolError(f"the result of {method} is malformed: it is no object") from None
+    if kind == "complete" or is_final(kind, method):
         return None
     try:
         required = msgspec.convert(result, InputRequired)

@@ -106,18 +106,19 @@ _RAW_DECODER: msgspec.json.Decoder[_RawMessage | list[_RawMessage]] = msgspec.js
 )
 
 
-def _decode(data: bytes | bytearray | memoryview, *, raw_results: bool) -> Message | Sequence[Message]:
-    decoder = _RAW_DECODER if raw_results else _DECODER
+def _at_second_sight(data: bytes, decoder: msgspec.json.Decoder[Any]) -> Message | Sequence[Message] | None:
+    """What begins with a BOM, or is an error whose text is no UTF-8; `None` for all else that cannot be decoded."""
+    text = data.removeprefix(_BOM)
     try:
-        if raw_results or len(data) < _LARGE:
-            return decoder.decode(data)
-        with uncollected():
-            return decoder.decode(data)
-    except UnicodeDecodeError:  # in an error's text a replaced letter is better than a call without an answer
-        message = decoder.decode(bytes(data).decode("utf-8", "replace"))
-        if isinstance(message, Message) and isinstance(message.error, ErrorObject) and isinstance(message.id, int):
-            return message
-        raise
+        try:
+            return decoder.decode(text)
+        except UnicodeDecodeError:  # a replaced letter is better than a call without an answer
+            message = decoder.decode(text.decode("utf-8", "replace"))
+    except MALFORMED:
+        return None
+    if isinstance(message, Message) and isinstance(message.error, ErrorObject) and isinstance(message.id, int):
+        return message
+    return None
 
 
 def decode(data: bytes | bytearray | memoryview, *, raw_results: bool = False) -> Sequence[Message]:
@@ -130,27 +131,30 @@ def decode(data: bytes | bytearray | memoryview, *, raw_results: bool = False) -
     Raises:
         ProtocolError: It is not JSON, or not JSON-RPC.
     """
+    decoder, reason = _RAW_DECODER if raw_results else _DECODER, ""
     try:
-        decoded = _decode(data if data[:3] != _BOM else data[3:], raw_results=raw_results)
+        if raw_results or len(data) < _LARGE:
+            decoded = decoder.decode(data)
+        else:
+            with uncollected():
+                decoded = decoder.decode(data)
     except MALFORMED as error:
-        reason = str(error)
-    else:
-        messages = [decoded] if isinstance(decoded, Message) else decoded
-        for message in messages:
-            if message.method is UNSET and message.result is UNSET and not isinstance(message.error, ErrorObject):
-                raise ProtocolError("not a JSON-RPC message: it has no method, no result and no error")
-        return messages
-    raise ProtocolError(f"not a JSON-RPC message: {reason}")  # here: what was caught may hold the message
+        decoded, reason = _at_second_sight(bytes(data), decoder), str(error)
+    if decoded is None:  # it is said here, as what was caught may hold the message
+        raise ProtocolError(f"not a JSON-RPC message: {reason}")
+    messages = (decoded,) if isinstance(decoded, Message) else decoded
+    for message in messages:
+        if message.method is UNSET and message.result is UNSET and not isinstance(message.error, ErrorObject):
+            raise ProtocolError("not a JSON-RPC message: it has no method, no result and no error")
+    return messages
 
 
 def with_plain_result(reply: Message) -> Message:
-    """The same reply, its `result` decoded where that was left as JSON.
+    """The same reply, its `result`, which was left as JSON, decoded.
 
     Raises:
         ProtocolError: It is no JSON after all.
     """
-    if not isinstance(reply.result, Raw):
-        return reply
     try:
         return msgspec.structs.replace(reply, result=msgspec.json.decode(reply.result))
     except MALFORMED as error:
