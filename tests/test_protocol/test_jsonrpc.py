@@ -1,6 +1,7 @@
 """JSON-RPC 2.0 envelopes, in and out."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -88,6 +89,33 @@ def test_a_result_may_be_left_as_json_until_it_is_wanted() -> None:
     assert bytes(message.result) == b'{"a": 1.50}'
     plain = jsonrpc.with_plain_result(message)
     assert (plain.id, plain.result) == (1, {"a": 1.5})
+
+
+USUAL = b'{"jsonrpc":"2.0","id":7,"result":'
+
+
+@pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        pytest.param(b'{"a": [1.50, "}"]}}', id="last"),
+        pytest.param(b'{"a": [1.50, "}"]}}\r', id="last, and a space"),
+        pytest.param(b'{"a": [1.50, "}"]},"more":{"x":{}}}', id="before another member"),
+        pytest.param(b'{"a": [1.50, "}"]}  ,"_meta":{} }', id="before another member, with spaces"),
+    ],
+)
+def test_a_result_left_as_json_is_found_wherever_it_ends(rest: bytes, wrap: Callable[[bytes], Any]) -> None:
+    (message,) = jsonrpc.decode(wrap(USUAL + rest), raw_results=True)
+    assert (message.id, message.jsonrpc, message.is_reply) == (7, "2.0", True)
+    assert jsonrpc.plain_result(message.result) == {"a": [1.5, "}"]}
+    assert jsonrpc.with_plain_result(message).result == {"a": [1.5, "}"]}
+
+
+@pytest.mark.parametrize("rest", [b"{]}}", b'{"a":1}}}', b"}", b'{"a":1},"b"}', b"NaN}", b"[" * 100_000 + b"}"])
+def test_a_usual_reply_that_is_broken_fails_when_its_result_is_wanted(rest: bytes) -> None:
+    (message,) = jsonrpc.decode(USUAL + rest, raw_results=True)
+    with pytest.raises(jsonrpc.MALFORMED):
+        jsonrpc.plain_result(message.result)
 
 
 def test_a_result_left_as_json_that_is_none_fails_when_it_is_wanted() -> None:

@@ -31,7 +31,6 @@ from mcp_types import (
     ServerCapabilities,
     Tool,
 )
-from msgspec import Raw
 from msgspec.structs import replace
 
 from fastapi_server.mcp.clients.caller import NO_OPTIONS, Caller, CallOptions
@@ -115,7 +114,7 @@ class MCPClient(ABC):
             self.metrics,
             handlers.capabilities(),
         )
-        self._tools = ToolBook(name, self._connector.redacted)
+        self._tools = ToolBook(name, trusted=common.trusted, redacted=self._connector.redacted)
         self._connector.when_up = self._when_up
         self._hooks = HookRunner(name, principal, hooks or Hooks())
         self._connector.moved = self._moved
@@ -130,7 +129,6 @@ class MCPClient(ABC):
         self._connector.wanted = lambda: self._listener.wanted
         self._connector.parked = self._stop_listening
         self._connector.abandoned = self._abandoned
-        self._trusted = common.trusted
         self._log_level: LoggingLevel | None = "info" if handlers.logging else None
         self._tells_changes = handlers.list_changed is not None
         self._standing: Subscription | None = None
@@ -469,7 +467,7 @@ class MCPClient(ABC):
             progress_timeout,
             meta or _NOTHING,
             self._tools.headers(name, arguments),
-            repeatable=idempotent or (self._trusted and self._tools.is_repeatable(name)),
+            repeatable=idempotent or name in self._tools.repeatable,
         )
         caller = await self._chosen(deadline) if self._asks_pool else self._caller
         try:
@@ -490,7 +488,7 @@ class MCPClient(ABC):
         return result
 
     async def _list_tools(self, caller: Caller, deadline: float) -> list[Tool]:
-        pages: list[Raw] = []
+        pages: list[bytes | bytearray] = []
 
         def learn(tools: list[Tool]) -> list[Tool]:
             channel = self._connector.channel

@@ -60,7 +60,7 @@ class CallOptions(Struct, frozen=True):
         progress_timeout: Seconds that may pass without any.
         meta: More members for `_meta`.
         headers: More HTTP headers.
-        on_json: Shown the JSON of each result, where it comes as such; for `pages` alone.
+        on_json: Shown the JSON that comes over HTTP, see `Request`; for `pages` alone.
         repeatable: To do it twice does no harm.
     """
 
@@ -68,7 +68,7 @@ class CallOptions(Struct, frozen=True):
     progress_timeout: float | None = None
     meta: Mapping[str, Any] = MappingProxyType({})
     headers: Mapping[str, str] = MappingProxyType({})
-    on_json: Callable[[Raw], None] | None = None
+    on_json: Callable[[bytes | bytearray], None] | None = None
     repeatable: bool = False
 
 
@@ -155,8 +155,6 @@ class Caller:
             InvalidResultError: The result does not have the model's shape.
         """
         value = await self.call(method, params, deadline, options)
-        if options.on_json is not None and isinstance(value, Raw):
-            options.on_json(value)
         try:
             return read(model, method, value)
         except InvalidResultError as error:
@@ -195,7 +193,7 @@ class Caller:
         deadline: float,
         options: CallOptions = NO_OPTIONS,
     ) -> Coroutine[Any, Any, Any]:
-        """Call, and return the result: plain values, or perhaps JSON (`Raw`) where `options.on_json` is told of it.
+        """Call, and return the result: plain values, or perhaps JSON (`Raw`) where `options.on_json` is given.
 
         Args:
             method: Of the protocol.
@@ -362,7 +360,7 @@ class Caller:
             if era.name is not EraName.BARE:
                 meta = {**outgoing.context, **meta}
         stamped = era.stamp(params, meta)
-        call.request = Request(call.request_id, call.method, stamped, era, headers, call.options.on_json is not None)
+        call.request = Request(call.request_id, call.method, stamped, era, headers, call.options.on_json)
         return call.request
 
 

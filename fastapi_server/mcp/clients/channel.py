@@ -33,7 +33,7 @@ class Request(Struct, gc=False):
         params: Already stamped by the era.
         era: Whose headers and whose way to cancel apply.
         headers: More HTTP headers for this request alone.
-        raw_result: The result may be left as JSON, a `msgspec.Raw`.
+        on_json: With it the result may be left as JSON, a `msgspec.Raw`. Over HTTP it is shown the message.
         sent: The server may have got it.
     """
 
@@ -42,7 +42,7 @@ class Request(Struct, gc=False):
     params: Mapping[str, Any] | None
     era: Era
     headers: Mapping[str, str] = MappingProxyType({})
-    raw_result: bool = False
+    on_json: Callable[[bytes | bytearray], None] | None = None
     sent: bool = True
 
     def encode(self) -> bytes:
@@ -251,13 +251,13 @@ class CorrelatingChannel(Channel):
         self._raise_if_lost()
         reply: asyncio.Future[Message] = self._loop.create_future()
         self._table[request.id] = reply
-        self._raw_wanted += request.raw_result
+        self._raw_wanted += request.on_json is not None
         try:
             sending = self._send(data)
             if sending is not None:
                 await sending
             message = await reply
-            if isinstance(message.result, Raw) and not request.raw_result:
+            if request.on_json is None and isinstance(message.result, Raw):
                 return jsonrpc.with_plain_result(message)
             return message
         except BaseException as error:
@@ -270,7 +270,7 @@ class CorrelatingChannel(Channel):
                 reply.exception()  # seen: the call may have failed on its way out instead
             raise
         finally:
-            self._raw_wanted -= request.raw_result
+            self._raw_wanted -= request.on_json is not None
             self._table.pop(request.id, None)
 
     async def notify(self, data: bytes, era: Era) -> None:

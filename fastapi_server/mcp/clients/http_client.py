@@ -133,7 +133,9 @@ class StreamableHTTPChannel(Channel):
 
     def _only_reply(self, request: Request, body: bytes | bytearray) -> Message:
         self.metrics.bytes_received += len(body)
-        reply = self._take(jsonrpc.decode(body, raw_results=request.raw_result), request)
+        if request.on_json is not None:
+            request.on_json(body)
+        reply = self._take(jsonrpc.decode(body, raw_results=request.on_json is not None), request)
         if reply is None:
             raise ProtocolError(f"the body of the response to {request.method} holds no reply to it")
         return reply
@@ -173,8 +175,11 @@ class StreamableHTTPChannel(Channel):
 
     def _decoded(self, data: bytes | bytearray, request: Request | None = None) -> Sequence[Message]:
         self.metrics.bytes_received += len(data)
+        on_json = None if request is None else request.on_json
+        if on_json is not None:
+            on_json(data)
         try:
-            return jsonrpc.decode(data, raw_results=request is not None and request.raw_result)
+            return jsonrpc.decode(data, raw_results=on_json is not None)
         except ProtocolError as error:
             if request is not None and jsonrpc.addressee(bytes(data)) == request.id:
                 raise ProtocolError(f"the reply cannot be read: {error.message}") from error

@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-import msgspec
 from mcp_types import (
     AudioContent,
     CallToolResult,
@@ -19,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from fastapi_server.mcp.errors import InvalidResultError
 from fastapi_server.mcp.protocol.bulk import uncollected
-from fastapi_server.mcp.protocol.jsonrpc import MALFORMED
+from fastapi_server.mcp.protocol.jsonrpc import MALFORMED, plain_result
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -60,7 +59,7 @@ def read(model: type[ModelT], method: str, value: Any) -> ModelT:
     try:
         with uncollected() if many else contextlib.nullcontext():
             if isinstance(value, Raw):
-                value = msgspec.json.decode(value)
+                value = plain_result(value)
             result = model.model_validate(value, by_alias=True, by_name=False)
             del value  # before the collector looks through what there is
             return result

@@ -1,4 +1,4 @@
-"""What is known of a server's tools: the headers that their arguments are mirrored into, and their output schemas."""
+"""What calls need to know of a server's tools: headers for their arguments, output schemas, what may be repeated."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jsonschema_rs
 import msgspec
-from mcp_types import CallToolResult, Tool
+from mcp_types import CallToolResult, Tool, ToolAnnotations
 
 from fastapi_server.mcp.errors import ProtocolError
 from fastapi_server.mcp.protocol.headers import ParamHeaders, mirror_arguments, param_headers
@@ -18,29 +18,33 @@ _MOST_UNLISTED = 1_000
 
 
 class _Compiled(NamedTuple):
-    tool: Tool
-    schema: bytes
+    schema: dict[str, Any]
+    text: bytes
     validator: Any
 
 
 class ToolBook:
-    """The tools of one server, as last listed.
+    """The tools of one server, as last listed. It keeps nothing of a list that no call asks for.
 
     Args:
         server: Its name.
+        trusted: What the tools say of themselves is believed.
         redacted: Gives a text of the server's without our credentials.
+
+    Attributes:
+        repeatable: Names of the tools that only read, or that do no more when they are called twice, as they say.
     """
 
-    def __init__(self, server: str, redacted: Callable[[str], str] = str) -> None:
+    def __init__(self, server: str, *, trusted: bool = False, redacted: Callable[[str], str] = str) -> None:
         self._server = server
+        self._trusted = trusted
         self._redacted = redacted
-        self._tools: dict[str, Tool] = {}
+        self.repeatable: set[str] = set()
+        self._listed: set[str] = set()
+        self._schemas: dict[str, dict[str, Any]] = {}
         self._headers: dict[str, ParamHeaders] = {}
         self._compiled: dict[str, _Compiled] = {}
         self._unlisted: set[str] = set()
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._tools
 
     def learn(self, tools: list[Tool], *, mirrored: bool) -> list[Tool]:
         """Remember a complete list, and return the tools that may be used.
@@ -53,7 +57,10 @@ class ToolBook:
         self._headers = {}
         if mirrored:
             tools = [tool for tool in tools if self._mirrors(tool)]
-        self._tools = {tool.name: tool for tool in tools}
+        self._listed = {tool.name for tool in tools}
+        self._schemas = {tool.name: tool.output_schema for tool in tools if tool.output_schema is not None}
+        if self._trusted:
+            self.repeatable = {tool.name for tool in tools if _is_repeatable(tool.annotations)}
         return tools
 
     def _mirrors(self, tool: Tool) -> bool:
@@ -67,31 +74,32 @@ class ToolBook:
             self._headers[tool.name] = headers
         return True
 
-    def _validator(self, tool: Tool) -> Any:
-        """For its output schema, compiled when a result first asks for it.
+    def _validator(self, name: str, schema: dict[str, Any]) -> Any:
+        """For the output schema of a tool, compiled when a result first asks for it.
 
         Raises:
             ValueError: The schema itself is wrong, or refers to the network.
         """
-        compiled = self._compiled.get(tool.name)
-        if compiled is not None and compiled.tool is tool:
+        compiled = self._compiled.get(name)
+        if compiled is not None and compiled.schema is schema:
             return compiled.validator
-        schema = msgspec.json.encode(tool.output_schema)  # `1` and `true` are equal in Python
-        if compiled is None or compiled.schema != schema:
-            validator = jsonschema_rs.validator_for(tool.output_schema or True, retriever=_refuse)
+        text = msgspec.json.encode(schema)  # `1` and `true` are equal in Python
+        if compiled is None or compiled.text != text:
+            validator = jsonschema_rs.validator_for(schema or True, retriever=_refuse)
         else:
             validator = compiled.validator
-        self._compiled[tool.name] = _Compiled(tool, schema, validator)
+        self._compiled[name] = _Compiled(schema, text, validator)
         return validator
 
     def forget(self) -> None:
         """The tools may have changed."""
-        self._tools, self._headers, self._compiled = {}, {}, {}
-        self._unlisted.clear()
+        self._schemas, self._headers, self._compiled = {}, {}, {}
+        for names in (self.repeatable, self._listed, self._unlisted):
+            names.clear()
 
     def worth_listing(self, name: str) -> bool:
         """Whether to list the tools would tell more of this one: once for each name that the list lacks."""
-        if name in self._tools or name in self._unlisted or len(self._unlisted) >= _MOST_UNLISTED:
+        if name in self._listed or name in self._unlisted or len(self._unlisted) >= _MOST_UNLISTED:
             return False
         self._unlisted.add(name)
         return True
@@ -101,27 +109,21 @@ class ToolBook:
         headers = self._headers.get(name)
         return mirror_arguments(headers, arguments) if headers else {}
 
-    def is_repeatable(self, name: str) -> bool:
-        """The tool says of itself that it only reads, or that doing it twice is doing it once."""
-        tool = self._tools.get(name)
-        hints = tool.annotations if tool is not None else None
-        return hints is not None and bool(hints.read_only_hint or hints.idempotent_hint)
-
     def breach(self, name: str, result: CallToolResult) -> str | None:
         """How a result breaks the tool's output schema; `None` where it keeps to it, or there is none."""
-        tool = self._tools.get(name)
-        if tool is None or tool.output_schema is None or result.is_error:
+        schema = self._schemas.get(name)
+        if schema is None or result.is_error:
             return None
-        problem = self._problem(tool, result)
+        problem = self._problem(name, schema, result)
         if problem is None:
             return None
         return self._redacted(f"the result of tool {name!r} breaks its output schema: {problem}")
 
-    def _problem(self, tool: Tool, result: CallToolResult) -> str | None:
+    def _problem(self, name: str, schema: dict[str, Any], result: CallToolResult) -> str | None:
         if result.structured_content is None:
             return "it has no structuredContent"
         try:
-            validator = self._validator(tool)
+            validator = self._validator(name, schema)
         except ValueError as error:
             return f"the schema cannot be used: {error}"
         error = next(validator.iter_errors(result.structured_content), None)
@@ -129,6 +131,10 @@ class ToolBook:
             return None
         path = "/".join(str(step) for step in error.instance_path) or "(root)"
         return f"{path}: {error.message}"
+
+
+def _is_repeatable(hints: ToolAnnotations | None) -> bool:
+    return hints is not None and bool(hints.read_only_hint or hints.idempotent_hint)
 
 
 def _refuse(uri: str) -> Any:

@@ -28,16 +28,16 @@ def encode_header_value(text: str) -> str:
     return f"=?base64?{base64.b64encode(text.encode('utf-8', 'surrogatepass')).decode('ascii')}?="
 
 
-def may_ask_for_headers(pages: Sequence[msgspec.Raw]) -> bool:
+def may_ask_for_headers(pages: Sequence[bytes | bytearray]) -> bool:
     """Whether a tool of a list may ask for headers. Few do, which their text tells sooner than their schemas.
 
     Args:
         pages: The list as JSON, in which any letter may be escaped (RFC 8259, 7); none where that is not at hand.
     """
-    return not pages or any(_may_be_annotated(bytes(page)) for page in pages)
+    return not pages or any(_may_be_annotated(page) for page in pages)
 
 
-def _may_be_annotated(text: bytes) -> bool:
+def _may_be_annotated(text: bytes | bytearray) -> bool:
     return _ANNOTATION.encode() in text or (b"\\" in text and b"\\u00" in text)
 
 

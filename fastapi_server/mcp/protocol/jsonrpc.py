@@ -106,6 +106,10 @@ _RAW_DECODER: msgspec.json.Decoder[_RawMessage | list[_RawMessage]] = msgspec.js
 )
 
 
+_USUAL_REPLY = re.compile(rb'\{"jsonrpc":"2\.0","id":(\d{1,18}),"result":')
+"""What follows is the result, to the end but for a brace. It need not be looked through twice to find out."""
+
+
 def _at_second_sight(data: bytes, decoder: msgspec.json.Decoder[Any]) -> Message | Sequence[Message] | None:
     """What begins with a BOM, or is an error whose text is no UTF-8; `None` for all else that cannot be decoded."""
     text = data.removeprefix(_BOM)
@@ -131,6 +135,8 @@ def decode(data: bytes | bytearray | memoryview, *, raw_results: bool = False) -
     Raises:
         ProtocolError: It is not JSON, or not JSON-RPC.
     """
+    if raw_results and (beginning := _USUAL_REPLY.match(data)) and data[-1:] == b"}":
+        return (Message("2.0", int(beginning[1]), result=Raw(memoryview(data)[beginning.end() : -1])),)
     decoder, reason = _RAW_DECODER if raw_results else _DECODER, ""
     try:
         if raw_results or len(data) < _LARGE:
@@ -149,6 +155,18 @@ def decode(data: bytes | bytearray | memoryview, *, raw_results: bool = False) -
     return messages
 
 
+def plain_result(result: Raw) -> Any:
+    """Decode a result that was left as JSON.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: It is none after all.
+    """
+    try:
+        return msgspec.json.decode(result)
+    except msgspec.DecodeError:  # perhaps it was not the last member
+        return msgspec.json.decode(b'{"result":%b}' % bytes(result), type=Message).result
+
+
 def with_plain_result(reply: Message) -> Message:
     """The same reply, its `result`, which was left as JSON, decoded.
 
@@ -156,7 +174,7 @@ def with_plain_result(reply: Message) -> Message:
         ProtocolError: It is no JSON after all.
     """
     try:
-        return msgspec.structs.replace(reply, result=msgspec.json.decode(reply.result))
+        return msgspec.structs.replace(reply, result=plain_result(reply.result))
     except MALFORMED as error:
         reason = str(error)
     raise ProtocolError(f"the reply cannot be read: {reason}")  # here: what was caught may hold the message
