@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+import types
 from collections.abc import AsyncIterator, Coroutine, Generator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ REQUESTS_TO_FIRST_RESULT = {"stdio": 2, "sse": 4, "json": 2, "events": 2}
 CONNECTIONS_TO_FIRST_RESULT = {"stdio": 1, "sse": 2, "json": 1, "events": 1}
 BYTES_SENT_FOR_A_CALL = {"stdio": 300, "sse": 295, "json": 600, "events": 600}
 TASKS_FOR_A_CALL = {"stdio": 0, "sse": 1, "json": 1, "events": 1}
+FUNCTIONS_FOR_A_CALL = {"stdio": 53, "sse": 72, "json": 58, "events": 68}  # of ours; a coroutine again as it goes on
 THREADS_FOR_A_CONNECTION = 0
 SYSTEM_CALLS_FOR_A_CALL = {"stdio": 14, "sse": 18, "json": 17, "events": 17}  # nine or more of them getpid, by asyncio
 WRITES_FOR_A_CALL = 1
@@ -40,6 +42,7 @@ COLLECTIONS_FOR_A_THOUSAND_TOOLS = 5  # of which two are for the list, where the
 COPIES_OF_A_LARGE_BODY = {"stdio": 3.6, "sse": 3.6, "json": 3.6, "events": 3.6}
 
 ROOT = Path(__file__).parents[1]
+OURS = str(ROOT / "fastapi_server")
 CALLS = 100
 WARM_UP_CALLS = 1_100  # the window of latencies is full
 LARGE = 4 * 2**20
@@ -122,6 +125,22 @@ async def test_tasks_created(transport: str, session: Ours) -> None:
     finally:
         loop.set_task_factory(None)
     assert created <= TASKS_FOR_A_CALL[transport] * CALLS
+
+
+async def test_functions_called(transport: str, session: Ours) -> None:
+    called = 0
+
+    def count(frame: types.FrameType, event: str, _argument: object) -> None:
+        nonlocal called
+        called += event == "call" and OURS in frame.f_code.co_filename
+
+    await _call(session)
+    sys.setprofile(count)
+    try:
+        await _call(session)
+    finally:
+        sys.setprofile(None)
+    assert round(called / CALLS) <= FUNCTIONS_FOR_A_CALL[transport]
 
 
 async def test_threads_of_a_connection(server: Server, session: Ours) -> None:

@@ -683,6 +683,30 @@ async def test_a_lease_is_of_the_client_of_that_session_and_any_number_may_hold_
         assert [member.leases for member in pool.members()] == [0, 0]
 
 
+async def test_a_lease_of_a_client_that_has_left_is_not_given_again(peer: HTTPPeer) -> None:
+    async with ClientPool(http(peer), make_client) as pool:
+        kept = pool.lease("peer")
+        async with kept:
+            await pool.reload({})
+            with pytest.raises(ClientClosedError, match="has left the pool"):
+                await kept.__aenter__()
+            assert kept.leases == 1
+        await pool.reload(http(peer))
+        with pytest.raises(ClientClosedError, match="has left the pool"):
+            await kept.__aenter__()
+        async with pool.lease("peer") as client:
+            assert text_of(await client.call_tool("x")) == "x"
+
+
+async def test_a_lease_during_a_probe_is_use(peer: HTTPPeer) -> None:
+    now = 0.0
+    async with ClientPool(http(peer), make_client, clock=lambda: now) as pool:
+        member = pool.lease("peer")
+        async with member:
+            member.probing, now = True, 7.0
+        assert member.last_used == 7.0
+
+
 async def test_a_closed_pool_gives_no_client_and_revives_none(peer: HTTPPeer) -> None:
     async with ClientPool(http(peer), make_client) as pool:
         client, unused = pool.client("peer"), pool.client("peer", "ann")

@@ -14,6 +14,7 @@ from fastapi_server.mcp.resilience import RetryPolicy
 
 _PAIRS = 200
 _LEAST_CALLS = 10
+_RECORD = ClientMetrics.record
 
 
 async def overhead(bench: Bench, *, of: str) -> Sample:
@@ -59,13 +60,13 @@ class _Switch(Protocol):
 
 def _parts(client: MCPClient) -> dict[str, _Switch]:
     """What can be turned off while a client is open, by name."""
-    hooks, caller, record = vars(client)["_hooks"], vars(client)["_caller"], ClientMetrics.record
+    hooks, caller = vars(client)["_hooks"], vars(client)["_caller"]
 
     def watch(*, on: bool) -> None:
         hooks.watches_calls = on
 
     def count(*, on: bool) -> None:
-        setattr(ClientMetrics, "record", record if on else _count_nothing)  # noqa: B010 - a method is replaced
+        setattr(ClientMetrics, "record", _RECORD if on else _count_nothing)  # noqa: B010 - a method is replaced
 
     def retry(*, on: bool) -> None:
         vars(caller)["_policy"] = RetryPolicy() if on else RetryPolicy(0)

@@ -14,6 +14,7 @@ from fastapi_server.mcp.clients.base_client import MCPClient
 from fastapi_server.mcp.clients.handlers import Handlers
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.config import CommonConfig, ServerConfig
+from fastapi_server.mcp.errors import ClientClosedError, Delivery
 from fastapi_server.mcp.metrics import Histogram
 
 
@@ -154,6 +155,8 @@ class PoolMember:
         self.client.ask_pool()
 
     async def __aenter__(self) -> MCPClient:
+        if self.leaving:
+            raise gone()
         self.leases += 1
         if self.client.metrics.connected_at is None:
             try:
@@ -167,10 +170,13 @@ class PoolMember:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.leases -= 1
-        self.rested()
+        if not self.leases:
+            self.last_used = self.clock()
+            if self.leaving or self.queue.waiting:
+                self.rested()
 
     def rested(self) -> None:
-        """Nothing is under way any more, or only leases, whose end is told, too."""
+        """Nothing is under way any more, or only leases, whose end is noticed, too."""
         if self.leases:
             return
         if not self.probing:
@@ -189,3 +195,11 @@ class PoolMember:
                     await self.quiet.wait()
         self.closed = True
         await self.client.disconnect()
+
+
+def gone() -> ClientClosedError:
+    """What somebody gets who wants to begin something with a client that is leaving."""
+    return ClientClosedError(
+        "its configuration has left the pool, or the pool was closed; ask for the client that there is now",
+        delivery=Delivery.NOT_SENT,
+    )

@@ -24,7 +24,7 @@ from fastapi_server.mcp.clients.inbox import ProgressCallback
 from fastapi_server.mcp.clients.lifecycle import ConnectionState
 from fastapi_server.mcp.config import CommonConfig, HTTPConfig, ServerConfig, SSEConfig, StdioConfig, ToolRules
 from fastapi_server.mcp.errors import ClientClosedError, ConfigError, Delivery, MCPClientError, MCPConnectionError
-from fastapi_server.mcp.members import PoolKey, PoolMember, PoolMetrics, fingerprint_of
+from fastapi_server.mcp.members import PoolKey, PoolMember, PoolMetrics, fingerprint_of, gone
 from fastapi_server.mcp.resilience import CircuitBreaker
 from fastapi_server.mcp.supervisor import Supervisor, rounds
 
@@ -90,7 +90,7 @@ class ClientPool:
         self._token_store = token_store
         self._clock = clock
         self._given: dict[str, Handlers] = {}
-        self._members: dict[tuple[str, str, str | None, str | None, int], PoolMember] = {}
+        self._members: dict[tuple[str, str | None, str | None, str | None, int], PoolMember] = {}
         self._resting: weakref.WeakValueDictionary[PoolKey, PoolMember] = weakref.WeakValueDictionary()
         self._leaving: dict[PoolMember, asyncio.Task[None] | None] = {}
         self._admission = Admission(self.limits, self.metrics)
@@ -159,13 +159,13 @@ class ClientPool:
         """
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close())
+            self._retire(lambda _key: True)
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
-        self._retire(lambda _key: True)
         endings = [self._ending(member) for member in self._leaving]
         outcomes = await asyncio.gather(*endings, return_exceptions=True)
         if self._unclosed is not None:
@@ -270,17 +270,26 @@ class ClientPool:
             ClientClosedError: The pool was closed.
             MCPConnectionError: When the block begins: the server cannot be reached, or no place became free in time.
         """
+        fingerprint = self._fingerprints.get(name)
+        member = self._members.get((name, fingerprint, principal, session, 0))  # equal to its key, and cheaper than one
+        if member is None:
+            return self._another_member(name, principal, session, handlers)
+        self.metrics.hits += 1
+        return member
+
+    def _another_member(
+        self, name: str, principal: str | None, session: str | None, handlers: Handlers | None
+    ) -> PoolMember:
+        """One that rests, or a new one."""
         if self._closing is not None:
             raise ClientClosedError("the pool was closed; make another one", delivery=Delivery.NOT_SENT)
         fingerprint = self._fingerprints.get(name)
         if fingerprint is None:
             raise ConfigError(f"there is no server {name!r}; known are {', '.join(self._servers) or 'none'}")
-        member = self._members.get((name, fingerprint, principal, session, 0))  # equal to its key, and cheaper than one
+        key = PoolKey(name, fingerprint, principal, session)
+        member = self._present(key)
         if member is None:
-            key = PoolKey(name, fingerprint, principal, session)
-            member = self._present(key)
-            if member is None:
-                return self._new_member(key, handlers)
+            return self._new_member(key, handlers)
         self.metrics.hits += 1
         return member
 
@@ -335,7 +344,7 @@ class ClientPool:
             BusyError: No place became free in time.
         """
         if member.closed:
-            raise _gone()
+            raise gone()
         self._own_loop()
         if not member.leaving:
             self._start()
@@ -357,7 +366,7 @@ class ClientPool:
         """
         if asked.leaving:
             if not asked.leases:
-                raise _gone()
+                raise gone()
             return asked
         tried: set[PoolMember] = set()
         while untried := [member for member in self._by_load(asked) if member not in tried]:
@@ -567,13 +576,6 @@ class _Membership:
 
     def breaker(self, own: CircuitBreaker) -> CircuitBreaker:
         return self.pool.breaker(self.member.key, own)
-
-
-def _gone() -> ClientClosedError:
-    return ClientClosedError(
-        "its configuration has left the pool, or the pool was closed; ask for the client that there is now",
-        delivery=Delivery.NOT_SENT,
-    )
 
 
 def _warn_of_abandoned(taken: Mapping[str, int]) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from mcp_types import CallToolResult, Tool
+from mcp_types import CallToolResult, ListToolsResult, Tool, ToolAnnotations
+from msgspec import Raw
 
 from fastapi_server.mcp import (
     CallTimeoutError,
@@ -19,6 +20,7 @@ from fastapi_server.mcp import (
     Handlers,
     HTTPConfig,
     HTTPMCPClient,
+    InvalidResultError,
     MemoryMCPClient,
     ProtocolError,
     RPCError,
@@ -26,6 +28,7 @@ from fastapi_server.mcp import (
     StdioMCPClient,
     testing,
 )
+from fastapi_server.mcp.clients.results import read
 from fastapi_server.mcp.clients.tool_book import ToolBook
 from fastapi_server.mcp.testing.http_peer import HTTPPeer, Seen, event, http_peer
 
@@ -145,6 +148,24 @@ async def test_a_call_that_waited_for_a_full_pipe_was_not_sent() -> None:
             await client.call_tool("echo", timeout=0.1)
         assert caught.value.delivery is Delivery.NOT_SENT
         filling.cancel()
+
+
+def test_of_two_tools_with_one_name_the_last_one_counts() -> None:
+    book = ToolBook("s", trusted=True)
+    reads = Tool(name="t", input_schema={}, output_schema={}, annotations=ToolAnnotations(read_only_hint=True))
+    book.learn([reads, Tool(name="t", input_schema={})], mirrored=False)
+    assert "t" not in book.repeatable
+    assert book.breach("t", CallToolResult(content=[])) is None
+    assert not book.worth_listing("t")
+    book.learn([Tool(name="t", input_schema={}), reads], mirrored=False)
+    assert "t" in book.repeatable
+    assert book.breach("t", CallToolResult(content=[])) is not None
+
+
+def test_a_list_that_comes_with_an_error_is_refused() -> None:
+    result = Raw(b'{"tools":[]},"error":{"code":1,"message":"no"}')
+    with pytest.raises(InvalidResultError, match="both a result and an error"):
+        read(ListToolsResult, "tools/list", result)
 
 
 def test_a_schema_that_changes_from_1_to_true_is_another_schema() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import io
 import os
 import sys
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from fastapi_server.mcp.clients import posix_process
 from fastapi_server.mcp.clients.asyncio_process import AsyncioProcess
+from fastapi_server.mcp.clients.pipe import PipeWriter
 from fastapi_server.mcp.clients.posix_process import PosixProcess
 from fastapi_server.mcp.clients.server_process import Command, Part, ServerProcess
 
@@ -148,8 +150,8 @@ async def test_what_cannot_be_watched_is_ended(notes: Notes, monkeypatch: pytest
     assert _descriptors() == before
 
 
-async def test_what_has_not_begun_can_be_taken_back(kind: type[ServerProcess], notes: Notes) -> None:
-    process = await kind.start(program(LAZY), notes)
+async def test_what_has_not_begun_can_be_taken_back(notes: Notes) -> None:
+    process = await PosixProcess.start(program(LAZY), notes)
     begun, waiting, more = b"x" * LARGE, b"y" * LARGE, b"z"
     for message in (begun, waiting, more):
         process.input.send(message, soon=True)
@@ -162,6 +164,18 @@ async def test_what_has_not_begun_can_be_taken_back(kind: type[ServerProcess], n
     process.terminate()
     await notes.until(lambda: Part.PROCESS in notes.over)
     await process.close(1)
+
+
+async def test_a_pipe_that_breaks_as_it_is_closed() -> None:
+    reading, writing = os.pipe()
+    broken: list[bool] = []
+    pipe = PipeWriter(io.FileIO(writing, "w"), lambda: broken.append(True))
+    pipe.send(b"x" * 1_000_000, soon=False)
+    assert pipe.room is not None
+    os.close(reading)
+    pipe.close()
+    assert (pipe.closed, pipe.room, broken) == (True, None, [True])
+    pipe.close()
 
 
 async def test_it_runs_in_a_loop_of_another_thread(kind: type[ServerProcess]) -> None:

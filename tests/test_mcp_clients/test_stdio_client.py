@@ -365,6 +365,31 @@ async def test_a_peer_that_stops_reading_does_not_hang_the_caller() -> None:
 # Standard error.
 
 
+_LISTS_WHAT_IT_GETS = """
+import json, sys, time
+time.sleep(0.3)  # meanwhile the pipe is full
+got = []
+for line in sys.stdin:
+    message = json.loads(line)
+    got.append(message["method"])
+    if "id" in message:
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": {"got": got}}), flush=True)
+"""
+
+
+async def test_behind_a_full_pipe_everybody_waits_for_a_turn() -> None:
+    config = StdioConfig(sys.executable, ["-S", "-c", _LISTS_WHAT_IT_GETS], handshake=False)
+    large = {"text": "x" * 500_000}
+    async with StdioMCPClient("peer", config) as client, asyncio.TaskGroup() as group:
+        for method in ("first", "second"):
+            group.create_task(client.request(method, large))
+        await asyncio.sleep(0)
+        group.create_task(client.notify("notifications/between"))
+        await asyncio.sleep(0)
+        last = [group.create_task(client.request(method, large)) for method in ("third", "fourth")]
+    assert (await last[-1])["got"] == ["first", "second", "notifications/between", "third", "fourth"]
+
+
 async def test_stderr_is_always_drained() -> None:
     async with peer() as client:
         assert text_of(await client.call_tool("flood_stderr", {"lines": 20_000})) == "flooded"

@@ -107,15 +107,32 @@ USUAL = b'{"jsonrpc":"2.0","id":7,"result":'
 def test_a_result_left_as_json_is_found_wherever_it_ends(rest: bytes, wrap: Callable[[bytes], Any]) -> None:
     (message,) = jsonrpc.decode(wrap(USUAL + rest), raw_results=True)
     assert (message.id, message.jsonrpc, message.is_reply) == (7, "2.0", True)
-    assert jsonrpc.plain_result(message.result) == {"a": [1.5, "}"]}
     assert jsonrpc.with_plain_result(message).result == {"a": [1.5, "}"]}
 
 
-@pytest.mark.parametrize("rest", [b"{]}}", b'{"a":1}}}', b"}", b'{"a":1},"b"}', b"NaN}", b"[" * 100_000 + b"}"])
+@pytest.mark.parametrize("result", [b"null", b"{}", b'{"a":1}'])
+def test_an_error_beside_a_result_left_as_json_stays_one(result: bytes) -> None:
+    error = b'"error":{"code":-32000,"message":"the disk is full"}}'
+    (message,) = jsonrpc.decode(USUAL + result + b"," + error, raw_results=True)
+    assert jsonrpc.with_plain_result(message).error == ErrorObject(-32000, "the disk is full")
+
+
+@pytest.mark.parametrize("rest", [b"{]}}", b'{"a":1}}}', b'{"a":1},"b"}', b"{" * 100_000 + b"}"])
 def test_a_usual_reply_that_is_broken_fails_when_its_result_is_wanted(rest: bytes) -> None:
     (message,) = jsonrpc.decode(USUAL + rest, raw_results=True)
-    with pytest.raises(jsonrpc.MALFORMED):
-        jsonrpc.plain_result(message.result)
+    with pytest.raises(ProtocolError, match="the reply cannot be read"):
+        jsonrpc.with_plain_result(message)
+
+
+@pytest.mark.parametrize("reply", [USUAL + b"}", USUAL + b"NaN}", USUAL.replace(b"7", b"007") + b"{}}"])
+def test_what_only_looks_like_a_usual_reply_is_refused(reply: bytes) -> None:
+    with pytest.raises(ProtocolError, match="not a JSON-RPC message"):
+        jsonrpc.decode(reply, raw_results=True)
+
+
+def test_what_is_wrong_behind_a_byte_order_mark_is_said() -> None:
+    with pytest.raises(ProtocolError, match="object keys must be strings"):
+        jsonrpc.decode(b'\xef\xbb\xbf{"id":1,]')
 
 
 def test_a_result_left_as_json_that_is_none_fails_when_it_is_wanted() -> None:

@@ -12,36 +12,33 @@ _PIPES = {0: Part.INPUT, 1: Part.OUTPUT, 2: Part.ERRORS}
 
 
 class _StandardInput(Input):
-    """A transport of asyncio's. What comes while that is full is kept here, where it can still be withdrawn."""
+    """A transport of asyncio's."""
 
     def __init__(self, transport: asyncio.WriteTransport) -> None:
         self._transport = transport
-        self._waiting: dict[int, bytes] = {}
+
+    @property
+    def closed(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._transport.is_closing()
 
     def send(self, message: bytes, *, soon: bool) -> None:
-        if self.room is None:
-            self._transport.write(message + b"\n")
-        else:
-            self._waiting[id(message)] = message
+        self._transport.write(message + b"\n")
 
     def withdraw(self, message: bytes) -> bool:
-        return self._waiting.pop(id(message), None) is not None
+        return False  # who knows
 
     def close(self) -> None:
-        self.closed = True
         self._transport.close()
 
     def pause(self) -> None:
-        """The transport is full."""
+        """It is full."""
         self.room = asyncio.get_running_loop().create_future()
 
     def resume(self) -> None:
-        """The transport has room, or nobody will ever take what is in it."""
+        """It has room, or nobody will ever take what is in it."""
         room, self.room = self.room, None
         if room is not None:
             room.set_result(None)
-        while self._waiting and self.room is None and not self.closed:
-            self.send(self._waiting.pop(next(iter(self._waiting))), soon=False)
 
 
 class AsyncioProcess(ServerProcess, asyncio.SubprocessProtocol):
@@ -98,8 +95,6 @@ class AsyncioProcess(ServerProcess, asyncio.SubprocessProtocol):
             self._observer.errors_received(data)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        if fd == 0:
-            self._stdin.closed = True
         self._observer.ended(_PIPES[fd])
 
     def process_exited(self) -> None:

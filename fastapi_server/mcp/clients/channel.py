@@ -239,16 +239,22 @@ class CorrelatingChannel(Channel):
     def _send(self, data: bytes) -> Awaitable[None] | None:
         """Hand one message to the transport; where that takes time, what to wait for."""
 
-    async def _until_room(self) -> None:
-        """Wait until the peer takes what was sent before."""
+    def _ready(self) -> Awaitable[None] | None:
+        """What to wait for until the peer takes data; `None` where it does. Nothing has left before that."""
 
     def _withdraw(self, data: bytes) -> bool:
         """Take back what was handed to `_send`. Whether none of it had left."""
         return False
 
     async def exchange(self, request: Request) -> Message:
+        request.sent = False
         data = request.encode()
         self._raise_if_lost()
+        ready = self._ready()
+        if ready is not None:
+            await ready
+            self._raise_if_lost()
+        request.sent = True
         reply: asyncio.Future[Message] = self._loop.create_future()
         self._table[request.id] = reply
         self._raw_wanted += request.on_json is not None
@@ -261,7 +267,8 @@ class CorrelatingChannel(Channel):
                 return jsonrpc.with_plain_result(message)
             return message
         except BaseException as error:
-            request.sent = not self._withdraw(data)
+            if self._withdraw(data) or (isinstance(error, MCPClientError) and error.delivery is Delivery.NOT_SENT):
+                request.sent = False
             if isinstance(error, asyncio.CancelledError) and request.sent:
                 self._tell_cancelled(request)
             if isinstance(error, MCPClientError) and not request.sent:
@@ -275,7 +282,9 @@ class CorrelatingChannel(Channel):
 
     async def notify(self, data: bytes, era: Era) -> None:
         self._raise_if_lost()
-        await self._until_room()
+        ready = self._ready()
+        if ready is not None:
+            await ready
         sending = self._send(data)
         if sending is not None:
             await sending

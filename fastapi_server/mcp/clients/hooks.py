@@ -95,7 +95,7 @@ class OutgoingCall:
         transport: Known once a request is sent, like the next two, which are those of the last one.
         protocol_version: Empty for a bare JSON-RPC peer.
         request_id: Of JSON-RPC.
-        result: Of a call that succeeded, as plain values.
+        result: Of a call that succeeded, as plain values; a list of tools perhaps as JSON (`msgspec.Raw`).
     """
 
     server: str
@@ -161,7 +161,7 @@ class HookRunner:
 
     def began(self, method: str, params: Mapping[str, Any] | None) -> RequestEvent:
         """A call begins; the event is for `ended`."""
-        target = None if params is None else params.get("name") or params.get("uri")
+        target = None if params is None else params.get("name") or params.get("uri")  # without a call of `_target`
         if target is not None and type(target) is not str:
             target = str(target)
         event = RequestEvent(self._server, self._principal, next(self._calls), method, target)

@@ -166,6 +166,8 @@ class StreamableHTTPChannel(Channel):
                         continue
                     reply = self._take(self._decoded(event.data, request), request)
                     if reply is not None:
+                        if request.on_json is not None:
+                            request.on_json(event.data)
                         await self._read_to_end(response)
                         return reply
         except MCPConnectionError:
@@ -175,11 +177,8 @@ class StreamableHTTPChannel(Channel):
 
     def _decoded(self, data: bytes | bytearray, request: Request | None = None) -> Sequence[Message]:
         self.metrics.bytes_received += len(data)
-        on_json = None if request is None else request.on_json
-        if on_json is not None:
-            on_json(data)
         try:
-            return jsonrpc.decode(data, raw_results=on_json is not None)
+            return jsonrpc.decode(data, raw_results=request is not None and request.on_json is not None)
         except ProtocolError as error:
             if request is not None and jsonrpc.addressee(bytes(data)) == request.id:
                 raise ProtocolError(f"the reply cannot be read: {error.message}") from error

@@ -98,11 +98,13 @@ class HTTPOrigin:
             AuthenticationError: The server refused, and signing in, where `auth` is configured, did not help.
         """
         redirects = refusals = 0
-        tried = collections.Counter[str]()
+        tried: collections.Counter[str] | None = None
         better: Mapping[str, str] | None = None
         while True:
             outgoing = Outgoing(method, str(url), headers, body)
-            credentials = better or await self._credentials(outgoing)
+            credentials: Mapping[str, str] = better or {}
+            if not credentials and self._authenticator is not None:
+                credentials = await self._authenticator.headers(outgoing)
             response = await self._send_once(outgoing, url, credentials)
             if response.status in _REDIRECTS and "Location" in response.headers:
                 if redirects == _MAX_REDIRECTS:
@@ -113,6 +115,7 @@ class HTTPOrigin:
                 redirects += 1
             elif response.status in _REFUSED and self._authenticator is not None:
                 refusals += 1
+                tried = tried or collections.Counter()
                 if refusals - tried[NONCE_TRIED] > _MOST_REFUSALS:
                     async with response:
                         raise await self.refusal(response)
@@ -136,9 +139,6 @@ class HTTPOrigin:
                 self._authenticator.answered(outgoing, credentials, response.status, response.headers)
             return response
         raise failure  # here: as its context, what was caught may hold the request, and the credentials with it
-
-    async def _credentials(self, outgoing: Outgoing) -> Mapping[str, str]:
-        return {} if self._authenticator is None else await self._authenticator.headers(outgoing)
 
     async def _after_refusal(
         self,
@@ -175,8 +175,9 @@ class HTTPOrigin:
                 raise ConfigError(f"the callable that provides the headers returned {type(provided).__name__}")
             self._provided.keep(*provided.values())
             merged.update(provided)
-        carry(*credentials.values())
-        merged.update(credentials)
+        if credentials:
+            carry(*credentials.values())
+            merged.update(credentials)
         merged.update(headers)
         return merged
 

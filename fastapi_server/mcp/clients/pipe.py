@@ -79,6 +79,7 @@ class PipeWriter(Input):
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, bytes] = {}
         self._begun: memoryview | None = None
+        self.closed = False
         os.set_blocking(pipe.fileno(), False)
         self._loop.add_reader(pipe.fileno(), self._break)  # there is nothing to read but that the other end is closed
 
@@ -100,7 +101,8 @@ class PipeWriter(Input):
             return
         if not self._loop.is_closed():
             self._flush()
-        self._let_go()
+        if not self.closed:  # the last thing written found out that it was
+            self._let_go()
 
     def _flush(self) -> None:
         while not self.closed and (self._begun or self._waiting):

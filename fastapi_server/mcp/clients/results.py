@@ -13,12 +13,12 @@ from mcp_types import (
     ResourceLink,
     TextContent,
 )
-from msgspec import Raw
+from msgspec import UNSET, Raw
 from pydantic import BaseModel, Field, ValidationError
 
 from fastapi_server.mcp.errors import InvalidResultError
 from fastapi_server.mcp.protocol.bulk import uncollected
-from fastapi_server.mcp.protocol.jsonrpc import MALFORMED, plain_result
+from fastapi_server.mcp.protocol.jsonrpc import MALFORMED, from_result_on
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -59,7 +59,11 @@ def read(model: type[ModelT], method: str, value: Any) -> ModelT:
     try:
         with uncollected() if many else contextlib.nullcontext():
             if isinstance(value, Raw):
-                value = plain_result(value)
+                rest = from_result_on(value)
+                if rest.error is not UNSET:
+                    raise InvalidResultError(f"the reply to {method} has both a result and an error")
+                value = rest.result
+                del rest
             result = model.model_validate(value, by_alias=True, by_name=False)
             del value  # before the collector looks through what there is
             return result

@@ -52,10 +52,10 @@ class Input(ABC):
 
     Attributes:
         closed: Nothing gets there any more.
-        room: Something waits until the process takes it; what to wait for until nothing does.
+        room: The process takes nothing now; what to wait for until it does.
     """
 
-    closed = False
+    closed: bool
     room: asyncio.Future[None] | None = None
 
     @abstractmethod
@@ -71,7 +71,7 @@ class Input(ABC):
         """Tell the process that nothing more comes, once it has what it takes now. Safe twice."""
 
     async def until_room(self) -> None:
-        """Wait until nothing waits."""
+        """Wait until the process takes more."""
         while self.room is not None:
             await asyncio.shield(self.room)
 

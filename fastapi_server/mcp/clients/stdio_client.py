@@ -178,9 +178,9 @@ class StdioChannel(CorrelatingChannel):
 
     # The channel.
 
-    async def _until_room(self) -> None:
-        if self._process is not None:
-            await self._process.input.until_room()
+    def _ready(self) -> Awaitable[None] | None:
+        process = self._process
+        return None if process is None or process.input.room is None else process.input.until_room()
 
     def _send(self, data: bytes) -> Awaitable[None] | None:
         """Written at once; what many calls say at the same time, in one go when all have said it."""

@@ -57,10 +57,11 @@ class ToolBook:
         self._headers = {}
         if mirrored:
             tools = [tool for tool in tools if self._mirrors(tool)]
-        self._listed = {tool.name for tool in tools}
-        self._schemas = {tool.name: tool.output_schema for tool in tools if tool.output_schema is not None}
+        by_name = {tool.name: tool for tool in tools}  # of two with one name the last one counts
+        self._listed = set(by_name)
+        self._schemas = {name: tool.output_schema for name, tool in by_name.items() if tool.output_schema is not None}
         if self._trusted:
-            self.repeatable = {tool.name for tool in tools if _is_repeatable(tool.annotations)}
+            self.repeatable = {name for name, tool in by_name.items() if _is_repeatable(tool.annotations)}
         return tools
 
     def _mirrors(self, tool: Tool) -> bool:

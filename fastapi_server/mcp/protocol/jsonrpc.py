@@ -106,23 +106,24 @@ _RAW_DECODER: msgspec.json.Decoder[_RawMessage | list[_RawMessage]] = msgspec.js
 )
 
 
-_USUAL_REPLY = re.compile(rb'\{"jsonrpc":"2\.0","id":(\d{1,18}),"result":')
+_USUAL_REPLY = re.compile(rb'\{"jsonrpc":"2\.0","id":(0|[1-9]\d{0,17}),"result":(?=\{)')
 """What follows is the result, to the end but for a brace. It need not be looked through twice to find out."""
 
 
-def _at_second_sight(data: bytes, decoder: msgspec.json.Decoder[Any]) -> Message | Sequence[Message] | None:
-    """What begins with a BOM, or is an error whose text is no UTF-8; `None` for all else that cannot be decoded."""
+def _at_second_sight(data: bytes, decoder: msgspec.json.Decoder[Any]) -> Message | Sequence[Message] | str:
+    """What begins with a BOM, or is an error whose text is no UTF-8. For all else why it cannot be decoded."""
     text = data.removeprefix(_BOM)
     try:
         try:
             return decoder.decode(text)
-        except UnicodeDecodeError:  # a replaced letter is better than a call without an answer
+        except UnicodeDecodeError as error:  # a replaced letter is better than a call without an answer
+            reason = str(error)
             message = decoder.decode(text.decode("utf-8", "replace"))
-    except MALFORMED:
-        return None
+    except MALFORMED as error:
+        return str(error)
     if isinstance(message, Message) and isinstance(message.error, ErrorObject) and isinstance(message.id, int):
         return message
-    return None
+    return reason
 
 
 def decode(data: bytes | bytearray | memoryview, *, raw_results: bool = False) -> Sequence[Message]:
@@ -137,17 +138,17 @@ def decode(data: bytes | bytearray | memoryview, *, raw_results: bool = False) -
     """
     if raw_results and (beginning := _USUAL_REPLY.match(data)) and data[-1:] == b"}":
         return (Message("2.0", int(beginning[1]), result=Raw(memoryview(data)[beginning.end() : -1])),)
-    decoder, reason = _RAW_DECODER if raw_results else _DECODER, ""
+    decoder = _RAW_DECODER if raw_results else _DECODER
     try:
         if raw_results or len(data) < _LARGE:
             decoded = decoder.decode(data)
         else:
             with uncollected():
                 decoded = decoder.decode(data)
-    except MALFORMED as error:
-        decoded, reason = _at_second_sight(bytes(data), decoder), str(error)
-    if decoded is None:  # it is said here, as what was caught may hold the message
-        raise ProtocolError(f"not a JSON-RPC message: {reason}")
+    except MALFORMED:
+        decoded = _at_second_sight(bytes(data), decoder)
+    if isinstance(decoded, str):  # it is said here, as what was caught may hold the message
+        raise ProtocolError(f"not a JSON-RPC message: {decoded}")
     messages = (decoded,) if isinstance(decoded, Message) else decoded
     for message in messages:
         if message.method is UNSET and message.result is UNSET and not isinstance(message.error, ErrorObject):
@@ -155,16 +156,16 @@ def decode(data: bytes | bytearray | memoryview, *, raw_results: bool = False) -
     return messages
 
 
-def plain_result(result: Raw) -> Any:
-    """Decode a result that was left as JSON.
+def from_result_on(result: Raw) -> Message:
+    """Decode a result that was left as JSON, and what of the message follows it.
 
     Raises:
         msgspec.DecodeError, UnicodeDecodeError, RecursionError: It is none after all.
     """
     try:
-        return msgspec.json.decode(result)
+        return Message(result=msgspec.json.decode(result))
     except msgspec.DecodeError:  # perhaps it was not the last member
-        return msgspec.json.decode(b'{"result":%b}' % bytes(result), type=Message).result
+        return msgspec.json.decode(b'{"result":%b}' % bytes(result), type=Message)
 
 
 def with_plain_result(reply: Message) -> Message:
@@ -174,7 +175,9 @@ def with_plain_result(reply: Message) -> Message:
         ProtocolError: It is no JSON after all.
     """
     try:
-        return msgspec.structs.replace(reply, result=plain_result(reply.result))
+        rest = from_result_on(reply.result)
+        error = reply.error if rest.error is UNSET else rest.error
+        return msgspec.structs.replace(reply, result=rest.result, error=error)
     except MALFORMED as error:
         reason = str(error)
     raise ProtocolError(f"the reply cannot be read: {reason}")  # here: what was caught may hold the message

@@ -92,7 +92,8 @@ class EventParser:
     def _keep(self, part: bytes) -> None:
         """A line that has not ended yet: what was searched once is not searched again."""
         self._rest += part
-        self._check(self._size + len(self._rest))
+        if self._size + len(self._rest) > self._limit:
+            raise self._too_large()
 
     def _without_bom(self, chunk: bytes) -> bytes:
         """What follows a byte order mark; nothing until it is known whether the stream starts with one."""
@@ -106,7 +107,8 @@ class EventParser:
     def _line(self, line: bytes | bytearray) -> Event | None:
         if not line:
             return self._dispatch()
-        self._check(self._size + len(line))
+        if self._size + len(line) > self._limit:
+            raise self._too_large()
         if line.startswith(b"data: "):
             self._size += len(line)
             if isinstance(line, bytearray):
@@ -147,10 +149,9 @@ class EventParser:
         self._id_seen = False
         return event
 
-    def _check(self, size: int) -> None:
-        if size > self._limit:
-            raise MessageTooLargeError(
-                f"an event is larger than max_message_bytes = {self._limit:,}; raise it for this server "
-                "if it is meant to send so much",
-                limit=self._limit,
-            )
+    def _too_large(self) -> MessageTooLargeError:
+        return MessageTooLargeError(
+            f"an event is larger than max_message_bytes = {self._limit:,}; raise it for this server "
+            "if it is meant to send so much",
+            limit=self._limit,
+        )

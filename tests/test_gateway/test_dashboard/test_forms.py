@@ -42,9 +42,11 @@ async def opened(gateway: RunningGateway, open_page: OpenPage, tool: str) -> tup
 
 
 async def arguments(form: Locator) -> Any:
-    """What the tool is called with."""
+    """What the tool is called with, once the call is over."""
+    button = form.get_by_role("button", name="Call")
     async with form.page.expect_request("**/call") as sent:
-        await form.get_by_role("button", name="Call").click()
+        await button.click()
+    await expect(button).to_be_enabled()
     return cast("dict[str, Any]", (await sent.value).post_data_json)["arguments"]
 
 
