@@ -240,7 +240,7 @@ class ServerConfig:
                 )
         transport = canonical_transport(self.transport)
         config = self.config
-        if isinstance(config, Mapping):
+        if not isinstance(config, CommonConfig) and isinstance(config, Mapping):  # slow to say no
             settings = _with_our_names(cast("Mapping[str, Any]", config))
             if transport == AUTO:
                 transport = _located(self.name, lambda: detect_transport(settings))

@@ -61,7 +61,9 @@ def _dying_with_us() -> tuple[str, ...]:
     A hook between fork and exec would do the same, but forking a threaded program is what we want to avoid.
     """
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
-    if setpriv is None or os.path.basename(os.path.realpath(setpriv)) != "setpriv":  # busybox's cannot do it
+    if setpriv is None:
+        return ()
+    if os.path.islink(setpriv) and os.path.basename(os.path.realpath(setpriv)) != "setpriv":  # busybox's cannot do it
         return ()
     return (setpriv, "--pdeathsig", "KILL", "--")
 
