@@ -33,7 +33,7 @@ MCPClientError
 """
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 Phase = Literal["config", "connect", "handshake", "call", "close"]
 
@@ -295,6 +295,15 @@ class MessageTooLargeError(ProtocolError):
     def __init__(self, message: str = "", *, limit: int = 0) -> None:
         super().__init__(message)
         self.limit = limit
+
+    @classmethod
+    def of(cls, what: str, limit: int) -> Self:
+        """The error for `what`, such as "an event", with advice."""
+        return cls(
+            f"{what} is larger than max_message_bytes = {limit:,}; raise it for this server "
+            "if it is meant to send so much",
+            limit=limit,
+        )
 
 
 class InvalidResultError(ProtocolError):

@@ -40,18 +40,11 @@ class LineFramer:
         if part:
             self._rest += part
             if len(self._rest) - self._rest.endswith(b"\r") > self._limit:  # half of a `\r\n`, perhaps
-                raise self._too_large()
+                raise MessageTooLargeError.of("a message", self._limit)
 
     def _checked(self, line: bytes | bytearray) -> bytes | bytearray:
         if line.endswith(b"\r"):
             line = line[:-1]
         if len(line) > self._limit:
-            raise self._too_large()
+            raise MessageTooLargeError.of("a message", self._limit)
         return line
-
-    def _too_large(self) -> MessageTooLargeError:
-        return MessageTooLargeError(
-            f"a message is larger than max_message_bytes = {self._limit:,}; raise it for this server "
-            "if it is meant to send so much",
-            limit=self._limit,
-        )

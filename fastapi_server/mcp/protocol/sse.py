@@ -93,7 +93,7 @@ class EventParser:
         """A line that has not ended yet: what was searched once is not searched again."""
         self._rest += part
         if self._size + len(self._rest) > self._limit:
-            raise self._too_large()
+            raise MessageTooLargeError.of("an event", self._limit)
 
     def _without_bom(self, chunk: bytes) -> bytes:
         """What follows a byte order mark; nothing until it is known whether the stream starts with one."""
@@ -108,7 +108,7 @@ class EventParser:
         if not line:
             return self._dispatch()
         if self._size + len(line) > self._limit:
-            raise self._too_large()
+            raise MessageTooLargeError.of("an event", self._limit)
         if line.startswith(b"data: "):
             self._size += len(line)
             if isinstance(line, bytearray):
@@ -148,10 +148,3 @@ class EventParser:
         self._event = ""
         self._id_seen = False
         return event
-
-    def _too_large(self) -> MessageTooLargeError:
-        return MessageTooLargeError(
-            f"an event is larger than max_message_bytes = {self._limit:,}; raise it for this server "
-            "if it is meant to send so much",
-            limit=self._limit,
-        )
