@@ -1,6 +1,7 @@
 """The lists of a server: every page of each, kept for as long as the server allows."""
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, TypeVar
 
 from fastapi_server.mcp.clients.caller import NO_OPTIONS, Caller, CallOptions, PageT
@@ -45,6 +46,6 @@ class Lists:
             return cached
         ticket = self._cache.ticket()
         pages = await caller.pages(model, method, deadline, options)
-        items = learn([item for page in pages for item in items_of(page)])
+        items = learn(list(chain.from_iterable(map(items_of, pages))))
         self._cache.put(method, items, min(page.ttl_ms for page in pages), ticket)
         return items

@@ -40,8 +40,7 @@ class ToolBook:
         self._trusted = trusted
         self._redacted = redacted
         self.repeatable: set[str] = set()
-        self._listed: set[str] = set()
-        self._schemas: dict[str, dict[str, Any]] = {}
+        self._schemas: dict[str, dict[str, Any] | None] = {}
         self._headers: dict[str, ParamHeaders] = {}
         self._compiled: dict[str, _Compiled] = {}
         self._unlisted: set[str] = set()
@@ -57,11 +56,10 @@ class ToolBook:
         self._headers = {}
         if mirrored:
             tools = [tool for tool in tools if self._mirrors(tool)]
-        by_name = {tool.name: tool for tool in tools}  # of two with one name the last one counts
-        self._listed = set(by_name)
-        self._schemas = {name: tool.output_schema for name, tool in by_name.items() if tool.output_schema is not None}
+        self._schemas = {tool.name: tool.output_schema for tool in tools}  # of two with one name the last one counts
         if self._trusted:
-            self.repeatable = {name for name, tool in by_name.items() if _is_repeatable(tool.annotations)}
+            repeatable = {tool.name: _is_repeatable(tool.annotations) for tool in tools}
+            self.repeatable = {name for name, may_be in repeatable.items() if may_be}
         return tools
 
     def _mirrors(self, tool: Tool) -> bool:
@@ -95,12 +93,12 @@ class ToolBook:
     def forget(self) -> None:
         """The tools may have changed."""
         self._schemas, self._headers, self._compiled = {}, {}, {}
-        for names in (self.repeatable, self._listed, self._unlisted):
-            names.clear()
+        self.repeatable.clear()
+        self._unlisted.clear()
 
     def worth_listing(self, name: str) -> bool:
         """Whether to list the tools would tell more of this one: once for each name that the list lacks."""
-        if name in self._listed or name in self._unlisted or len(self._unlisted) >= _MOST_UNLISTED:
+        if name in self._schemas or name in self._unlisted or len(self._unlisted) >= _MOST_UNLISTED:
             return False
         self._unlisted.add(name)
         return True

@@ -38,7 +38,8 @@ def may_ask_for_headers(pages: Sequence[bytes | bytearray]) -> bool:
 
 
 def _may_be_annotated(text: bytes | bytearray) -> bool:
-    return _ANNOTATION.encode() in text or (b"\\" in text and b"\\u00" in text)
+    annotated = text.rfind(_ANNOTATION.encode()) >= 0  # from the end, because it begins with the rarest of its letters
+    return annotated or (b"\\" in text and b"\\u00" in text)
 
 
 def param_headers(input_schema: Mapping[str, Any]) -> ParamHeaders:
