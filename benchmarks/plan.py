@@ -153,6 +153,14 @@ def _many_measures(transport: str) -> tuple[Measure, ...]:
     )
 
 
+def _import(name: str, shown: str, of: str) -> Measure:
+    return Measure(name, shown, "footprint.imports", "ms", {"of": of})
+
+
+def _client_import(transport: str) -> Measure:
+    return _import(f"import/{transport}", f"import, with a client for {TRANSPORTS[transport]}", transport)
+
+
 def _overhead(transport: str, of: str, title: str) -> Measure:
     shown = f"overhead of {title}, {TRANSPORTS[transport]}"
     return Measure(f"{transport}/overhead/{of}", shown, "ours_only.overhead", "%", {"of": of})
@@ -185,7 +193,7 @@ def _groups() -> Iterator[Group]:
     for transport in ("stdio", "sse", "json"):
         yield Group(f"connecting over {TRANSPORTS[transport]}", transport, _connect_measures(transport))
         yield Group(f"many clients over {TRANSPORTS[transport]}", transport, _many_measures(transport))
-    yield Group("import", "stdio", (Measure("import", "import", "footprint.imports", "ms"),))
+    yield Group("import", "stdio", (_import("import", "import", "package"), *map(_client_import, ("stdio", "json"))))
     for transport in ("stdio", "json"):
         overheads = tuple(_overhead(transport, of, title) for of, title in OVERHEADS.items())
         yield Group(f"overhead over {TRANSPORTS[transport]}", transport, overheads, (OURS,))

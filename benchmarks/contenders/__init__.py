@@ -1,6 +1,7 @@
 """Who is measured. Each is imported only in the process that measures it."""
 
 import importlib
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, cast
 
@@ -37,8 +38,8 @@ class Session(Protocol):
 class Contender(Protocol):
     """A module of this package."""
 
-    IMPORTS: str
-    """The module that a program imports to use it."""
+    IMPORTS: Mapping[str, str]
+    """The statements with which a program imports it: `package`, and the clients over `stdio` and `json`."""
     DISTRIBUTIONS: tuple[str, ...]
     """What is measured, for the report to name the versions."""
 

@@ -14,7 +14,11 @@ import msgspec
 
 from benchmarks.stub import Server
 
-IMPORTS = "aiohttp, msgspec"
+IMPORTS = {
+    "package": "import aiohttp, msgspec",
+    "stdio": "import asyncio, msgspec",
+    "json": "import asyncio, aiohttp, msgspec",
+}
 DISTRIBUTIONS = ("aiohttp", "msgspec")
 
 _VERSION = "2026-07-28"

@@ -10,7 +10,11 @@ from mcp_types import TextContent
 
 from benchmarks.stub import Server
 
-IMPORTS = "fastmcp.client"
+IMPORTS = {
+    "package": "import fastmcp.client",
+    "stdio": "from fastmcp import Client; from fastmcp.client.transports import StdioTransport",
+    "json": "from fastmcp import Client; from fastmcp.client.transports import StreamableHttpTransport",
+}
 DISTRIBUTIONS = ("fastmcp",)
 
 

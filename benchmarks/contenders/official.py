@@ -11,7 +11,11 @@ from mcp_types import TextContent
 
 from benchmarks.stub import Server
 
-IMPORTS = "mcp"
+IMPORTS = {
+    "package": "import mcp",
+    "stdio": "from mcp import Client, StdioServerParameters, stdio_client",
+    "json": "from mcp import Client; from mcp.client.streamable_http import streamable_http_client",
+}
 DISTRIBUTIONS = ("mcp",)
 
 

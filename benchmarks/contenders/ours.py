@@ -18,7 +18,11 @@ from fastapi_server.mcp import (
     StdioMCPClient,
 )
 
-IMPORTS = "fastapi_server.mcp"
+IMPORTS = {
+    "package": "import fastapi_server.mcp",
+    "stdio": "from fastapi_server.mcp import StdioConfig, StdioMCPClient",
+    "json": "from fastapi_server.mcp import HTTPConfig, HTTPMCPClient",
+}
 DISTRIBUTIONS = ("mcp-client-factory", "aiohttp", "msgspec")
 
 

@@ -20,7 +20,7 @@ _SETTLE_SECONDS = 0.5
 _IMPORT = """
 import resource
 before = resource.getrusage(resource.RUSAGE_SELF)
-import {modules}
+{statement}
 after = resource.getrusage(resource.RUSAGE_SELF)
 print(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 """
@@ -91,9 +91,9 @@ async def peak(bench: Bench, *, size: int) -> Sample:
         return Sample((_status("VmHWM") - before) / counters.read().since(sent).bytes_out)
 
 
-async def imports(bench: Bench) -> Sample:
+async def imports(bench: Bench, *, of: str) -> Sample:
     """Milliseconds of CPU that a program spends on the import, in an interpreter that has imported nothing yet."""
-    program = _IMPORT.format(modules=bench.contender.IMPORTS)
+    program = _IMPORT.format(statement=bench.contender.IMPORTS[of])
     seconds: list[float] = []
     with spending():
         for _ in range(2):

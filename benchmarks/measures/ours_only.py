@@ -1,20 +1,27 @@
 """What only this library has: the price of what it does around a call, and its pool."""
 
 import itertools
+import operator
 import statistics
 import time
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from benchmarks.contenders.ours import client_of, text_of
 from benchmarks.measures.bench import Bench, Operation, expect, measured
 from benchmarks.sample import Sample, spending
 from fastapi_server.mcp import ClientPool, Hooks, MCPClient, ServerConfig, make_client
+from fastapi_server.mcp.clients import caller as caller_module
+from fastapi_server.mcp.clients.caller import Caller
+from fastapi_server.mcp.clients.connector import Connector
+from fastapi_server.mcp.clients.hooks import HookRunner
 from fastapi_server.mcp.metrics import ClientMetrics
-from fastapi_server.mcp.resilience import RetryPolicy
 
 _PAIRS = 200
 _LEAST_CALLS = 10
 _RECORD = ClientMetrics.record
+_PERSIST: Any = vars(Caller)["_persist"]
+_RESULT: Callable[..., Any] = vars(caller_module)["_result"]
 
 
 async def overhead(bench: Bench, *, of: str) -> Sample:
@@ -60,7 +67,7 @@ class _Switch(Protocol):
 
 def _parts(client: MCPClient) -> dict[str, _Switch]:
     """What can be turned off while a client is open, by name."""
-    hooks, caller = vars(client)["_hooks"], vars(client)["_caller"]
+    hooks: HookRunner = operator.attrgetter("_hooks")(client)
 
     def watch(*, on: bool) -> None:
         hooks.watches_calls = on
@@ -69,7 +76,7 @@ def _parts(client: MCPClient) -> dict[str, _Switch]:
         setattr(ClientMetrics, "record", _RECORD if on else _count_nothing)  # noqa: B010 - a method is replaced
 
     def retry(*, on: bool) -> None:
-        vars(caller)["_policy"] = RetryPolicy() if on else RetryPolicy(0)
+        setattr(Caller, "_persist", _PERSIST if on else _once)  # noqa: B010 - likewise
 
     return {"hooks": watch, "metrics": count, "retry": retry}
 
@@ -95,6 +102,19 @@ def _ignore(_event: object) -> None:
 
 def _count_nothing(_metrics: ClientMetrics, _method: str, _seconds: float, _error: str | None) -> None:
     """What is left of `ClientMetrics.record`."""
+
+
+async def _once(caller: Any, call: Any, params: Mapping[str, Any] | None) -> Any:
+    """What is left of `Caller._persist` without retries and circuit breaker."""
+    connector: Connector = caller._connector
+    channel = connector.usable() or await connector.live_channel()
+    call.request_id = next(connector.request_ids)
+    connector.exchanging += 1
+    try:
+        reply = await channel.exchange(caller._request(channel, call, params, call.options.meta))
+    finally:
+        connector.exchange_over()
+    return _RESULT(reply, channel)
 
 
 def _pool(bench: Bench, hooks: Hooks | None = None) -> ClientPool:

@@ -24,25 +24,28 @@ class Histogram:
     Attributes:
         counts: Things by bound, not cumulative; the last are those beyond all of `LATENCY_BOUNDS`.
         seconds: Of all of them together.
+        bucket: Of the latest; the next one mostly belongs there, too.
+        above, within: Its edges, in seconds.
     """
 
-    __slots__ = ("_above", "_bucket", "_within", "counts", "seconds")
+    __slots__ = ("above", "bucket", "counts", "seconds", "within")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(LATENCY_BOUNDS) + 1)
         self.seconds = 0.0
-        self._find(0.0)
+        self.find(0.0)
 
     def observe(self, seconds: float) -> None:
-        """Count one thing, which mostly takes about as long as the one before it."""
-        if not self._above < seconds <= self._within:
-            self._find(seconds)
-        self.counts[self._bucket] += 1
+        """Count one thing."""
+        if not self.above < seconds <= self.within:
+            self.find(seconds)
+        self.counts[self.bucket] += 1
         self.seconds += seconds
 
-    def _find(self, seconds: float) -> None:
-        self._bucket = bucket = bisect.bisect_left(LATENCY_BOUNDS, seconds)
-        self._above, self._within = _EDGES[bucket], _EDGES[bucket + 1]
+    def find(self, seconds: float) -> None:
+        """Have the bucket for so long."""
+        self.bucket = bucket = bisect.bisect_left(LATENCY_BOUNDS, seconds)
+        self.above, self.within = _EDGES[bucket], _EDGES[bucket + 1]
 
     def add(self, other: "Histogram") -> None:
         """Count what another has counted."""
@@ -127,7 +130,10 @@ class ClientMetrics:
         histogram = self.latency.get(method)
         if histogram is None:
             histogram = self.latency[method] = Histogram()
-        histogram.observe(seconds)
+        if not histogram.above < seconds <= histogram.within:  # as `observe` does; to call it takes as long again
+            histogram.find(seconds)
+        histogram.counts[histogram.bucket] += 1
+        histogram.seconds += seconds
         if error is not None:
             self.errors_by_type[error] += 1
 

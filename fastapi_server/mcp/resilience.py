@@ -142,6 +142,11 @@ class CircuitBreaker:
         reset_seconds: How long it stays open.
         clock: Seconds, monotonic.
         moved: Told each new state.
+
+    Attributes:
+        state: Whether calls are made.
+        failures: In a row; while there are none it is closed, and `succeeded` need not be called.
+        ticket: What `check` returns while it is closed.
     """
 
     def __init__(
@@ -155,22 +160,30 @@ class CircuitBreaker:
         self._reset_seconds = reset_seconds
         self._clock = clock
         self._moved = moved
-        self._failures = 0
-        self._ticket = 0
+        self.failures = 0
+        self.ticket = 0
         self._opened_at = 0.0
         self.state = BreakerState.CLOSED
 
-    def check(self) -> int:
+    def check(self, failure: MCPClientError | None = None) -> int:
         """Ask to call. Returns the ticket.
+
+        Args:
+            failure: What the last try of the same call failed with; raised where it has opened the breaker.
 
         Raises:
             CircuitOpenError: It is open, or somebody else is finding out; says when to try again.
         """
         if self.state is not _CLOSED:
-            self.refuse()
-            self._ticket += 1
+            try:
+                self.refuse()
+            except CircuitOpenError:
+                if failure is not None:
+                    raise failure from failure.__cause__
+                raise
+            self.ticket += 1
             self._move(BreakerState.HALF_OPEN)
-        return self._ticket
+        return self.ticket
 
     def refuse(self) -> None:
         """Raise where `check` would, without asking to call.
@@ -180,18 +193,18 @@ class CircuitBreaker:
         """
         if self.state is BreakerState.HALF_OPEN:
             raise CircuitOpenError(
-                f"not tried: {self._failures} failures in a row; another call is finding out whether it works again",
+                f"not tried: {self.failures} failures in a row; another call is finding out whether it works again",
                 retry_after=min(_FINDING_OUT_SECONDS, self._reset_seconds),
             )
         wait = self._opened_at + self._reset_seconds - self._clock()
         if self.state is BreakerState.OPEN and wait > 0:
             raise CircuitOpenError(
-                f"not tried: {self._failures} failures in a row; the next try is in {wait:.1f} s", retry_after=wait
+                f"not tried: {self.failures} failures in a row; the next try is in {wait:.1f} s", retry_after=wait
             )
 
     def succeeded(self) -> None:
         """The server answered, whatever it said."""
-        self._failures = 0
+        self.failures = 0
         if self.state is not _CLOSED:
             self._move(_CLOSED)
 
@@ -202,23 +215,23 @@ class CircuitBreaker:
             ticket: Of the call. Calls that were under way together and fail together are one failure, not many in a
                 row: a restart with fifty callers is no reason to give up the server.
         """
-        if ticket is not None and ticket != self._ticket:
+        if ticket is not None and ticket != self.ticket:
             return
-        self._ticket += 1
-        self._failures += 1
-        if self._failures >= self._threshold:
+        self.ticket += 1
+        self.failures += 1
+        if self.failures >= self._threshold:
             self._opened_at = self._clock()
             self._move(BreakerState.OPEN)
 
     def reconnected(self) -> None:
         """There is a connection again: calls may be tried, but one more failure opens the breaker again."""
         if self.state is not BreakerState.CLOSED:
-            self._failures = self._threshold - 1
+            self.failures = self._threshold - 1
             self._move(BreakerState.CLOSED)
 
     def abandoned(self, ticket: int) -> None:
         """A call ended without an answer either way; where it was finding out, the next one does."""
-        if self.state is BreakerState.HALF_OPEN and ticket == self._ticket:
+        if self.state is BreakerState.HALF_OPEN and ticket == self.ticket:
             self._move(BreakerState.OPEN)
 
     def _move(self, state: BreakerState) -> None:

@@ -310,17 +310,50 @@ async def test_event_streams_are_read_to_their_end_so_the_connection_is_used_aga
         assert len(peer.connections) == before
 
 
-async def test_a_server_that_leaves_its_streams_open_costs_a_moment_once(peer: HTTPPeer) -> None:
-    @peer.on("tools/call")
-    async def call(seen: Seen) -> web.StreamResponse:
+class Streams:
+    """Replies in streams that stay open for as long as the server keeps them so."""
+
+    def __init__(self, peer: HTTPPeer) -> None:
+        self.ending = asyncio.Event()
+        peer.on("tools/call")(self._reply)
+
+    async def _reply(self, seen: Seen) -> web.StreamResponse:
         response = await seen.stream()
         await response.write(event({"jsonrpc": "2.0", "id": seen.id, "result": CONTENT}))
-        await asyncio.sleep(60)
+        await self.ending.wait()
         return response
 
+
+@pytest.mark.parametrize("callers", [1, 8])
+async def test_a_server_that_leaves_its_streams_open_is_given_a_moment_three_times(
+    peer: HTTPPeer, monkeypatch: pytest.MonkeyPatch, callers: int
+) -> None:
+    Streams(peer)
     async with client_of(peer) as client:
+        monkeypatch.setattr(http_client, "_LINGER_SECONDS", 0.01)
         for _ in range(3):
-            assert text_of(await client.call_tool("x")) == "done"
+            await asyncio.gather(*(client.call_tool("x") for _ in range(callers)))
+        monkeypatch.setattr(http_client, "_LINGER_SECONDS", 3_600)
+        for _ in range(3):
+            assert text_of(await client.call_tool("x", timeout=30)) == "done"
+
+
+async def test_a_server_that_was_only_slow_to_end_its_streams_has_its_connections_kept_again(
+    peer: HTTPPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = Streams(peer)
+    monkeypatch.setattr(http_client, "_LINGER_PAUSE_SECONDS", 0)
+    async with client_of(peer) as client:
+        monkeypatch.setattr(http_client, "_LINGER_SECONDS", 0.01)
+        for _ in range(3):
+            await client.call_tool("x")
+        monkeypatch.setattr(http_client, "_LINGER_SECONDS", 3_600)
+        streams.ending.set()
+        await client.call_tool("x")
+        before = len(peer.connections)
+        for _ in range(5):
+            await client.call_tool("x")
+        assert len(peer.connections) == before
 
 
 async def test_a_stream_that_ends_early_is_resumed(peer: HTTPPeer) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +22,6 @@ from fastapi_server.mcp.clients.results import read
 from fastapi_server.mcp.clients.slots import Slots
 from fastapi_server.mcp.errors import (
     CallTimeoutError,
-    CircuitOpenError,
     Delivery,
     InputRequiredError,
     InvalidResultError,
@@ -294,13 +292,10 @@ class Caller:
         """One exchange that succeeds, after as many as the retry policy allows and the deadline leaves time for."""
         connector, breaker, options = self._connector, self._connector.breaker, call.options
         failure: MCPClientError | None = None
-        for tried in itertools.count(1):
-            try:
-                ticket = breaker.check()
-            except CircuitOpenError:
-                if failure is not None:  # it was this call that opened it
-                    raise failure from failure.__cause__
-                raise
+        tried = 0
+        while True:
+            tried += 1
+            ticket = breaker.check(failure) if breaker.failures else breaker.ticket
             try:
                 channel = connector.usable() or await connector.live_channel()
                 call.request_id = next(connector.request_ids)
@@ -330,10 +325,10 @@ class Caller:
                 breaker.abandoned(ticket)
                 raise
             else:
-                breaker.succeeded()
+                if breaker.failures:
+                    breaker.succeeded()
                 return result
             await asyncio.sleep(wait)
-        raise AssertionError("unreachable")
 
     async def _exchange_telling(self, channel: Channel, call: "_Call", params: Mapping[str, Any] | None) -> Message:
         """An exchange during which progress is told, each of which renews its deadline."""

@@ -45,6 +45,7 @@ _LEAST_RETRY_SECONDS = 0.1
 _DELETE_SECONDS = 2.0
 _LINGER_SECONDS = 0.1
 _MOST_LINGERS = 3
+_LINGER_PAUSE_SECONDS = 60.0
 
 
 class StreamableHTTPChannel(Channel):
@@ -61,6 +62,7 @@ class StreamableHTTPChannel(Channel):
         self._version: dict[str, str] = {}
         self._in_flight: set[Deadline] = set()
         self._lingered = 0
+        self._linger_again = 0.0
         self._skipped = False
 
     @property
@@ -192,19 +194,25 @@ class StreamableHTTPChannel(Channel):
     async def _read_to_end(self, response: aiohttp.ClientResponse) -> None:
         """Read what follows the reply, which should be nothing but the end: only then is the connection used again.
 
-        A server that leaves its streams open is given a moment three times in a row, and none after that.
+        A server that leaves its streams open is given a moment three times in a row, and once a minute after that: it
+        may only have been slow.
         """
         if response.content.at_eof():
             self._lingered = 0
-        if response.content.at_eof() or self._lingered == _MOST_LINGERS:
             return
+        now = asyncio.get_running_loop().time()
+        if self._lingered >= _MOST_LINGERS:
+            if now < self._linger_again:
+                return
+            self._linger_again = now + _LINGER_PAUSE_SECONDS
         try:
-            async with asyncio.timeout(_LINGER_SECONDS):
+            async with asyncio.timeout_at(now + _LINGER_SECONDS):
                 while await self._origin.chunk(response):
                     pass
             self._lingered = 0
         except TimeoutError:
             self._lingered += 1
+            self._linger_again = now + _LINGER_PAUSE_SECONDS
         except MCPConnectionError:
             pass  # the reply is here; the connection is not needed
 

@@ -211,9 +211,7 @@ class HTTPOrigin:
         body = bytearray()
         while chunk := await self.chunk(response):
             if len(body) + len(chunk) > self._limit:
-                raise MessageTooLargeError(
-                    f"the reply is larger than max_message_bytes = {self._limit:,}", limit=self._limit
-                )
+                raise MessageTooLargeError.of("a reply", self._limit)
             if not body and response.content.at_eof():
                 return chunk
             body += chunk
