@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from fastapi_server.gateway.front import stay
+from fastapi_server.gateway.front import oidc, stay
 from fastapi_server.gateway.front.keys import KeyGrant, KeyRing
 from fastapi_server.gateway.store import Store
 from fastapi_server.mcp import HTTPConfig, HTTPMCPClient
@@ -22,6 +22,7 @@ from tests.test_gateway.gateways import Served, gateway
 from tests.test_gateway.test_front.issuer import AUDIENCE, issuer
 
 SOON = 10
+AN_HOUR = 3_600
 
 
 @asynccontextmanager
@@ -59,17 +60,21 @@ async def test_a_stream_ends_when_another_process_revokes_the_key(tmp_path: Path
             await complete(answer)
 
 
-async def test_a_stream_ends_when_its_key_expires(tmp_path: Path) -> None:
+async def test_a_stream_ends_when_its_key_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with gateway(tmp_path) as served:
-        key, _ = await served.app.state.key_ring.make(KeyGrant("ann", expires=time.time() + 1))
+        ring: KeyRing = served.app.state.key_ring
+        key, _ = await ring.make(KeyGrant("ann", expires=time.time() + AN_HOUR))
         async with stream(served, key) as answer:
+            monkeypatch.setattr(ring, "_clock", lambda: time.time() + AN_HOUR)
             await complete(answer)
 
 
-async def test_a_stream_ends_when_its_token_expires(tmp_path: Path) -> None:
+async def test_a_stream_ends_when_its_token_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oidc, "_LEEWAY_SECONDS", AN_HOUR)
     async with issuer() as one, gateway(tmp_path, oidc_issuer=one.url, oidc_audience=AUDIENCE) as served:
-        token = one.token(exp=time.time() - 29)  # a little more is allowed to clocks that differ
+        token = one.token(exp=time.time() - 1)  # so long ago is allowed to clocks that differ
         async with stream(served, token) as answer:
+            monkeypatch.setattr(oidc, "_LEEWAY_SECONDS", 0)
             await complete(answer)
 
 
