@@ -201,10 +201,9 @@ class StreamableHTTPChannel(Channel):
             self._lingered = 0
             return
         now = asyncio.get_running_loop().time()
-        if self._lingered >= _MOST_LINGERS:
-            if now < self._linger_again:
-                return
-            self._linger_again = now + _LINGER_PAUSE_SECONDS
+        if self._lingered >= _MOST_LINGERS and now < self._linger_again:
+            return
+        self._linger_again = now + _LINGER_PAUSE_SECONDS
         try:
             async with asyncio.timeout_at(now + _LINGER_SECONDS):
                 while await self._origin.chunk(response):
@@ -212,7 +211,6 @@ class StreamableHTTPChannel(Channel):
             self._lingered = 0
         except TimeoutError:
             self._lingered += 1
-            self._linger_again = now + _LINGER_PAUSE_SECONDS
         except MCPConnectionError:
             pass  # the reply is here; the connection is not needed
 
